@@ -1,0 +1,123 @@
+/**
+ * The Raft host's interfaces: many groups on one turn loop, over one write-ahead log and one stream per broker pair.
+ */
+import type { BrokerId, ClusterId, DirectoryId, GroupKey, ReplicaId } from '../base/ids.ts';
+import type { LogSettings, PartitionLog } from '../storage/types.ts';
+import type { Entry } from './core/entry.ts';
+import type { Configuration, Proposal, Role } from './core/types.ts';
+
+/** What the host runs a replica for: a partition, or a replicated state machine. All calls are synchronous and in log order. */
+export interface ReplicaOwner {
+  /** Newly committed entries, consecutive, each exactly once per process life. */
+  apply(entries: readonly Entry[]): void;
+  /** Role, term or leader changed. As leader, `ready` is false until the own-term no-op has committed (hazard B21), then this is called again. */
+  leadershipChanged(leadership: Leadership): void;
+  /** Entries were appended to this replica's log (leader or follower), not yet committed: for producer state (hazard B30). */
+  appended(entries: readonly Entry[]): void;
+  /** Entries above `index` were cut off before they committed; the log now ends at `nextOffset`. */
+  truncated(index: number, nextOffset: number): void;
+  /** The leader's view of what is durable moved (its own copy or a follower's): for acks=leader and min.insync.replicas. */
+  progressed(): void;
+}
+
+export interface Leadership {
+  readonly role: Role;
+  readonly term: number;
+  /** Undefined: not known. */
+  readonly leader: { readonly replicaId: ReplicaId; readonly brokerId: BrokerId } | undefined;
+  /** Leader, and the own-term no-op has committed. */
+  readonly ready: boolean;
+}
+
+export interface ReplicaOptions {
+  readonly group: GroupKey;
+  readonly replicaId: ReplicaId;
+  /** The configuration at the group's creation; a later one in the log wins. */
+  readonly configuration: Configuration;
+  readonly settings: LogSettings;
+  /** Campaign at once (the quorum chose this replica as the new partition's first leader). */
+  readonly campaign: boolean;
+  readonly owner: (replica: Replica) => ReplicaOwner;
+}
+
+export interface Replica {
+  readonly group: GroupKey;
+  readonly replicaId: ReplicaId;
+  readonly log: PartitionLog;
+  readonly leadership: Leadership;
+  readonly configuration: Configuration;
+  readonly lastIndex: number;
+  /** The offset after the last appended entry: what the next proposal's first record gets. */
+  readonly nextOffset: number;
+  readonly commitIndex: number;
+  /** The highest index that is durable on at least `count` voters, this leader's own copy counted once synced. Leader only. */
+  durableOn(count: number): number;
+  /** The highest index durable here. */
+  readonly durableIndex: number;
+  /** Broker ids of voters whose match index is within reach of the leader's end. Leader only. */
+  inSync(): readonly BrokerId[];
+  /**
+   * Appends to the leader's log, synchronously: order needs no lock. The entry commits, or a `truncated` call follows.
+   * Throws NOT_LEADER_OR_FOLLOWER, or THROTTLING_QUOTA_EXCEEDED when too much is uncommitted.
+   */
+  propose(proposal: Proposal): { readonly index: number; readonly term: number; readonly nextOffset: number };
+  /** Confirms leadership with a majority (ReadIndex); resolves with the index that must be applied before reading. */
+  readIndex(signal: AbortSignal): Promise<number>;
+  /** Leader: lets `to` campaign once it has caught up. Resolves when this replica is no longer the leader; rejects when the transfer timed out. */
+  transferLeadership(to: ReplicaId, signal: AbortSignal): Promise<void>;
+  /** Pre-campaigns now, through PreVote. */
+  campaign(): void;
+}
+
+export interface RaftHost {
+  /** Opens the log, recovers, joins the turn loop. */
+  open(options: ReplicaOptions): Promise<Replica>;
+  /** Stops taking part; the log is flushed and closed, its data kept. */
+  close(group: GroupKey): Promise<void>;
+  /** Stops and deletes the data, on a committed tombstone only. */
+  remove(group: GroupKey): Promise<void>;
+  get(group: GroupKey): Replica | undefined;
+  readonly replicas: Iterable<Replica>;
+  /** Brokers to talk to; the host keeps a stream to each. */
+  setPeers(peers: readonly Peer[]): void;
+  /** True while the broker's heartbeats arrive. */
+  isAlive(broker: BrokerId): boolean;
+  stop(): Promise<void>;
+}
+
+export interface Peer {
+  readonly brokerId: BrokerId;
+  readonly address: string;
+  /** Undefined: not known yet (while forming). */
+  readonly directoryId: DirectoryId | undefined;
+}
+
+/** Two independent lanes to each peer: heartbeats never wait behind appends. */
+export type Lane = 'raft' | 'heartbeat';
+
+/**
+ * Frames between brokers: gRPC streams in production, memory in simulation. Frames of one (peer, lane) arrive in order or not at all;
+ * a broken connection loses what was in flight. The transport reconnects by itself with backoff.
+ */
+export interface PeerTransport {
+  /** Called once, before anything else. */
+  start(receiver: PeerReceiver): void;
+  setPeers(peers: readonly Peer[]): void;
+  /** Takes the frame, or returns false (not connected, or over the bound of bytes buffered): it is lost, Raft retries. */
+  send(to: BrokerId, lane: Lane, frame: Uint8Array): boolean;
+  close(): Promise<void>;
+}
+
+export interface PeerReceiver {
+  frame(from: BrokerId, lane: Lane, frame: Uint8Array): void;
+  connected(broker: BrokerId, lane: Lane): void;
+  disconnected(broker: BrokerId, lane: Lane): void;
+}
+
+/** Says who calls, on each stream between brokers; a mismatch is refused. */
+export interface PeerIdentity {
+  readonly clusterId: ClusterId;
+  readonly brokerId: BrokerId;
+  readonly directoryId: DirectoryId;
+  readonly incarnation: number;
+}

@@ -1,0 +1,116 @@
+/**
+ * The interfaces of storage, between the write-ahead log, the segments and the Raft host.
+ * One {@link WriteAheadLog} a broker; one {@link PartitionLog} a replica.
+ */
+import type { DirectoryId, GroupKey } from '../base/ids.ts';
+import type { Entry } from '../raft/core/entry.ts';
+import type { Configuration, HardState, InitialLog, TermStart } from '../raft/core/types.ts';
+
+/** One group's part of a flush: hardState, then truncation, then entries (core's PersistUnit). */
+export interface WalWrite {
+  readonly group: GroupKey;
+  readonly hardState: HardState | undefined;
+  /** Entries above this index are void. */
+  readonly truncateTo: number | undefined;
+  readonly entries: readonly Entry[];
+}
+
+export interface WriteAheadLog {
+  /**
+   * Queues writes for the next flush frame; resolves when they are durable. Calls are durable in their order. One frame is in flight at a time and
+   * all that is queued meanwhile shares the next (group commit). Rejects only when storage failed for good: then the process must end (B25).
+   */
+  append(writes: readonly WalWrite[]): Promise<void>;
+  /** Bytes queued or in flight. The host stops taking proposals above its bound. */
+  readonly pendingBytes: number;
+  /** Milliseconds that the present flush has been waiting for the disk; 0 when none is. For `diskFresh`. */
+  stalledMs(): number;
+  /** A group was deleted: its records are void and need not be kept. */
+  forget(group: GroupKey): void;
+  /** Waits for the last flush, writes a mark-only frame, closes. */
+  close(): Promise<void>;
+  readonly statistics: WalStatistics;
+}
+
+export interface WalStatistics {
+  readonly flushes: number;
+  readonly bytes: number;
+  readonly fileTurns: number;
+}
+
+/** What recovery found of one group in the write-ahead log. */
+export interface RecoveredGroup {
+  readonly hardState: HardState;
+  /** Consecutive entries, the newest version of each index; may start below what segments hold. */
+  readonly entries: readonly Entry[];
+  /** False when its records can't be proved whole (hazards B03, B22): it must neither vote nor campaign. */
+  readonly whole: boolean;
+}
+
+/**
+ * The segments of one replica: committed entries only, never truncated. Files are specified in segment.ts and segment-index.ts.
+ */
+export interface PartitionLog {
+  /** The last entry in segments, and the terms up to it; for the core's {@link InitialLog}. */
+  readonly initial: Omit<InitialLog, 'tail'>;
+  /** Last configuration in the segments, or undefined: still that of the group's creation. */
+  readonly configuration: { readonly index: number; readonly configuration: Configuration } | undefined;
+  readonly terms: readonly TermStart[];
+  readonly logStartOffset: number;
+  readonly lastIndex: number;
+  readonly nextOffset: number;
+  /**
+   * Takes newly committed entries, in order; written to segments in large runs later. Until an entry is written it is held here, in memory,
+   * and reads see it.
+   */
+  append(entries: readonly Entry[]): void;
+  /** The last index that is written to segments (not yet synced); the core's window need not keep what is at or below it. */
+  readonly writtenIndex: number;
+  /**
+   * Stored batches from the one that holds `fromOffset`, whole batches only, up to the batch whose nextOffset is <= `untilOffset`, about `maxBytes`
+   * (at least one batch). From memory or disk, as stored bytes. `chunks` back to back are what a Fetch serves.
+   * Rejects with OFFSET_OUT_OF_RANGE below logStartOffset.
+   */
+  read(fromOffset: number, untilOffset: number, maxBytes: number): Promise<BatchRun>;
+  /** Entries from index on, about maxBytes (at least one), for a follower that lags. */
+  readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]>;
+  /** The first offset whose batch may hold a record at or after the time (by batch max timestamp), or undefined: none. */
+  offsetForTime(timestampMs: number): Promise<number | undefined>;
+  /** Every batch header from `fromOffset` on, in order, 61 bytes each: to rebuild producer state. */
+  scanBatchHeaders(fromOffset: number, visit: (header: Uint8Array, nextOffset: number) => void): Promise<void>;
+  /** State that local recovery starts from (producer state), written at each segment roll with the offset it stands at. */
+  readonly snapshot: { readonly nextOffset: number; readonly state: Uint8Array } | undefined;
+  /** Called at a roll to get that state; undefined: none. */
+  snapshotSource: ((nextOffset: number) => Uint8Array | undefined) | undefined;
+  readonly sizeBytes: number;
+  /** Writes and syncs all that was appended. */
+  flush(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface BatchRun {
+  readonly chunks: readonly Uint8Array[];
+  readonly bytes: number;
+  /** The offset after the last batch in chunks; fromOffset when there is none. */
+  readonly nextOffset: number;
+}
+
+export interface LogSettings {
+  /** Kafka's segment.bytes. */
+  readonly segmentBytes: number;
+}
+
+/** All storage of a broker: one data directory. */
+export interface Storage {
+  readonly directoryId: DirectoryId;
+  readonly wal: WriteAheadLog;
+  /** What the write-ahead log held at start, by group. Emptied by {@link openLog}. */
+  readonly recovered: ReadonlyMap<GroupKey, RecoveredGroup>;
+  /** Groups that have a directory. */
+  groups(): readonly GroupKey[];
+  /** Opens or creates a replica's log; with `recovered` entries above the segments as `tail`. */
+  openLog(group: GroupKey, settings: LogSettings): Promise<{ log: PartitionLog; tail: readonly Entry[]; hardState: HardState; whole: boolean }>;
+  /** Deletes a replica's data, on a committed tombstone only: rename to quarantine, purge later (hazard B24). */
+  deleteLog(group: GroupKey): Promise<number>;
+  close(): Promise<void>;
+}
