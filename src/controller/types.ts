@@ -4,7 +4,10 @@ import type { BrokerId, DirectoryId, TopicId } from '../base/ids.ts';
 export interface Controller {
   /** Errors: INVALID_TOPIC_EXCEPTION, TOPIC_ALREADY_EXISTS, INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR, INVALID_CONFIG, NOT_CONTROLLER, REQUEST_TIMED_OUT. */
   createTopic(request: CreateTopic, signal: AbortSignal): Promise<{ readonly topicId: TopicId; readonly index: number }>;
-  deleteTopic(request: { readonly name: string; readonly topicId: TopicId | undefined }, signal: AbortSignal): Promise<{ topicId: TopicId; index: number }>;
+  deleteTopic(
+    request: { readonly name: string; readonly topicId: TopicId | undefined },
+    signal: AbortSignal,
+  ): Promise<{ topicId: TopicId; index: number }>;
   allocateProducerIds(count: number, signal: AbortSignal): Promise<{ readonly first: number; readonly count: number }>;
   registerBroker(registration: RegisterBroker, signal: AbortSignal): Promise<void>;
   heartbeat(heartbeat: BrokerHeartbeat, signal: AbortSignal): Promise<void>;
@@ -32,7 +35,12 @@ export interface RegisterBroker {
 export interface BrokerHeartbeat {
   readonly brokerId: BrokerId;
   readonly incarnation: number;
-  readonly leaders: readonly { readonly topicId: TopicId; readonly partition: number; readonly leader: BrokerId; readonly leaderEpoch: number }[];
+  readonly leaders: readonly {
+    readonly topicId: TopicId;
+    readonly partition: number;
+    readonly leader: BrokerId;
+    readonly leaderEpoch: number;
+  }[];
   readonly stopping: boolean;
   readonly metadataIndex: number;
 }

@@ -61,7 +61,6 @@ export function methodKey(method: DescMethod): string {
 
 export interface UnaryHandler {
   readonly method: DescMethod;
-  // biome-ignore lint: the map erases the method's types; `unaryHandler` restores them
   readonly handle: (request: never, context: CallContext) => Promise<unknown>;
 }
 

@@ -109,7 +109,10 @@ export interface Storage {
   /** Groups that have a directory. */
   groups(): readonly GroupKey[];
   /** Opens or creates a replica's log; with `recovered` entries above the segments as `tail`. */
-  openLog(group: GroupKey, settings: LogSettings): Promise<{ log: PartitionLog; tail: readonly Entry[]; hardState: HardState; whole: boolean }>;
+  openLog(
+    group: GroupKey,
+    settings: LogSettings,
+  ): Promise<{ log: PartitionLog; tail: readonly Entry[]; hardState: HardState; whole: boolean }>;
   /** Deletes a replica's data, on a committed tombstone only: rename to quarantine, purge later (hazard B24). */
   deleteLog(group: GroupKey): Promise<number>;
   close(): Promise<void>;

@@ -91,14 +91,7 @@ export interface TimeoutNow extends Envelope {
   readonly type: 'timeoutNow';
 }
 
-export type Message =
-  | AppendRequest
-  | AppendResponse
-  | VoteRequest
-  | VoteResponse
-  | HeartbeatRequest
-  | HeartbeatResponse
-  | TimeoutNow;
+export type Message = AppendRequest | AppendResponse | VoteRequest | VoteResponse | HeartbeatRequest | HeartbeatResponse | TimeoutNow;
 
 /** What a person or program proposes; index, term, chain and header are the leader's. */
 export interface Proposal {
