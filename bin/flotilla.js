@@ -24,7 +24,9 @@ if (major >= 24) {
 } else {
   const node = pinnedNode();
   if (node === undefined) {
-    process.stderr.write(`flotilla needs Node 24 to run from its sources, and this is ${process.version}. Install Node 24, or run npm ci again.\n`);
+    process.stderr.write(
+      `flotilla needs Node 24 to run from its sources, and this is ${process.version}. Install Node 24, or run npm ci again.\n`,
+    );
     process.exit(1);
   }
   const child = spawn(node, [main, ...process.argv.slice(2)], { stdio: 'inherit' });
