@@ -1,0 +1,210 @@
+/** What only a partition's leader knows or can do: its offsets, and handing leadership over. Another broker is asked once, and does not ask on. */
+import { create } from '@bufbuild/protobuf';
+import { FlotillaError } from '../base/errors.ts';
+import type { BrokerId } from '../base/ids.ts';
+import {
+  Admin,
+  type DescribeTopicRequest,
+  type DescribeTopicResponse,
+  DescribeTopicResponseSchema,
+  type PartitionDescription,
+  PartitionDescriptionSchema,
+  type TransferLeaderRequest,
+  TransferLeaderResponseSchema,
+} from '../gen/flotilla/v1/admin_pb.ts';
+import type { PartitionImage, TopicImage } from '../metadata/image.ts';
+import { type CallContext, type Connect, type RpcChannel, type UnaryHandler, unaryHandler } from '../rpc/types.ts';
+import { answerError, type BrokerContext } from './context.ts';
+import { within } from './deadline.ts';
+import type { Partition } from './partition.ts';
+import { configEntries } from './topic-view.ts';
+import { fromWireError, topicIdToBytes } from './wire.ts';
+
+/** Marks a call of one broker to another on behalf of a client. */
+export const FORWARDED_HEADER = 'flotilla-forwarded';
+
+/** Channels to the brokers that were asked, one each. */
+export class Leaders {
+  readonly #connect: Connect;
+  readonly #channels = new Map<string, RpcChannel>();
+
+  constructor(connect: Connect) {
+    this.#connect = connect;
+  }
+
+  /** Errors: BROKER_NOT_AVAILABLE. */
+  channel(context: BrokerContext, broker: BrokerId): RpcChannel {
+    const address = context.metadata.image.brokers.get(broker)?.peerAddress;
+    if (address === undefined) throw new FlotillaError('BROKER_NOT_AVAILABLE', `Broker ${broker} is not registered. Try again.`);
+    let channel = this.#channels.get(address);
+    if (channel === undefined) {
+      channel = this.#connect(address);
+      this.#channels.set(address, channel);
+    }
+    return channel;
+  }
+
+  close(): void {
+    for (const channel of this.#channels.values()) channel.close();
+    this.#channels.clear();
+  }
+}
+
+export function describeTopicHandler(context: BrokerContext, leaders: Leaders): [string, UnaryHandler] {
+  return unaryHandler(Admin.method.describeTopic, async (request, call) => {
+    try {
+      return await describeTopic(context, leaders, request, call);
+    } catch (error) {
+      return create(DescribeTopicResponseSchema, { name: request.name, error: answerError(context, call.listener, error) });
+    }
+  });
+}
+
+export function transferLeaderHandler(context: BrokerContext, leaders: Leaders): [string, UnaryHandler] {
+  return unaryHandler(Admin.method.transferLeader, async (request, call) => {
+    const response = create(TransferLeaderResponseSchema);
+    try {
+      await transferLeader(context, leaders, request, call);
+    } catch (error) {
+      response.error = answerError(context, call.listener, error);
+    }
+    return response;
+  });
+}
+
+async function describeTopic(
+  context: BrokerContext,
+  leaders: Leaders,
+  request: DescribeTopicRequest,
+  call: CallContext,
+): Promise<DescribeTopicResponse> {
+  const topicId = context.partitions.topicIdOf(request.name);
+  const topic = context.metadata.image.topics.get(topicId);
+  if (topic === undefined) throw new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `There is no topic ${request.name}.`);
+  const partitions = topic.partitions.map((image) => describeHere(context, topic, image, call));
+  const response = create(DescribeTopicResponseSchema, {
+    name: topic.name,
+    topicId: topicIdToBytes(topicId),
+    configs: configEntries(topic),
+    partitions,
+  });
+  if (call.headers[FORWARDED_HEADER] !== undefined) return response;
+
+  const timeoutMs = request.timeoutMs === 0 ? context.config.requestTimeoutMs : request.timeoutMs;
+  const elsewhere = new Set<number>();
+  for (const { error, leader } of partitions)
+    if (error !== undefined && leader !== 0 && leader !== context.config.nodeId) elsewhere.add(leader);
+  await Promise.all(
+    [...elsewhere].map(async (broker) => {
+      const answers = await askDescription(context, leaders, broker as BrokerId, request, timeoutMs, call);
+      partitions.forEach((known, at) => {
+        const answer = answers[at];
+        if (known.leader === broker && answer !== undefined) partitions[at] = answer;
+      });
+    }),
+  );
+  response.partitions = partitions;
+  return response;
+}
+
+/** What this broker can say: everything as the leader, else what the metadata says and an error. */
+function describeHere(context: BrokerContext, topic: TopicImage, image: PartitionImage, call: CallContext): PartitionDescription {
+  const description = create(PartitionDescriptionSchema, {
+    partition: image.partition,
+    leader: image.leader ?? 0,
+    leaderEpoch: image.leaderEpoch,
+    replicas: image.replicas.map(({ brokerId }) => brokerId),
+    logStartOffset: -1n,
+    highWatermark: -1n,
+  });
+  try {
+    const status = context.partitions.find(topic.topicId, image.partition).status();
+    description.leader = context.config.nodeId;
+    description.leaderEpoch = status.leaderEpoch;
+    description.logStartOffset = BigInt(status.logStartOffset);
+    description.highWatermark = BigInt(status.highWatermark);
+    description.sizeBytes = BigInt(status.sizeBytes);
+    description.inSync = [...status.inSync];
+  } catch (error) {
+    description.error = answerError(context, call.listener, error);
+  }
+  return description;
+}
+
+/** The other broker's answer by partition; none when it can't be asked: what is known here stands, with its error. */
+async function askDescription(
+  context: BrokerContext,
+  leaders: Leaders,
+  broker: BrokerId,
+  request: DescribeTopicRequest,
+  timeoutMs: number,
+  call: CallContext,
+): Promise<readonly PartitionDescription[]> {
+  try {
+    const answer = await leaders.channel(context, broker).unary(Admin.method.describeTopic, request, {
+      timeoutMs,
+      signal: call.signal,
+      headers: { [FORWARDED_HEADER]: String(context.config.nodeId) },
+    });
+    return answer.error === undefined ? answer.partitions : [];
+  } catch {
+    return [];
+  }
+}
+
+async function transferLeader(context: BrokerContext, leaders: Leaders, request: TransferLeaderRequest, call: CallContext): Promise<void> {
+  const { partitions, metadata, config, environment } = context;
+  const topicId = partitions.topicIdOf(request.topic);
+  const image = metadata.image.topics.get(topicId)?.partitions[request.partition];
+  if (image === undefined)
+    throw new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `Topic ${request.topic} has no partition ${request.partition}.`);
+  const timeoutMs = request.timeoutMs === 0 ? config.requestTimeoutMs : request.timeoutMs;
+  const local = openHere(context, topicId, request.partition);
+  if (local?.isLeader) return transferFrom(local, request.toBroker as BrokerId, context, timeoutMs, call.signal);
+
+  const leader = local?.replica.leadership.leader?.brokerId ?? image.leader;
+  if (leader === undefined || leader === config.nodeId || call.headers[FORWARDED_HEADER] !== undefined) {
+    throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `Nobody is known to lead ${request.topic}-${request.partition} just now. Try again.`);
+  }
+  const what = `transferring ${request.topic}-${request.partition}`;
+  const answer = await within(environment, timeoutMs, call.signal, what, (signal) =>
+    leaders.channel(context, leader).unary(Admin.method.transferLeader, request, {
+      timeoutMs,
+      signal,
+      headers: { [FORWARDED_HEADER]: String(config.nodeId) },
+    }),
+  );
+  if (answer.error !== undefined) throw fromWireError(answer.error);
+}
+
+async function transferFrom(
+  partition: Partition,
+  to: BrokerId,
+  context: BrokerContext,
+  timeoutMs: number,
+  parent: AbortSignal,
+): Promise<void> {
+  if (to === context.config.nodeId) return;
+  const { voters } = partition.replica.configuration;
+  const target = voters.find(({ brokerId }) => brokerId === to);
+  const name = `${partition.topic}-${partition.partition}`;
+  if (target === undefined) {
+    const known = voters.map(({ brokerId }) => brokerId).join(', ');
+    throw new FlotillaError('INVALID_REQUEST', `Broker ${to} has no replica of ${name}. Choose one of ${known}.`);
+  }
+  await within(context.environment, timeoutMs, parent, `transferring ${name} to broker ${to}`, (signal) =>
+    partition.replica.transferLeadership(target.replicaId, signal),
+  );
+}
+
+function openHere(
+  context: BrokerContext,
+  topicId: Parameters<BrokerContext['partitions']['find']>[0],
+  partition: number,
+): Partition | undefined {
+  try {
+    return context.partitions.find(topicId, partition);
+  } catch {
+    return undefined;
+  }
+}
