@@ -38,7 +38,7 @@ export interface QuorumControllerOptions {
   readonly cluster: { readonly clusterId: ClusterId; readonly voters: readonly { readonly replicaId: number }[] };
   readonly checksum: (payload: Uint8Array) => number;
   /** Throws INVALID_CONFIG for a key that is unknown or a value that does not fit. */
-  readonly validateTopicConfig: (key: string, value: string) => void;
+  readonly validateTopicConfig: (configs: ReadonlyMap<string, string>) => void;
   readonly transfer: TransferLeadership;
   /** The replica has stopped for good; the broker must end and say why. */
   readonly failed: (error: Error) => void;
@@ -112,7 +112,7 @@ export class QuorumController implements Controller {
       replicas: request.replicas === 0 ? settings.defaultReplicationFactor : request.replicas,
     };
     checkPartitions(complete.partitions);
-    for (const [key, value] of request.configs) validateTopicConfig(key, value);
+    validateTopicConfig(request.configs);
     const draw = { topicId: mintUuid(() => environment.uint32()) as TopicId, seed: environment.uint32() };
     const { response, index } = await this.#runtime.run((image) => {
       const record = createTopicRecord(image, complete, draw);

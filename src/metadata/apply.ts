@@ -103,20 +103,27 @@ class Draft {
         return;
       case 'registerBroker': {
         const { type: _type, ...registration } = record;
-        return this.#setBroker({ ...registration, fenced: false });
+        this.#setBroker({ ...registration, fenced: false });
+        return;
       }
       case 'fenceBroker':
-        return this.#setFenced(record.brokerId, true);
+        this.#setFenced(record.brokerId, true);
+        return;
       case 'unfenceBroker':
-        return this.#setFenced(record.brokerId, false);
+        this.#setFenced(record.brokerId, false);
+        return;
       case 'createTopic':
-        return this.#createTopic(record);
+        this.#createTopic(record);
+        return;
       case 'deleteTopic':
-        return this.#deleteTopic(record.topicId);
+        this.#deleteTopic(record.topicId);
+        return;
       case 'partitionLeader':
-        return this.#recordLeader(record);
+        this.#recordLeader(record);
+        return;
       case 'topicConfig':
-        return this.#setConfig(record.topicId, record.key, record.value);
+        this.#setConfig(record.topicId, record.key, record.value);
+        return;
       case 'allocateReplicaIds':
         this.#nextReplicaId = Math.max(this.#nextReplicaId, record.nextReplicaId);
         return;
