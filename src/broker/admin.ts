@@ -1,8 +1,9 @@
 /** The Admin service: what clients and people ask of the cluster. Any broker answers; what only the controller or a leader can do goes there. */
 import { create } from '@bufbuild/protobuf';
 import { FlotillaError } from '../base/errors.ts';
-import type { BrokerId, TopicId } from '../base/ids.ts';
+import type { TopicId } from '../base/ids.ts';
 import type { Controller } from '../controller/types.ts';
+import type { ControllerHint } from '../controller/wire.ts';
 import {
   Admin,
   type AllocateProducerIdRequest,
@@ -16,11 +17,13 @@ import {
   MetadataResponseSchema,
   TopicMetadataSchema,
 } from '../gen/flotilla/v1/admin_pb.ts';
-import type { MetadataImage, MetadataView } from '../metadata/image.ts';
+import { LeaderHintSchema, type Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
+import type { MetadataImage } from '../metadata/image.ts';
 import { type CallContext, type UnaryHandler, unaryHandler } from '../rpc/types.ts';
 import { validateTopicConfig } from './config.ts';
 import { answerError, type BrokerContext } from './context.ts';
 import { within } from './deadline.ts';
+import { until } from './image-wait.ts';
 import { describeTopicHandler, type Leaders, transferLeaderHandler } from './leaders.ts';
 import { brokerNodes, topicMetadata } from './topic-view.ts';
 import { topicIdFromBytes, topicIdToBytes } from './wire.ts';
@@ -31,19 +34,14 @@ export const API_VERSION = 1;
 /** Producer ids in one call. */
 export const MAX_PRODUCER_IDS = 1000;
 
-/** Who leads the metadata quorum, as far as this broker knows. */
-export interface ControllerStanding {
-  readonly leader: BrokerId | undefined;
-  readonly epoch: number;
-}
-
 export interface AdminOptions {
   readonly context: BrokerContext;
   /** Goes to the quorum's leader, wherever that is. */
   readonly controller: Controller;
   /** This broker's own part of the quorum, for what another broker forwarded; undefined: it has none. */
   readonly local: Controller | undefined;
-  readonly standing: () => ControllerStanding;
+  /** Who leads the quorum; undefined: not known here. */
+  readonly hint: () => ControllerHint | undefined;
   readonly leaders: Leaders;
 }
 
@@ -71,15 +69,15 @@ class AdminService {
 
   metadata(request: MetadataRequest, call: CallContext) {
     const { image } = this.#context.metadata;
-    const { leader } = this.#options.standing();
+    const controllerId = this.#options.hint()?.brokerId ?? 0;
     return create(MetadataResponseSchema, {
       clusterId: image.clusterId ?? '',
-      brokers: brokerNodes(image, call.listener, leader),
+      brokers: brokerNodes(image, call.listener, controllerId),
       topics:
         request.topics.length === 0
           ? [...image.topics.values()].map(topicMetadata)
           : request.topics.map((name) => this.#namedTopic(name, call)),
-      controllerId: leader ?? 0,
+      controllerId,
       apiVersion: API_VERSION,
       metadataIndex: BigInt(image.index),
     });
@@ -87,12 +85,13 @@ class AdminService {
 
   describeCluster(call: CallContext) {
     const { image } = this.#context.metadata;
-    const { leader, epoch } = this.#options.standing();
+    const hint = this.#options.hint();
+    const controllerId = hint?.brokerId ?? 0;
     return create(DescribeClusterResponseSchema, {
       clusterId: image.clusterId ?? '',
-      controllerId: leader ?? 0,
-      controllerEpoch: BigInt(epoch),
-      brokers: brokerNodes(image, call.listener, leader),
+      controllerId,
+      controllerEpoch: BigInt(hint?.leaderEpoch ?? 0),
+      brokers: brokerNodes(image, call.listener, controllerId),
       topics: [...image.topics.values()].map(topicMetadata),
       voters: this.#context.config.voters.map(({ brokerId }) => brokerId),
     });
@@ -111,18 +110,15 @@ class AdminService {
           signal,
         );
         response.topic = create(TopicMetadataSchema, { name, topicId: topicIdToBytes(topicId) });
-        if (validateOnly || request.forwarded) {
-          // Who forwards learns the index this way and waits there.
-          response.topic.partitions =
-            this.#context.metadata.image.topics.get(topicId)?.partitions.length === undefined ? [] : response.topic.partitions;
-          return;
-        }
+        response.metadataIndex = BigInt(index);
+        // A broker that forwarded the call waits itself.
+        if (validateOnly || request.forwarded) return;
         await this.#context.metadata.reached(index, signal);
         await until(this.#context.metadata, (image) => hasLeaders(image, topicId), signal);
         response.topic = this.#namedTopic(name, call);
       });
     } catch (error) {
-      response.error = answerError(this.#context, call.listener, error);
+      response.error = this.#answer(error, call);
     }
     return response;
   }
@@ -134,10 +130,11 @@ class AdminService {
       await this.#within(request.timeoutMs, call, `deleting topic ${request.name}`, async (signal) => {
         const { topicId, index } = await this.#controller(request.forwarded).deleteTopic({ name: request.name, topicId: wanted }, signal);
         response.topicId = topicIdToBytes(topicId);
+        response.metadataIndex = BigInt(index);
         if (!request.forwarded) await this.#context.metadata.reached(index, signal);
       });
     } catch (error) {
-      response.error = answerError(this.#context, call.listener, error);
+      response.error = this.#answer(error, call);
     }
     return response;
   }
@@ -152,7 +149,7 @@ class AdminService {
       response.firstProducerId = BigInt(first);
       response.count = count;
     } catch (error) {
-      response.error = answerError(this.#context, call.listener, error);
+      response.error = this.#answer(error, call);
     }
     return response;
   }
@@ -164,6 +161,15 @@ class AdminService {
     if (topic !== undefined) return topicMetadata(topic);
     const error = new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `There is no topic ${name}. Create it first.`);
     return create(TopicMetadataSchema, { name, error: answerError(this.#context, call.listener, error) });
+  }
+
+  /** NOT_CONTROLLER carries where the controller is. */
+  #answer(error: unknown, call: CallContext): WireError {
+    const wire = answerError(this.#context, call.listener, error);
+    const hint = this.#options.hint();
+    if (error instanceof FlotillaError && error.code === 'NOT_CONTROLLER' && hint !== undefined)
+      wire.leader = create(LeaderHintSchema, hint);
+    return wire;
   }
 
   /** What was forwarded once is not forwarded again: the quorum's leader may have changed meanwhile, and the sender asks anew. */
@@ -183,19 +189,4 @@ function hasLeaders(image: MetadataImage, topicId: TopicId): boolean {
   const topic = image.topics.get(topicId);
   // A topic that is gone again will never have leaders.
   return topic === undefined || topic.partitions.every(({ leader }) => leader !== undefined);
-}
-
-/** Resolves when the image is as wanted. */
-function until(metadata: MetadataView, wanted: (image: MetadataImage) => boolean, signal: AbortSignal): Promise<void> {
-  if (wanted(metadata.image)) return Promise.resolve();
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const onAbort = () => reject(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
-  const unsubscribe = metadata.subscribe(({ image }) => {
-    if (wanted(image)) resolve();
-  });
-  return promise.finally(() => {
-    unsubscribe();
-    signal.removeEventListener('abort', onAbort);
-  });
 }

@@ -1,7 +1,7 @@
 /** What only a partition's leader knows or can do: its offsets, and handing leadership over. Another broker is asked once, and does not ask on. */
 import { create } from '@bufbuild/protobuf';
 import { FlotillaError } from '../base/errors.ts';
-import type { BrokerId } from '../base/ids.ts';
+import type { BrokerId, TopicId } from '../base/ids.ts';
 import {
   Admin,
   type DescribeTopicRequest,
@@ -10,6 +10,7 @@ import {
   type PartitionDescription,
   PartitionDescriptionSchema,
   type TransferLeaderRequest,
+  TransferLeaderRequestSchema,
   TransferLeaderResponseSchema,
 } from '../gen/flotilla/v1/admin_pb.ts';
 import type { PartitionImage, TopicImage } from '../metadata/image.ts';
@@ -64,7 +65,7 @@ export function transferLeaderHandler(context: BrokerContext, leaders: Leaders):
   return unaryHandler(Admin.method.transferLeader, async (request, call) => {
     const response = create(TransferLeaderResponseSchema);
     try {
-      await transferLeader(context, leaders, request, call);
+      await transferLeadership(context, leaders, transferOf(context, request, call));
     } catch (error) {
       response.error = answerError(context, call.listener, error);
     }
@@ -152,38 +153,53 @@ async function askDescription(
   }
 }
 
-async function transferLeader(context: BrokerContext, leaders: Leaders, request: TransferLeaderRequest, call: CallContext): Promise<void> {
-  const { partitions, metadata, config, environment } = context;
-  const topicId = partitions.topicIdOf(request.topic);
-  const image = metadata.image.topics.get(topicId)?.partitions[request.partition];
-  if (image === undefined)
-    throw new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `Topic ${request.topic} has no partition ${request.partition}.`);
-  const timeoutMs = request.timeoutMs === 0 ? config.requestTimeoutMs : request.timeoutMs;
-  const local = openHere(context, topicId, request.partition);
-  if (local?.isLeader) return transferFrom(local, request.toBroker as BrokerId, context, timeoutMs, call.signal);
+export interface Transfer {
+  readonly topicId: TopicId;
+  readonly partition: number;
+  readonly to: BrokerId;
+  readonly timeoutMs: number;
+  /** Another broker asks: answer, or refuse. */
+  readonly forwarded: boolean;
+  readonly signal: AbortSignal | undefined;
+}
 
-  const leader = local?.replica.leadership.leader?.brokerId ?? image.leader;
-  if (leader === undefined || leader === config.nodeId || call.headers[FORWARDED_HEADER] !== undefined) {
-    throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `Nobody is known to lead ${request.topic}-${request.partition} just now. Try again.`);
+function transferOf(context: BrokerContext, request: TransferLeaderRequest, call: CallContext): Transfer {
+  return {
+    topicId: context.partitions.topicIdOf(request.topic),
+    partition: request.partition,
+    to: request.toBroker as BrokerId,
+    timeoutMs: request.timeoutMs === 0 ? context.config.requestTimeoutMs : request.timeoutMs,
+    forwarded: call.headers[FORWARDED_HEADER] !== undefined,
+    signal: call.signal,
+  };
+}
+
+/** Has the partition's leader hand over to another voter. Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_REQUEST, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT. */
+export async function transferLeadership(context: BrokerContext, leaders: Leaders, transfer: Transfer): Promise<void> {
+  const { metadata, config, environment } = context;
+  const { topicId, partition, to, timeoutMs, signal: parent } = transfer;
+  const topic = metadata.image.topics.get(topicId);
+  const image = topic?.partitions[partition];
+  if (topic === undefined || image === undefined) {
+    throw new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `Topic ${topic?.name ?? topicId} has no partition ${partition}.`);
   }
-  const what = `transferring ${request.topic}-${request.partition}`;
-  const answer = await within(environment, timeoutMs, call.signal, what, (signal) =>
-    leaders.channel(context, leader).unary(Admin.method.transferLeader, request, {
-      timeoutMs,
-      signal,
-      headers: { [FORWARDED_HEADER]: String(config.nodeId) },
-    }),
+  const local = openHere(context, topicId, partition);
+  if (local?.isLeader) return transferFrom(context, local, transfer);
+
+  const name = `${topic.name}-${partition}`;
+  const leader = local?.replica.leadership.leader?.brokerId ?? image.leader;
+  if (leader === undefined || leader === config.nodeId || transfer.forwarded) {
+    throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `Nobody is known to lead ${name} just now. Try again.`);
+  }
+  const request = create(TransferLeaderRequestSchema, { topic: topic.name, partition, toBroker: to, timeoutMs });
+  const headers = { [FORWARDED_HEADER]: String(config.nodeId) };
+  const answer = await within(environment, timeoutMs, parent, `transferring ${name}`, (signal) =>
+    leaders.channel(context, leader).unary(Admin.method.transferLeader, request, { timeoutMs, signal, headers }),
   );
   if (answer.error !== undefined) throw fromWireError(answer.error);
 }
 
-async function transferFrom(
-  partition: Partition,
-  to: BrokerId,
-  context: BrokerContext,
-  timeoutMs: number,
-  parent: AbortSignal,
-): Promise<void> {
+async function transferFrom(context: BrokerContext, partition: Partition, { to, timeoutMs, signal: parent }: Transfer): Promise<void> {
   if (to === context.config.nodeId) return;
   const { voters } = partition.replica.configuration;
   const target = voters.find(({ brokerId }) => brokerId === to);
@@ -197,11 +213,7 @@ async function transferFrom(
   );
 }
 
-function openHere(
-  context: BrokerContext,
-  topicId: Parameters<BrokerContext['partitions']['find']>[0],
-  partition: number,
-): Partition | undefined {
+function openHere(context: BrokerContext, topicId: TopicId, partition: number): Partition | undefined {
   try {
     return context.partitions.find(topicId, partition);
   } catch {

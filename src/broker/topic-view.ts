@@ -1,6 +1,5 @@
 /** Topics and brokers of the metadata image, as clients are told of them. */
 import { create } from '@bufbuild/protobuf';
-import type { BrokerId } from '../base/ids.ts';
 import { PartitionMetadataSchema, type TopicMetadata, TopicMetadataSchema } from '../gen/flotilla/v1/admin_pb.ts';
 import { type BrokerNode, BrokerNodeSchema, type ConfigEntry, ConfigEntrySchema } from '../gen/flotilla/v1/common_pb.ts';
 import type { MetadataImage, TopicImage } from '../metadata/image.ts';
@@ -22,7 +21,7 @@ export function configEntries(topic: TopicImage): ConfigEntry[] {
 }
 
 /** Brokers with their addresses on the listener that the question came in on; one that has no such listener has no address. */
-export function brokerNodes(image: MetadataImage, listener: string, controller: BrokerId | undefined): BrokerNode[] {
+export function brokerNodes(image: MetadataImage, listener: string, controllerId: number): BrokerNode[] {
   return [...image.brokers.values()].map(({ brokerId, listeners, rack, fenced, directoryId }) =>
     create(BrokerNodeSchema, {
       brokerId,
@@ -30,7 +29,7 @@ export function brokerNodes(image: MetadataImage, listener: string, controller: 
       rack: rack ?? '',
       alive: !fenced,
       directoryId,
-      controller: brokerId === controller,
+      controller: brokerId === controllerId,
     }),
   );
 }
