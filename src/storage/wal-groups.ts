@@ -35,7 +35,10 @@ export class WalGroup {
   append(entry: Entry, generation: number): void {
     if (entry.index <= this.#released) return;
     const last = this.#entries.at(-1);
-    assert(last === undefined || entry.index === last.index + 1, 'entries of a group are consecutive', { index: entry.index, last: last?.index });
+    assert(last === undefined || entry.index === last.index + 1, 'entries of a group are consecutive', {
+      index: entry.index,
+      last: last?.index,
+    });
     this.#entries.push(entry);
     this.#generations.push(generation);
   }

@@ -30,6 +30,7 @@ export class WalQueue {
   #records: WalRecord[] = [];
   #head = 0;
   #bytes = 0;
+  #inFlight: readonly WalRecord[] = [];
   /** The retirement at the head was expanded: its moved entries stand before it now. */
   #expanded: WalRecord | undefined;
 
@@ -95,15 +96,20 @@ export class WalQueue {
       this.#records = [];
       this.#head = 0;
     }
+    this.#inFlight = records;
     return { records, bytes };
   }
 
+  /** What was taken is durable. */
   completed(bytes: number): void {
+    const records = this.#inFlight;
+    this.#inFlight = [];
     this.#bytes -= bytes;
+    for (const record of records) record.waiter?.resolve();
   }
 
   failAll(error: Error): void {
-    for (const record of this.#records.slice(this.#head)) record.waiter?.reject(error);
+    for (const record of [...this.#inFlight, ...this.#records.slice(this.#head)]) record.waiter?.reject(error);
     this.#records = [];
     this.#head = 0;
   }

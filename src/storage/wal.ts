@@ -14,7 +14,7 @@ import type { GroupKey } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { WalStatistics, WalWrite, WriteAheadLog } from './types.ts';
 import type { WalFiles } from './wal-files.ts';
-import { bytesOf, FrameBuffer, frameBytes, type Crc32, type NewRow, PAGE_BYTES, ROW_BYTES, RowKind } from './wal-frame.ts';
+import { type Crc32, FrameBuffer, frameBytes, type NewRow, PAGE_BYTES, ROW_BYTES, RowKind } from './wal-frame.ts';
 import { WalGroup } from './wal-groups.ts';
 import { WalQueue, type WalRecord } from './wal-queue.ts';
 
@@ -116,6 +116,7 @@ export class Wal implements WriteAheadLog {
     while (!this.#queue.empty) await this.#flushFrame();
     this.#starting = false;
     this.#durableUpTo = this.#lsn;
+    this.#armIdleTimer();
   }
 
   append(writes: readonly WalWrite[]): Promise<void> {
@@ -146,13 +147,13 @@ export class Wal implements WriteAheadLog {
 
   /** Entries up to `index` are written to segments: the log needs them in memory no more, and in its files until {@link synced}. */
   written(key: GroupKey, index: number): void {
-    this.#group(key).release(index);
+    this.#groups.get(key)?.release(index);
   }
 
   /** Entries up to `index` are durable in segments. Said in the next frame; no flush of its own. */
   synced(key: GroupKey, index: number): void {
-    const group = this.#group(key);
-    if (index <= group.synced || this.#failure !== undefined) return;
+    const group = this.#groups.get(key);
+    if (group === undefined || index <= group.synced || this.#failure !== undefined) return;
     group.release(index);
     this.#queue.push({ group, kind: RowKind.synced, term: 0, index, extra: 0, entries: undefined });
     this.#armIdleTimer();
@@ -192,7 +193,8 @@ export class Wal implements WriteAheadLog {
       const { term, vote, commit } = hardState;
       this.#queue.push({ group, kind: RowKind.hardState, term, index: vote, extra: commit, entries: undefined });
     }
-    if (truncateTo !== undefined) this.#queue.push({ group, kind: RowKind.truncate, term: 0, index: truncateTo, extra: 0, entries: undefined });
+    if (truncateTo !== undefined)
+      this.#queue.push({ group, kind: RowKind.truncate, term: 0, index: truncateTo, extra: 0, entries: undefined });
     this.#queue.pushEntries(group, RowKind.entries, write.entries);
   }
 
@@ -222,7 +224,6 @@ export class Wal implements WriteAheadLog {
     for (const record of records) this.#apply(record, rows);
     await this.#writeFrame(rows, false);
     this.#queue.completed(bytes);
-    for (const record of records) record.waiter?.resolve();
     if (this.#files.freeCount === 0 && this.#position > this.#files.current.size / 2) this.#prepare();
   }
 
@@ -293,6 +294,7 @@ export class Wal implements WriteAheadLog {
   /** Goes on in a free file, which starts with every group's HardState. */
   async #turn(): Promise<void> {
     while (this.#files.freeCount === 0) {
+      if (this.#failure !== undefined) throw this.#failure;
       const full = this.#files.count >= 2 * this.#options.settings.files;
       if (this.#preparing === 'creating' || (this.#preparing === 'syncing' && full)) await this.#preparation;
       else await this.#files.create();
@@ -312,29 +314,26 @@ export class Wal implements WriteAheadLog {
     if (this.#preparing !== 'no' || this.#closed || this.#failure !== undefined) return;
     const create = this.#files.usedCount < this.#options.settings.files;
     this.#preparing = create ? 'creating' : 'syncing';
-    this.#preparation = (create ? this.#files.create() : this.#retireOldest()).then(
-      () => {
-        this.#preparing = 'no';
-      },
-      (error: unknown) => this.#fail(error),
-    );
+    this.#preparation = (create ? this.#create() : this.#syncOldest()).catch((error: unknown) => this.#fail(error));
   }
 
-  async #retireOldest(): Promise<void> {
+  async #create(): Promise<void> {
+    await this.#files.create();
+    this.#preparing = 'no';
+  }
+
+  async #syncOldest(): Promise<void> {
     const { generation } = this.#files.oldest;
     for (const group of this.#touched.get(generation) ?? []) if (!group.forgotten) await this.#options.flushSegments(group.key);
-    // A waiter for the syncing part must go on now: the moving part needs the flush loop that waits.
+    // Whoever waited for segments goes on now: moving needs the flush loop.
     this.#preparing = 'moving';
-    const moved = new Promise<void>((resolve, reject) => this.#queue.pushRetirement(generation, { resolve, reject }));
+    const resolve = (): void => {
+      this.#files.retireOldest();
+      this.#touched.delete(generation);
+      this.#preparing = 'no';
+    };
+    this.#queue.pushRetirement(generation, { resolve, reject: () => {} });
     this.#kick();
-    void moved.then(
-      () => {
-        this.#files.retireOldest();
-        this.#touched.delete(generation);
-        this.#preparing = 'no';
-      },
-      () => {},
-    );
   }
 
   /** At the head of the queue all earlier records have taken effect, so what is live now is what must be moved. */
@@ -364,9 +363,13 @@ export class Wal implements WriteAheadLog {
   /** No error of the disk is retried: the page cache may have dropped what it was to write (hazard B25). */
   #fail(error: unknown): void {
     if (this.#failure !== undefined) return;
-    this.#failure = new FlotillaError('STORAGE_ERROR', `the write-ahead log could not be written: ${messageOf(error)}; check the disk, then restart`, {
-      cause: error,
-    });
+    this.#failure = new FlotillaError(
+      'STORAGE_ERROR',
+      `the write-ahead log could not be written: ${messageOf(error)}; check the disk, then restart`,
+      {
+        cause: error,
+      },
+    );
     this.#options.log.error('wal failed', { error });
     this.#queue.failAll(this.#failure);
     this.#options.failed(this.#failure);
@@ -382,9 +385,4 @@ function headRows(group: WalGroup, rows: NewRow[]): void {
   const { term, vote, commit } = group.hardState;
   rows.push(rowOf(group, { kind: RowKind.hardState, term, index: vote, extra: commit, entries: undefined }));
   if (group.synced > 0) rows.push(rowOf(group, { kind: RowKind.synced, term: 0, index: group.synced, extra: 0, entries: undefined }));
-}
-
-/** Entry bytes of a record, and its row. */
-export function recordBytes(entries: readonly Entry[] | undefined): number {
-  return ROW_BYTES + bytesOf(entries);
 }
