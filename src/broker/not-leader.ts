@@ -1,0 +1,17 @@
+/** NOT_LEADER_OR_FOLLOWER that knows where to go instead. */
+import { FlotillaError } from '../base/errors.ts';
+import type { BrokerId } from '../base/ids.ts';
+
+export interface KnownLeader {
+  readonly brokerId: BrokerId;
+  readonly leaderEpoch: number;
+}
+
+export class NotLeaderError extends FlotillaError {
+  /** Undefined: nobody is known to lead. */
+  readonly leader: KnownLeader | undefined;
+  constructor(message: string, leader: KnownLeader | undefined) {
+    super('NOT_LEADER_OR_FOLLOWER', message);
+    this.leader = leader;
+  }
+}

@@ -1,0 +1,256 @@
+/** A partition as clients see it: record batches in, record batches out, over one raft replica. term and index become leaderEpoch and offset here. */
+import { must } from '../base/assert.ts';
+import type { Environment } from '../base/environment.ts';
+import { FlotillaError } from '../base/errors.ts';
+import type { TopicId } from '../base/ids.ts';
+import { EntryKind } from '../raft/core/entry.ts';
+import type { Replica } from '../raft/types.ts';
+import { statedCrc, stampBatch, stampLogAppendTime, validateBatch } from '../record/batch.ts';
+import type { BatchHeader, Crc32c } from '../record/types.ts';
+import type { BatchRun } from '../storage/types.ts';
+import type { TopicConfig } from './config.ts';
+import { PartitionState, type PartitionSubscriber, type ProduceResult } from './partition-state.ts';
+
+/** quorum: durable on a majority (and min.insync.replicas). leader: durable here. none: answered at once. */
+export type Acks = 'quorum' | 'leader' | 'none';
+
+export type Isolation = 'read_uncommitted' | 'read_committed';
+
+/** Kafka's constants for {@link Partition.listOffsets}. */
+export const LATEST_TIMESTAMP = -1;
+export const EARLIEST_TIMESTAMP = -2;
+
+export interface ProduceOptions {
+  readonly acks: Acks;
+  /** The leader epoch that the producer knows; 0 or below: not checked. */
+  readonly leaderEpoch: number;
+  /** Monotonic milliseconds. */
+  readonly deadlineMs: number;
+}
+
+/** What the leader tells of a partition. */
+export interface PartitionStatus {
+  readonly logStartOffset: number;
+  readonly highWatermark: number;
+  readonly sizeBytes: number;
+  readonly inSync: readonly number[];
+  readonly leaderEpoch: number;
+}
+
+export interface PartitionOptions {
+  readonly topicId: TopicId;
+  readonly topic: string;
+  readonly partition: number;
+  readonly config: TopicConfig;
+  readonly environment: Environment;
+  readonly crc32c: Crc32c;
+}
+
+export class Partition {
+  readonly topicId: TopicId;
+  readonly topic: string;
+  readonly partition: number;
+  readonly replica: Replica;
+  readonly state: PartitionState;
+  readonly #environment: Environment;
+  readonly #crc32c: Crc32c;
+  #config: TopicConfig;
+
+  /** Made by the raft host when it opens the replica: {@link state} is the replica's owner. */
+  constructor(replica: Replica, options: PartitionOptions) {
+    this.topicId = options.topicId;
+    this.topic = options.topic;
+    this.partition = options.partition;
+    this.replica = replica;
+    this.#environment = options.environment;
+    this.#crc32c = options.crc32c;
+    this.#config = options.config;
+    this.state = new PartitionState(replica, options.environment, () => this.#config.minInsyncReplicas);
+  }
+
+  /** The topic's configuration changed. */
+  configure(config: TopicConfig): void {
+    this.#config = config;
+  }
+
+  get isLeader(): boolean {
+    return this.replica.leadership.role === 'leader';
+  }
+
+  get leaderEpoch(): number {
+    return this.replica.leadership.term;
+  }
+
+  get highWatermark(): number {
+    return this.state.highWatermark;
+  }
+
+  /** Where read_committed readers may go. Equal to the high watermark: there are no transactions yet. */
+  get lastStableOffset(): number {
+    return this.state.highWatermark;
+  }
+
+  get logStartOffset(): number {
+    return this.replica.log.logStartOffset;
+  }
+
+  get logEndOffset(): number {
+    return this.replica.nextOffset;
+  }
+
+  /**
+   * Appends one record batch, whose bytes pass into the partition's hands: it is stamped in place and kept. Everything up to the proposal
+   * happens before this returns, so batches are appended in the order of the calls. The promise resolves as `acks` says.
+   *
+   * Errors: NOT_LEADER_OR_FOLLOWER (also when leadership was lost meanwhile: the outcome is unknown, send it again with the same sequence),
+   * FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, INVALID_RECORD, INVALID_TIMESTAMP, NOT_ENOUGH_REPLICAS,
+   * INVALID_REQUIRED_ACKS, OUT_OF_ORDER_SEQUENCE_NUMBER, DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, THROTTLING_QUOTA_EXCEEDED,
+   * REQUEST_TIMED_OUT.
+   */
+  produce(batch: Uint8Array, options: ProduceOptions): Promise<ProduceResult> {
+    try {
+      return this.#append(batch, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #append(batch: Uint8Array, options: ProduceOptions): Promise<ProduceResult> {
+    const { acks, deadlineMs } = options;
+    const leaderEpoch = this.#checkLeader(options.leaderEpoch);
+    const header = validateBatch(batch, { maxBytes: this.#config.maxMessageBytes, crc32c: this.#crc32c });
+    checkKind(header, acks);
+    const now = this.#environment.wallMs();
+    const appendTime = this.#config.timestampType === 'LogAppendTime';
+    if (!appendTime) this.#checkTimestamps(header, now);
+    const logAppendTimeMs = appendTime ? now : -1;
+    if (acks === 'quorum') this.#checkInSync();
+
+    if (header.producerId >= 0) {
+      const producers = must(this.state.producers, 'producer state is restored before a leader takes batches');
+      const original = producers.check(header.producerId, header.producerEpoch, header.baseSequence, header.recordCount);
+      if (original !== undefined) {
+        return this.state.untilCommitted(original.index, deadlineMs, { baseOffset: original.baseOffset, leaderEpoch, logAppendTimeMs: -1 });
+      }
+    }
+
+    if (appendTime) stampLogAppendTime(batch, now, this.#crc32c);
+    const baseOffset = this.replica.nextOffset;
+    stampBatch(batch, baseOffset, leaderEpoch);
+    const { index, nextOffset } = this.replica.propose({
+      kind: EntryKind.batch,
+      payload: batch,
+      recordCount: header.recordCount,
+      payloadChecksum: statedCrc(batch),
+    });
+    this.state.proposed(batch, nextOffset, index);
+    if (acks === 'none') return Promise.resolve({ baseOffset: -1, leaderEpoch, logAppendTimeMs });
+    const result = { baseOffset, leaderEpoch, logAppendTimeMs };
+    return acks === 'leader' ? this.state.untilDurable(index, deadlineMs, result) : this.state.untilCommitted(index, deadlineMs, result);
+  }
+
+  /**
+   * Committed batches from the one that holds `from`, about maxBytes, at least one; none at the end.
+   * Errors: OFFSET_OUT_OF_RANGE below the log's start, and past the leader's log end. Past what is committed a reader waits instead
+   * ({@link subscribe}): on a follower, or just after an election, that is where it may well stand.
+   */
+  async read(from: number, maxBytes: number, isolation: Isolation): Promise<BatchRun> {
+    this.checkReadable(from);
+    const until = isolation === 'read_committed' ? this.lastStableOffset : this.highWatermark;
+    if (from >= until) return { chunks: [], bytes: 0, nextOffset: from };
+    return this.replica.log.read(from, until, maxBytes);
+  }
+
+  /** Errors: OFFSET_OUT_OF_RANGE. */
+  checkReadable(from: number): void {
+    const { leadership } = this.replica;
+    const end = leadership.role === 'leader' && leadership.ready ? this.logEndOffset : Number.POSITIVE_INFINITY;
+    if (from >= this.logStartOffset && from <= end) return;
+    throw new FlotillaError(
+      'OFFSET_OUT_OF_RANGE',
+      `Offset ${from} of ${this.topic}-${this.partition} is out of range: it holds ${this.logStartOffset} to ${this.highWatermark}.`,
+    );
+  }
+
+  /** Calls the subscriber whenever there may be more to read. Returns the unsubscribe. Errors: THROTTLING_QUOTA_EXCEEDED. */
+  subscribe(subscriber: PartitionSubscriber): () => void {
+    return this.state.subscribe(subscriber);
+  }
+
+  /**
+   * The offset for a time (milliseconds since the epoch): of the first batch that may hold a record at or after it, or undefined. Also
+   * {@link LATEST_TIMESTAMP} and {@link EARLIEST_TIMESTAMP}. Linearizable: leadership is confirmed with a majority first.
+   * Errors: NOT_LEADER_OR_FOLLOWER, OFFSET_NOT_AVAILABLE (just elected), REQUEST_TIMED_OUT.
+   */
+  async listOffsets(timestamp: number, deadlineMs: number, signal: AbortSignal): Promise<{ offset: number | undefined; leaderEpoch: number }> {
+    const leaderEpoch = this.#checkLeader(0);
+    if (!this.replica.leadership.ready) {
+      throw new FlotillaError('OFFSET_NOT_AVAILABLE', `The new leader of ${this.topic}-${this.partition} does not know yet what is committed. Try again.`);
+    }
+    const index = await this.replica.readIndex(signal);
+    await this.state.untilApplied(index, deadlineMs);
+    return { offset: await this.#offsetFor(timestamp), leaderEpoch };
+  }
+
+  async #offsetFor(timestamp: number): Promise<number | undefined> {
+    if (timestamp === LATEST_TIMESTAMP) return this.highWatermark;
+    if (timestamp === EARLIEST_TIMESTAMP) return this.logStartOffset;
+    if (timestamp < 0) throw new FlotillaError('INVALID_REQUEST', `Timestamp ${timestamp} is not known. Use a time, -1 (latest) or -2 (earliest).`);
+    return this.replica.log.offsetForTime(timestamp);
+  }
+
+  /** Errors: NOT_LEADER_OR_FOLLOWER. */
+  status(): PartitionStatus {
+    const leaderEpoch = this.#checkLeader(0);
+    const { logStartOffset, highWatermark } = this;
+    return { logStartOffset, highWatermark, sizeBytes: this.replica.log.sizeBytes, inSync: this.replica.inSync(), leaderEpoch };
+  }
+
+  /** The present leader epoch. */
+  #checkLeader(expectedEpoch: number): number {
+    const { role, term } = this.replica.leadership;
+    if (role !== 'leader') throw this.state.notLeader(`this broker does not lead ${this.topic}-${this.partition}`);
+    if (this.state.producers === undefined) throw this.state.notLeader(`${this.topic}-${this.partition} is being loaded`);
+    if (expectedEpoch > 0 && expectedEpoch !== term) {
+      const older = expectedEpoch < term;
+      throw new FlotillaError(
+        older ? 'FENCED_LEADER_EPOCH' : 'UNKNOWN_LEADER_EPOCH',
+        `The request is for leader epoch ${expectedEpoch}, this leader has ${term}: ${older ? 'refresh metadata and try again' : 'try again'}.`,
+      );
+    }
+    return term;
+  }
+
+  #checkTimestamps(header: BatchHeader, now: number): void {
+    const { timestampBeforeMaxMs, timestampAfterMaxMs } = this.#config;
+    // The records are not walked, so the first one's time stands for the earliest.
+    const tooOld = now - header.baseTimestamp > timestampBeforeMaxMs;
+    if (!tooOld && header.maxTimestamp - now <= timestampAfterMaxMs) return;
+    const [time, key, bound] = tooOld
+      ? [header.baseTimestamp, 'message.timestamp.before.max.ms', timestampBeforeMaxMs]
+      : [header.maxTimestamp, 'message.timestamp.after.max.ms', timestampAfterMaxMs];
+    throw new FlotillaError('INVALID_TIMESTAMP', `Timestamp ${time} is more than ${key}=${bound} from the broker's clock, ${now}.`);
+  }
+
+  #checkInSync(): void {
+    const { minInsyncReplicas } = this.#config;
+    if (minInsyncReplicas <= 1) return;
+    const voters = this.replica.configuration.voters.length;
+    // A majority must have the batch anyway, so the followers are only looked at where more is asked for.
+    const inSync = minInsyncReplicas > Math.floor(voters / 2) + 1 ? this.replica.inSync().length : voters;
+    if (inSync < minInsyncReplicas) {
+      throw new FlotillaError(
+        'NOT_ENOUGH_REPLICAS',
+        `${this.topic}-${this.partition} has ${inSync} replicas in sync of ${voters}, and min.insync.replicas=${minInsyncReplicas}.`,
+      );
+    }
+  }
+}
+
+function checkKind(header: BatchHeader, acks: Acks): void {
+  if (header.isControl) throw new FlotillaError('INVALID_RECORD', 'Control batches are written by brokers only.');
+  if (header.isTransactional) throw new FlotillaError('INVALID_REQUEST', 'Transactions are not supported yet. Produce without a transactional id.');
+  if (header.producerId >= 0 && acks !== 'quorum') {
+    throw new FlotillaError('INVALID_REQUIRED_ACKS', `An idempotent producer needs acks=quorum, not acks=${acks}: the others may lose what they acknowledged.`);
+  }
+}

@@ -1,0 +1,51 @@
+import { Level } from 'level';
+import type { StateOperation, StateStore } from '../base/environment.ts';
+import { FlotillaError, messageOf } from '../base/errors.ts';
+
+/**
+ * Opens (or creates) the store of applied state in directory `path`. Every write is one synchronous LevelDB batch: all or nothing, durable
+ * when it resolves. Rejects with DATA_DIRECTORY when another process holds it or it cannot be read.
+ */
+export async function openLevelStore(path: string): Promise<StateStore> {
+  const level = new Level<string, Uint8Array>(path, { keyEncoding: 'utf8', valueEncoding: 'view' });
+  try {
+    await level.open();
+  } catch (error) {
+    const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+    throw new FlotillaError(
+      'DATA_DIRECTORY',
+      `cannot open the state store ${path}: ${messageOf(cause)}; is another broker using this directory?`,
+      { cause: error },
+    );
+  }
+  return new LevelStore(level);
+}
+
+/** Above every key that starts with a prefix: U+10FFFF sorts last in UTF-8. */
+const AFTER_PREFIX = '\u{10ffff}';
+
+class LevelStore implements StateStore {
+  readonly #level: Level<string, Uint8Array>;
+  constructor(level: Level<string, Uint8Array>) {
+    this.#level = level;
+  }
+
+  async get(key: string): Promise<Uint8Array | undefined> {
+    return await this.#level.get(key);
+  }
+
+  entries(prefix: string): Promise<[key: string, value: Uint8Array][]> {
+    return this.#level.iterator({ gte: prefix, lt: prefix + AFTER_PREFIX }).all();
+  }
+
+  write(operations: readonly StateOperation[]): Promise<void> {
+    return this.#level.batch(
+      operations.map(({ key, value }) => (value === undefined ? { type: 'del', key } : { type: 'put', key, value })),
+      { sync: true },
+    );
+  }
+
+  close(): Promise<void> {
+    return this.#level.close();
+  }
+}

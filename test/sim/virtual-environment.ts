@@ -1,0 +1,190 @@
+import type { Environment, Timer } from '../../src/base/environment.ts';
+import { SeededRandom } from './random.ts';
+
+interface Event {
+  readonly at: number;
+  readonly order: number;
+  readonly owner: VirtualEnvironment | undefined;
+  task: (() => void) | undefined;
+}
+
+/**
+ * Virtual time for a whole simulated world. Events run one at a time in the order (time, order of scheduling); between two events all
+ * promise continuations run to their end, so one seed gives one schedule.
+ */
+export class VirtualTime {
+  #now = 0;
+  #order = 0;
+  #heap: Event[] = [];
+  /** Milliseconds since the epoch at time 0. */
+  readonly epochMs = 1_790_000_000_000;
+  events = 0;
+
+  get nowMs(): number {
+    return this.#now;
+  }
+
+  schedule(delayMs: number, task: () => void, owner?: VirtualEnvironment): Event {
+    const event: Event = { at: this.#now + Math.max(0, delayMs), order: this.#order++, owner, task };
+    this.#push(event);
+    return event;
+  }
+
+  /** Runs all events up to `ms` from now. */
+  async run(ms: number): Promise<void> {
+    const until = this.#now + ms;
+    await drainMicrotasks();
+    for (;;) {
+      const event = this.#heap[0];
+      if (event === undefined || event.at > until) break;
+      this.#pop();
+      await this.#fire(event);
+    }
+    this.#now = until;
+  }
+
+  /** Runs until `done()` or until `withinMs` have passed; says whether it became true. */
+  async runUntil(done: () => boolean, withinMs: number): Promise<boolean> {
+    const until = this.#now + withinMs;
+    await drainMicrotasks();
+    while (!done()) {
+      const event = this.#heap[0];
+      if (event === undefined || event.at > until) {
+        this.#now = until;
+        return done();
+      }
+      this.#pop();
+      await this.#fire(event);
+    }
+    return true;
+  }
+
+  /** Runs until the promise settles; throws when that takes longer than `withinMs`. */
+  async settle<T>(promise: Promise<T>, withinMs: number): Promise<T> {
+    let settled = false;
+    promise.then(
+      () => {
+        settled = true;
+      },
+      () => {
+        settled = true;
+      },
+    );
+    if (!(await this.runUntil(() => settled, withinMs))) throw new Error(`still waiting after ${withinMs} simulated ms`);
+    return promise;
+  }
+
+  async #fire(event: Event): Promise<void> {
+    const task = event.task;
+    if (task === undefined) return;
+    const owner = event.owner;
+    if (owner !== undefined) {
+      if (owner.killed) return;
+      if (owner.pausedUntilMs > event.at) {
+        event.task = undefined;
+        this.schedule(owner.pausedUntilMs - this.#now, task, owner);
+        return;
+      }
+    }
+    this.#now = Math.max(this.#now, event.at);
+    this.events++;
+    event.task = undefined;
+    task();
+    await drainMicrotasks();
+  }
+
+  #push(event: Event): void {
+    const heap = this.#heap;
+    let at = heap.length;
+    heap.push(event);
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      const above = heap[parent] as Event;
+      if (before(above, event)) break;
+      heap[at] = above;
+      at = parent;
+    }
+    heap[at] = event;
+  }
+
+  #pop(): void {
+    const heap = this.#heap;
+    const last = heap.pop() as Event;
+    if (heap.length === 0) return;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && before(heap[child + 1] as Event, heap[child] as Event)) child++;
+      const below = heap[child] as Event;
+      if (before(last, below)) break;
+      heap[at] = below;
+      at = child;
+    }
+    heap[at] = last;
+  }
+}
+
+function before(a: Event, b: Event): boolean {
+  return a.at < b.at || (a.at === b.at && a.order < b.order);
+}
+
+/** All promise continuations run before a macrotask does. */
+function drainMicrotasks(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** One process's environment in the simulated world. Once killed, none of its tasks runs any more. */
+export class VirtualEnvironment implements Environment {
+  readonly time: VirtualTime;
+  readonly random: SeededRandom;
+  killed = false;
+  /** Events before this time wait for it: SIGSTOP. */
+  pausedUntilMs = 0;
+  /** What this process's wall clock shows beyond the true time. */
+  wallSkewMs = 0;
+
+  constructor(time: VirtualTime, random: SeededRandom) {
+    this.time = time;
+    this.random = random;
+  }
+
+  static alone(seed = 1): VirtualEnvironment {
+    return new VirtualEnvironment(new VirtualTime(), new SeededRandom(seed));
+  }
+
+  monotonicMs(): number {
+    return this.time.nowMs;
+  }
+
+  wallMs(): number {
+    return Math.floor(this.time.epochMs + this.time.nowMs + this.wallSkewMs);
+  }
+
+  uint32(): number {
+    return this.random.uint32();
+  }
+
+  after(ms: number, task: () => void): Timer {
+    const event = this.time.schedule(ms, task, this);
+    return {
+      cancel: () => {
+        event.task = undefined;
+      },
+    };
+  }
+
+  soon(task: () => void): void {
+    queueMicrotask(() => {
+      if (!this.killed) task();
+    });
+  }
+
+  nextTurn(task: () => void): void {
+    this.time.schedule(0, task, this);
+  }
+
+  kill(): void {
+    this.killed = true;
+  }
+}
