@@ -54,7 +54,12 @@ export interface ConsumerSettings {
 
 export interface TopicSummary {
   readonly name: string;
-  readonly partitions: readonly { readonly partition: number; readonly leader: number; readonly leaderEpoch: number; readonly replicas: readonly number[] }[];
+  readonly partitions: readonly {
+    readonly partition: number;
+    readonly leader: number;
+    readonly leaderEpoch: number;
+    readonly replicas: readonly number[];
+  }[];
 }
 
 export interface PartitionDescription {

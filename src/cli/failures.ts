@@ -1,5 +1,5 @@
 /** How a command ends: exit 0 done, 1 failed, 2 wrong usage; and what a person is told to do next. */
-import { FlotillaError, type ErrorCode, messageOf } from '../base/errors.ts';
+import { type ErrorCode, FlotillaError, messageOf } from '../base/errors.ts';
 
 export const Exit = { done: 0, failed: 1, usage: 2 } as const;
 

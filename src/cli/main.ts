@@ -3,8 +3,8 @@
  * `flotilla --help` and a broker's start load no more than they need.
  */
 import { enableCompileCache } from 'node:module';
-import type { Connect } from './session.ts';
 import type { Streams } from './io.ts';
+import type { Connect } from './session.ts';
 
 enableCompileCache();
 

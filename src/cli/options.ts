@@ -43,7 +43,9 @@ export function startingPoint(text: string, nowMs: number = Date.now()): Startin
   if (text.startsWith('@')) {
     const timestamp = time(text.slice(1), nowMs);
     if (timestamp !== undefined) return { timestamp };
-    throw new InvalidArgumentError(`'${text.slice(1)}' is not a time: give ISO 8601 (@2026-01-31T12:00:00Z), milliseconds, or an age (@-15m).`);
+    throw new InvalidArgumentError(
+      `'${text.slice(1)}' is not a time: give ISO 8601 (@2026-01-31T12:00:00Z), milliseconds, or an age (@-15m).`,
+    );
   }
   throw new InvalidArgumentError('Give beginning, end, an offset, or @TIME.');
 }

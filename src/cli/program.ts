@@ -120,7 +120,10 @@ function defineClusterCommands(program: Command, choose: Choose): void {
     .option('--set <key=value>', 'overrides a key; may be repeated', value.assignment)
     .addHelpText(
       'after',
-      examples('flotilla format --config broker-1.yaml                        # prints the cluster id', 'flotilla format --config broker-2.yaml --cluster-id ID'),
+      examples(
+        'flotilla format --config broker-1.yaml                        # prints the cluster id',
+        'flotilla format --config broker-2.yaml --cluster-id ID',
+      ),
     )
     .action((options) => choose(async (session) => (await import('./commands/format.ts')).format(session, options)));
 
@@ -251,7 +254,7 @@ function defineCompletion(program: Command, choose: Choose): void {
       'after',
       examples(
         'source <(flotilla completion bash)',
-        'flotilla completion zsh > "${fpath[1]}/_flotilla"',
+        'flotilla completion zsh > ~/.zfunc/_flotilla       # with fpath+=~/.zfunc',
         'flotilla completion fish > ~/.config/fish/completions/flotilla.fish',
       ),
     )

@@ -3,9 +3,22 @@ import Table from 'cli-table3';
 
 export function table(head: readonly string[], rows: readonly (readonly (string | number)[])[], colour: boolean): string {
   const bare = Object.fromEntries(
-    ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right', 'left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'].map(
-      (part) => [part, ''],
-    ),
+    [
+      'top',
+      'top-mid',
+      'top-left',
+      'top-right',
+      'bottom',
+      'bottom-mid',
+      'bottom-left',
+      'bottom-right',
+      'left',
+      'left-mid',
+      'mid',
+      'mid-mid',
+      'right',
+      'right-mid',
+    ].map((part) => [part, '']),
   );
   const text = new Table({
     head: [...head],

@@ -44,8 +44,12 @@ function bash(nodes: readonly Node[]): string {
     ({ path, commands, options, choices }) =>
       `    '${path}') words='${[...commands.map(({ name }) => name), ...choices, ...options.map(({ flag }) => flag)].join(' ')}' ;;`,
   );
-  const values = new Map(nodes.flatMap(({ options }) => options.filter((option) => option.choices.length > 0).map((o) => [o.flag, o.choices])));
-  const valueCases = [...values].map(([flag, choices]) => `    ${flag}) COMPREPLY=($(compgen -W '${choices.join(' ')}' -- "$current")); return ;;`);
+  const values = new Map(
+    nodes.flatMap(({ options }) => options.filter((option) => option.choices.length > 0).map((o) => [o.flag, o.choices])),
+  );
+  const valueCases = [...values].map(
+    ([flag, choices]) => `    ${flag}) COMPREPLY=($(compgen -W '${choices.join(' ')}' -- "$current")); return ;;`,
+  );
   return `_flotilla() {
   local current="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}" path='' words='' word
   for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -67,7 +71,13 @@ complete -o default -F _flotilla flotilla`;
 
 function fish(nodes: readonly Node[]): string {
   const lines = nodes.flatMap(({ path, commands, options, choices }) => {
-    const seen = path === '' ? '__fish_use_subcommand' : path.split(' ').map((word) => `__fish_seen_subcommand_from ${word}`).join('; and ');
+    const seen =
+      path === ''
+        ? '__fish_use_subcommand'
+        : path
+            .split(' ')
+            .map((word) => `__fish_seen_subcommand_from ${word}`)
+            .join('; and ');
     const rule = (rest: string) => `complete -c flotilla -n '${seen}' ${rest}`;
     return [
       ...commands.map(({ name, about }) => rule(`-f -a ${name} -d ${quote(about)}`)),

@@ -11,7 +11,9 @@ export async function config(session: Session, options: ConfigOptions): Promise<
   if (settings.some(({ key, value }) => key === 'node.id' && value !== undefined)) loadConfig(sources);
   else loadConfig({ ...sources, set: [...(sources.set ?? []), 'node.id=1'] });
   if (session.json) {
-    return void (await session.out.json(settings.map(({ key, value, source, dynamic }) => ({ key, value: value ?? null, source, dynamic }))));
+    return void (await session.out.json(
+      settings.map(({ key, value, source, dynamic }) => ({ key, value: value ?? null, source, dynamic })),
+    ));
   }
   const rows = settings.map(({ key, value, source }) => [key, value ?? '-', source]);
   await session.out.line(table(['KEY', 'VALUE', 'SOURCE'], rows, session.colour));

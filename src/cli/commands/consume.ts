@@ -77,7 +77,10 @@ const TAB = Buffer.from('\t');
 const nothing = new Uint8Array();
 
 /** A record as a line. As text, bytes go out as they came in; in JSON, what is not UTF-8 can only survive as base64. */
-export function lineFormat({ format, encoding }: Pick<ConsumeOptions, 'format' | 'encoding'>): (record: IncomingRecord) => string | Uint8Array {
+export function lineFormat({
+  format,
+  encoding,
+}: Pick<ConsumeOptions, 'format' | 'encoding'>): (record: IncomingRecord) => string | Uint8Array {
   const base64 = (bytes: Uint8Array | null) => buffer(bytes ?? nothing).toString('base64');
   const text = (bytes: Uint8Array | null) => (bytes === null ? null : buffer(bytes).toString(encoding === 'base64' ? 'base64' : 'utf8'));
   if (format === 'json') return (record) => JSON.stringify(recordJson(record, text));

@@ -44,7 +44,8 @@ export async function produce(session: Session, topic: string, options: ProduceO
   }
   const elapsed = performance.now() - started;
   if (sender.error !== undefined) throw sender.error;
-  if (session.signal.aborted) throw new Failure(`Stopped after ${count(sender.acknowledged, 'acknowledged record')}, before the end of the input.`);
+  if (session.signal.aborted)
+    throw new Failure(`Stopped after ${count(sender.acknowledged, 'acknowledged record')}, before the end of the input.`);
   if (session.json) {
     await session.out.json({ topic, acknowledged: sender.acknowledged, bytes: sender.bytes, seconds: elapsed / 1000 });
   } else {

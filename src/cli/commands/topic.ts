@@ -44,7 +44,9 @@ export async function describeTopic(session: Session, name: string): Promise<voi
   }
   const replicas = Math.max(0, ...topic.partitions.map((partition) => partition.replicas.length));
   const configs = Object.entries(topic.configs).map(([key, value]) => `${key}=${value}`);
-  await session.out.line(`${topic.name}: ${count(topic.partitions.length, 'partition')}, ${count(replicas, 'replica')}, id ${topic.topicId}`);
+  await session.out.line(
+    `${topic.name}: ${count(topic.partitions.length, 'partition')}, ${count(replicas, 'replica')}, id ${topic.topicId}`,
+  );
   if (configs.length > 0) await session.out.line(configs.join(' '));
   const rows = topic.partitions.map((partition) => [
     partition.partition,
