@@ -92,7 +92,8 @@ export async function formatDirectory(
   cluster: { readonly clusterId: ClusterId; readonly controllerVoters?: readonly VoterIdentity[] | undefined },
 ): Promise<DirectoryIdentity> {
   const existing = await readDirectory(access);
-  if (existing === undefined) throw new FlotillaError('DATA_DIRECTORY', `${access.path} is not initialised; start the broker on it once, or format it`);
+  if (existing === undefined)
+    throw new FlotillaError('DATA_DIRECTORY', `${access.path} is not initialised; start the broker on it once, or format it`);
   checkOwner(access.path, existing, existing.brokerId, cluster.clusterId);
   if (existing.clusterId !== undefined) return existing;
   const { controllerVoters } = cluster;
@@ -168,11 +169,16 @@ function parse(name: string, text: string): { checksum: string; identity: Direct
 }
 
 function checksumOf(identity: DirectoryIdentity, crc32: Crc32): string {
-  return crc32(new TextEncoder().encode(JSON.stringify(identity))).toString(16).padStart(8, '0');
+  return crc32(new TextEncoder().encode(JSON.stringify(identity)))
+    .toString(16)
+    .padStart(8, '0');
 }
 
 function damaged(name: string, what: string): FlotillaError {
-  return new FlotillaError('DATA_DIRECTORY', `${name} is damaged: ${what}; restore it, or wipe the directory and let the broker rejoin as a new one`);
+  return new FlotillaError(
+    'DATA_DIRECTORY',
+    `${name} is damaged: ${what}; restore it, or wipe the directory and let the broker rejoin as a new one`,
+  );
 }
 
 function parentOf(path: string): string {

@@ -14,7 +14,22 @@ const SECTOR = 512;
 export interface DiskOperation {
   /** Counts from 1, over the disk's life. */
   readonly number: number;
-  readonly kind: 'open' | 'makeDirectory' | 'list' | 'exists' | 'rename' | 'remove' | 'removeTree' | 'syncDirectory' | 'size' | 'read' | 'write' | 'sync' | 'truncate' | 'close' | 'lock';
+  readonly kind:
+    | 'open'
+    | 'makeDirectory'
+    | 'list'
+    | 'exists'
+    | 'rename'
+    | 'remove'
+    | 'removeTree'
+    | 'syncDirectory'
+    | 'size'
+    | 'read'
+    | 'write'
+    | 'sync'
+    | 'truncate'
+    | 'close'
+    | 'lock';
   readonly path: string;
 }
 
@@ -105,7 +120,10 @@ export class SimDisk implements Disk {
 
   /** Every file's path, sorted. */
   files(): string[] {
-    return [...this.#names].filter(([, inode]) => !inode.directory).map(([path]) => path).sort();
+    return [...this.#names]
+      .filter(([, inode]) => !inode.directory)
+      .map(([path]) => path)
+      .sort();
   }
 
   open(path: string, options: { create: boolean }): Promise<DiskFile> {
@@ -140,7 +158,8 @@ export class SimDisk implements Disk {
     const name = normalize(path);
     return this.#run('list', name, () => {
       const children: string[] = [];
-      for (const child of this.#names.keys()) if (child !== '' && parentOf(child) === name) children.push(child.slice(name === '' ? 0 : name.length + 1));
+      for (const child of this.#names.keys())
+        if (child !== '' && parentOf(child) === name) children.push(child.slice(name === '' ? 0 : name.length + 1));
       return children.sort();
     });
   }
@@ -200,7 +219,13 @@ export class SimDisk implements Disk {
   }
 
   /** Runs an operation: `effect` at once, `completion` when it completes. For {@link SimFile} too. */
-  run<T>(kind: DiskOperation['kind'], path: string, life: number, effect: (() => T) | undefined, completion?: (fate: Fate) => void): Promise<T> {
+  run<T>(
+    kind: DiskOperation['kind'],
+    path: string,
+    life: number,
+    effect: (() => T) | undefined,
+    completion?: (fate: Fate) => void,
+  ): Promise<T> {
     if (this.off || life !== this.#life) return new Promise(() => {});
     const operation = { number: ++this.operations, kind, path };
     const fate = this.intercept?.(operation);
@@ -254,7 +279,8 @@ export class SimDisk implements Disk {
       if (choice === 0) continue;
       if ('truncateTo' in change) applyDurable(inode, change);
       else if (choice === 1) applyDurable(inode, change);
-      else for (const sector of sectorsOf(change.position, change.bytes)) if (randomBelow(this.#random, 2) === 0) applyDurable(inode, sector);
+      else
+        for (const sector of sectorsOf(change.position, change.bytes)) if (randomBelow(this.#random, 2) === 0) applyDurable(inode, sector);
     }
     inode.pending = [];
     inode.content = inode.durable.slice();
@@ -386,7 +412,10 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 function normalize(path: string): string {
-  return path.split('/').filter((part) => part !== '' && part !== '.').join('/');
+  return path
+    .split('/')
+    .filter((part) => part !== '' && part !== '.')
+    .join('/');
 }
 
 function parentOf(path: string): string {

@@ -195,4 +195,6 @@ export interface RaftOptions {
   readonly maxInflightMessages: number;
   /** Uncommitted bytes of a leader; a proposal beyond it is refused. Default 64 MiB. */
   readonly maxUncommittedBytes: number;
+  /** Bytes of released entries kept in memory for followers that are a little behind. Default 16 MiB. */
+  readonly maxWindowBytes?: number;
 }

@@ -1,0 +1,282 @@
+import type { ReplicaId } from '../../base/ids.ts';
+import { membersOf } from './configuration.ts';
+import type { Entry } from './entry.ts';
+import { entrySize } from './entry-codec.ts';
+import type { RaftLog } from './log.ts';
+import type { Outbox } from './outbox.ts';
+import { Progress } from './progress.ts';
+import { Quorum } from './quorum.ts';
+import { ReadRounds } from './read-index.ts';
+import type { AppendResponse, Configuration, HeartbeatResponse, RaftOptions } from './types.ts';
+
+/** What a leader does in its one term: replicates, commits, confirms reads, watches its quorum. Dropped when it steps down. */
+export class Leader {
+  readonly #term: number;
+  readonly #options: RaftOptions;
+  readonly #log: RaftLog;
+  readonly #outbox: Outbox;
+  readonly #reads = new ReadRounds();
+  readonly #progress = new Map<ReplicaId, Progress>();
+  #quorum: Quorum;
+  /** Something may be sent that was not. */
+  #dirty = true;
+  #uncommittedBytes = 0;
+  #heartbeatElapsed = 0;
+  #checkElapsed = 0;
+  /** Ticks in which entries waited for commit and nothing moved. */
+  #stalledTicks = 0;
+  #transferee: ReplicaId | 0 = 0;
+  #transferElapsed = 0;
+
+  constructor(term: number, options: RaftOptions, log: RaftLog, outbox: Outbox, configuration: Configuration) {
+    this.#term = term;
+    this.#options = options;
+    this.#log = log;
+    this.#outbox = outbox;
+    this.#quorum = new Quorum(configuration);
+    this.setConfiguration(configuration);
+    for (let index = log.commitIndex + 1; index <= log.lastIndex; index++) this.#uncommittedBytes += sizeAt(log, index);
+  }
+
+  get transferee(): ReplicaId | 0 {
+    return this.#transferee;
+  }
+  get hasWork(): boolean {
+    return this.#dirty || (this.#reads.isWaiting && this.isReady);
+  }
+  /** The own term's no-op has committed, so the commit index is known to be that of the cluster (paper 8, hazard B21). */
+  get isReady(): boolean {
+    return this.#log.termAt(this.#log.commitIndex) === this.#term;
+  }
+  get followers(): readonly Progress[] {
+    return [...this.#progress.values()];
+  }
+
+  setConfiguration(configuration: Configuration): void {
+    this.#quorum = new Quorum(configuration);
+    const members = new Map(membersOf(configuration).map((member) => [member.replicaId, member]));
+    members.delete(this.#options.id);
+    for (const id of this.#progress.keys()) if (!members.has(id)) this.#progress.delete(id);
+    for (const [id, member] of members) {
+      if (this.#progress.has(id)) continue;
+      const { maxInflightMessages, maxInflightBytes } = this.#options;
+      this.#progress.set(id, new Progress(member, this.#log.lastIndex + 1, maxInflightMessages, maxInflightBytes));
+    }
+    if (!this.#quorum.has(this.#transferee as ReplicaId)) this.#transferee = 0;
+    this.#dirty = true;
+  }
+
+  /** False: `bytes` more would be too much uncommitted. One proposal is always let through. */
+  admits(bytes: number): boolean {
+    return this.#uncommittedBytes === 0 || this.#uncommittedBytes + bytes <= this.#options.maxUncommittedBytes;
+  }
+
+  /** An entry of this leader's was appended to its log. */
+  appended(entry: Entry): void {
+    if (this.#uncommittedBytes === 0) this.#stalledTicks = 0;
+    this.#uncommittedBytes += entrySize(entry);
+    this.#dirty = true;
+  }
+
+  /** False: step down, since no majority answers, or nothing moves (CheckQuorum, thesis 6.2). */
+  tick(): boolean {
+    const { electionTicks, heartbeatTicks } = this.#options;
+    if (this.#transferee !== 0 && ++this.#transferElapsed >= electionTicks) this.#transferee = 0;
+    if (!this.#quorum.isAlone(this.#options.id)) {
+      this.#stalledTicks = this.#log.commitIndex < this.#log.lastIndex ? this.#stalledTicks + 1 : 0;
+      if (this.#stalledTicks > electionTicks) return false;
+      if (++this.#checkElapsed >= electionTicks && !this.#checkQuorum()) return false;
+    }
+    if (++this.#heartbeatElapsed >= heartbeatTicks) this.#broadcastHeartbeat();
+    return true;
+  }
+
+  handleAppendResponse(message: AppendResponse): void {
+    const progress = this.#progress.get(message.from);
+    if (progress === undefined || message.matchIndex > this.#log.lastIndex) return;
+    progress.active = true;
+    this.#dirty = true;
+    if (message.rejected) {
+      progress.reject(message.rejectedIndex, this.#log.lastIndexUpTo(message.hintIndex, message.hintTerm));
+      return;
+    }
+    if (progress.acknowledge(message.matchIndex)) {
+      this.#stalledTicks = 0;
+      this.maybeCommit();
+    }
+    if (progress.replicaId === this.#transferee) this.#maybeTimeoutNow(progress);
+  }
+
+  handleHeartbeatResponse(message: HeartbeatResponse): void {
+    const progress = this.#progress.get(message.from);
+    if (progress === undefined) return;
+    if (!progress.awaitsAcknowledgement) progress.active = true;
+    this.#recoverLoss(progress);
+    if (message.readContext > progress.readRound && message.readContext <= this.#reads.openRound) {
+      progress.readRound = message.readContext;
+      this.#confirmReads();
+    }
+  }
+
+  /** Commits what a majority has durable, if the last of it is of this term (paper 5.4.2, hazard B05). This replica counts with what it has synced (B04). */
+  maybeCommit(): void {
+    const index = this.#quorum.reached(this.#matchOf);
+    const commit = this.#log.commitIndex;
+    if (index <= commit || this.#log.termAt(index) !== this.#term) return;
+    for (let at = commit + 1; at <= index; at++) this.#uncommittedBytes -= sizeAt(this.#log, at);
+    this.#log.commitTo(index);
+    this.#stalledTicks = 0;
+    this.#dirty = true;
+  }
+
+  /** This replica's own log became durable further. */
+  persisted(): void {
+    this.#stalledTicks = 0;
+    this.maybeCommit();
+  }
+
+  durableOn(count: number): number {
+    return this.#quorum.reachedBy(count, this.#matchOf);
+  }
+
+  read(context: number): void {
+    this.#reads.add(context);
+  }
+
+  transferTo(to: ReplicaId): boolean {
+    const progress = this.#progress.get(to);
+    if (progress === undefined || !this.#quorum.has(to)) return false;
+    if (this.#transferee === to) return true;
+    this.#transferee = to;
+    this.#transferElapsed = 0;
+    this.#maybeTimeoutNow(progress);
+    return true;
+  }
+
+  /** Sends what can be sent: once a Ready, so that the proposals of a turn share messages. */
+  flush(): void {
+    if (this.#reads.isWaiting && this.isReady) {
+      this.#reads.start(this.#log.commitIndex);
+      this.#confirmReads();
+      if (this.#reads.openRound !== 0) this.#broadcastHeartbeat();
+    }
+    if (!this.#dirty) return;
+    this.#dirty = false;
+    for (const progress of this.#progress.values()) this.#replicate(progress);
+  }
+
+  /** Entries below the window, which a Ready asked for. */
+  supply(to: ReplicaId, entries: readonly Entry[]): void {
+    const progress = this.#progress.get(to);
+    if (progress === undefined) return;
+    progress.reading = false;
+    this.#dirty = true;
+    if (progress.blocked || entries.length === 0) return;
+    for (let i = 0; i < entries.length; i++) {
+      const entry = entries[i] as Entry;
+      if (entry.index !== progress.nextIndex + i || this.#log.termAt(entry.index) !== entry.term) return;
+    }
+    this.#sendAppend(progress, entries);
+  }
+
+  readonly #matchOf = (id: ReplicaId): number =>
+    id === this.#options.id ? this.#log.durableIndex : (this.#progress.get(id)?.matchIndex ?? 0);
+
+  #replicate(progress: Progress): void {
+    const log = this.#log;
+    while (!progress.blocked && (progress.state === 'probe' || progress.nextIndex <= log.lastIndex)) {
+      if (progress.nextIndex < log.firstWindowIndex) {
+        this.#wantEntries(progress);
+        return;
+      }
+      if (!this.#sendAppend(progress, log.from(progress.nextIndex, this.#options.maxAppendBytes))) return;
+    }
+    // A follower with nothing under way would otherwise learn of the commit at the next heartbeat only.
+    if (progress.state === 'replicate' && progress.inflight.count === 0 && progress.commitSent < log.commitIndex) {
+      this.#sendAppend(progress, []);
+    }
+  }
+
+  /** False: what comes before is not known here any more. */
+  #sendAppend(progress: Progress, entries: readonly Entry[]): boolean {
+    const log = this.#log;
+    const prevIndex = progress.nextIndex - 1;
+    const prevTerm = log.termAt(prevIndex);
+    // Terms below what is replicable may be unknown: such a follower needs a snapshot.
+    if (prevTerm === undefined) return false;
+    progress.commitSent = log.commitIndex;
+    this.#outbox.messages.push({
+      type: 'append',
+      from: this.#options.id,
+      to: progress.replicaId,
+      term: this.#term,
+      prevIndex,
+      prevTerm,
+      commit: log.commitIndex,
+      entries,
+    });
+    let bytes = 0;
+    for (const entry of entries) bytes += entrySize(entry);
+    if (entries.length > 0 || progress.state === 'probe') progress.sent(prevIndex + entries.length, bytes);
+    return true;
+  }
+
+  #wantEntries(progress: Progress): void {
+    if (progress.nextIndex < this.#log.firstReplicableIndex) return;
+    progress.reading = true;
+    this.#outbox.reads.push({ to: progress.replicaId, fromIndex: progress.nextIndex, maxBytes: this.#options.maxAppendBytes });
+  }
+
+  /**
+   * A follower that answers heartbeats but is behind, and acknowledged nothing since its last answer, may have lost what was sent. A probing one is sent to
+   * again. A pipelined one is asked by an empty append after all that was sent: it rejects that when something before is missing.
+   */
+  #recoverLoss(progress: Progress): void {
+    const quiet = !progress.acknowledged;
+    progress.acknowledged = false;
+    if (progress.state === 'probe') {
+      progress.paused = false;
+      this.#dirty = true;
+    } else if (quiet && progress.inflight.count > 0) {
+      this.#sendAppend(progress, []);
+    }
+  }
+
+  #broadcastHeartbeat(): void {
+    this.#heartbeatElapsed = 0;
+    const readContext = this.#reads.openRound;
+    for (const { replicaId, matchIndex } of this.#progress.values()) {
+      const commit = Math.min(matchIndex, this.#log.commitIndex);
+      this.#outbox.messages.push({ type: 'heartbeat', from: this.#options.id, to: replicaId, term: this.#term, commit, readContext });
+    }
+  }
+
+  #checkQuorum(): boolean {
+    this.#checkElapsed = 0;
+    const active = this.#quorum.reached((id) => (id === this.#options.id || this.#progress.get(id)?.active === true ? 1 : 0)) === 1;
+    for (const progress of this.#progress.values()) {
+      progress.active = false;
+      if (!progress.reading) continue;
+      // The host has not answered for an election timeout: ask again.
+      progress.reading = false;
+      this.#dirty = true;
+    }
+    return active;
+  }
+
+  #confirmReads(): void {
+    const newest = this.#reads.openRound;
+    const confirmed = this.#quorum.reached((id) => (id === this.#options.id ? newest : (this.#progress.get(id)?.readRound ?? 0)));
+    this.#reads.confirm(confirmed, this.#outbox.readStates);
+  }
+
+  #maybeTimeoutNow(progress: Progress): void {
+    if (progress.matchIndex < this.#log.lastIndex) return;
+    this.#outbox.messages.push({ type: 'timeoutNow', from: this.#options.id, to: progress.replicaId, term: this.#term });
+  }
+}
+
+function sizeAt(log: RaftLog, index: number): number {
+  const entry = log.get(index);
+  return entry === undefined ? 0 : entrySize(entry);
+}

@@ -1,0 +1,166 @@
+import type { BrokerId, ReplicaId } from '../../base/ids.ts';
+import type { Member } from './types.ts';
+
+/** What a leader shows of a follower. */
+export interface FollowerProgress {
+  readonly replicaId: ReplicaId;
+  readonly brokerId: BrokerId;
+  /** The last index known to be the same, and durable, on the follower. */
+  readonly matchIndex: number;
+  /** The next index to send. */
+  readonly nextIndex: number;
+  /** It answered since the last check of the quorum. */
+  readonly active: boolean;
+  readonly state: ProgressState;
+}
+
+/**
+ * probe: where the logs agree is not known (or was doubted); one append is under way at a time.
+ * replicate: appends are pipelined, `nextIndex` moves when they are sent.
+ */
+export type ProgressState = 'probe' | 'replicate';
+
+/** A leader's knowledge of one follower, for one term (etcd's tracker.Progress). */
+export class Progress implements FollowerProgress {
+  readonly replicaId: ReplicaId;
+  readonly brokerId: BrokerId;
+  readonly inflight: InflightWindow;
+  matchIndex = 0;
+  nextIndex: number;
+  active = true;
+  state: ProgressState = 'probe';
+  /** Probe only: an append is under way, and nothing is sent until it is answered or a heartbeat is. */
+  paused = false;
+  /** Entries below the window were asked of the host. */
+  reading = false;
+  /** The highest commit index sent along with an append. */
+  commitSent = 0;
+  /** An append was acknowledged since the last heartbeat response: nothing seems lost. */
+  acknowledged = false;
+  /** The newest read round that it confirmed. */
+  readRound = 0;
+
+  constructor(member: Member, nextIndex: number, maxInflightMessages: number, maxInflightBytes: number) {
+    this.replicaId = member.replicaId;
+    this.brokerId = member.brokerId;
+    this.nextIndex = nextIndex;
+    this.inflight = new InflightWindow(maxInflightMessages, maxInflightBytes);
+  }
+
+  /** The follower has everything up to `index`. False: that was known. */
+  acknowledge(index: number): boolean {
+    this.inflight.freeTo(index);
+    this.acknowledged = true;
+    const moved = index > this.matchIndex;
+    if (moved) this.matchIndex = index;
+    if (this.state === 'probe') {
+      if (index < this.matchIndex) return moved;
+      this.state = 'replicate';
+      this.paused = false;
+      this.nextIndex = this.matchIndex + 1;
+    } else if (this.nextIndex <= index) {
+      this.nextIndex = index + 1;
+    }
+    return moved;
+  }
+
+  /**
+   * The follower has not what precedes `rejectedIndex + 1`; its log may agree at `hintIndex`. False: the rejection is stale, since what was
+   * sent has moved on from it (hazard B11).
+   */
+  reject(rejectedIndex: number, hintIndex: number): boolean {
+    if (this.state === 'replicate') {
+      if (rejectedIndex <= this.matchIndex) return false;
+      this.probe();
+      return true;
+    }
+    if (rejectedIndex !== this.nextIndex - 1) return false;
+    this.nextIndex = Math.max(Math.min(rejectedIndex, hintIndex + 1), this.matchIndex + 1);
+    this.paused = false;
+    return true;
+  }
+
+  /** Starts over after the last index known to match. */
+  probe(): void {
+    this.state = 'probe';
+    this.paused = false;
+    this.nextIndex = this.matchIndex + 1;
+    this.inflight.clear();
+  }
+
+  /** Entries from nextIndex on were sent. */
+  sent(lastIndex: number, bytes: number): void {
+    if (this.state === 'probe') {
+      this.paused = true;
+      return;
+    }
+    this.nextIndex = lastIndex + 1;
+    this.inflight.add(lastIndex, bytes);
+  }
+
+  /** An append is under way that it has to answer. */
+  get awaitsAcknowledgement(): boolean {
+    return this.state === 'probe' ? this.paused : this.inflight.count > 0;
+  }
+
+  get blocked(): boolean {
+    return this.reading || (this.state === 'probe' ? this.paused : this.inflight.full);
+  }
+}
+
+/** Append messages sent and not acknowledged, bounded by number and bytes: a ring that grows up to its bound. */
+export class InflightWindow {
+  readonly #maxMessages: number;
+  readonly #maxBytes: number;
+  #lastIndexes: number[] = new Array(4).fill(0);
+  #sizes: number[] = new Array(4).fill(0);
+  #head = 0;
+  #count = 0;
+  #bytes = 0;
+
+  constructor(maxMessages: number, maxBytes: number) {
+    this.#maxMessages = maxMessages;
+    this.#maxBytes = maxBytes;
+  }
+
+  get full(): boolean {
+    return this.#count >= this.#maxMessages || this.#bytes >= this.#maxBytes;
+  }
+  get count(): number {
+    return this.#count;
+  }
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  add(lastIndex: number, bytes: number): void {
+    if (this.#count === this.#lastIndexes.length) this.#grow();
+    const slot = (this.#head + this.#count) & (this.#lastIndexes.length - 1);
+    this.#lastIndexes[slot] = lastIndex;
+    this.#sizes[slot] = bytes;
+    this.#count++;
+    this.#bytes += bytes;
+  }
+
+  /** Everything up to `index` arrived. */
+  freeTo(index: number): void {
+    while (this.#count > 0 && (this.#lastIndexes[this.#head] as number) <= index) {
+      this.#bytes -= this.#sizes[this.#head] as number;
+      this.#head = (this.#head + 1) & (this.#lastIndexes.length - 1);
+      this.#count--;
+    }
+  }
+
+  clear(): void {
+    this.#count = 0;
+    this.#bytes = 0;
+  }
+
+  #grow(): void {
+    const { length } = this.#lastIndexes;
+    const turn = (ring: number[]): number[] => [...ring.slice(this.#head), ...ring.slice(0, this.#head), ...new Array(length).fill(0)];
+    this.#lastIndexes = turn(this.#lastIndexes);
+    this.#sizes = turn(this.#sizes);
+    this.#head = 0;
+  }
+}

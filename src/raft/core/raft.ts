@@ -1,0 +1,612 @@
+import { assert, unreachable } from '../../base/assert.ts';
+import { FlotillaError } from '../../base/errors.ts';
+import type { ReplicaId } from '../../base/ids.ts';
+import { type ChainResult, chainAfter } from './chain.ts';
+import { decodeConfiguration } from './configuration.ts';
+import { ConfigurationHistory } from './configuration-history.ts';
+import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
+import { makeEntry } from './entry-codec.ts';
+import { Leader } from './leader.ts';
+import { RaftLog } from './log.ts';
+import { Outbox } from './outbox.ts';
+import { PersistQueue } from './persistence.ts';
+import type { FollowerProgress } from './progress.ts';
+import { Quorum } from './quorum.ts';
+import type {
+  AppendRequest,
+  Configuration,
+  HardState,
+  HeartbeatRequest,
+  LogPosition,
+  Message,
+  PersistUnit,
+  Proposal,
+  RaftOptions,
+  Ready,
+  Role,
+  SoftState,
+  VoteRequest,
+  VoteResponse,
+} from './types.ts';
+
+const DEFAULT_WINDOW_BYTES = 16 * 1024 * 1024;
+const NOOP: Proposal = { kind: EntryKind.noop, payload: new Uint8Array(0), recordCount: 0, payloadChecksum: 0 };
+
+/**
+ * One replica of one Raft group, as a pure state machine (Ongaro's paper and thesis; etcd's shape): ticks, messages, proposals and completions of
+ * persistence go in, {@link Ready} comes out. It never blocks, reads no clock, and given the same inputs does the same. What the host owes it is on
+ * {@link Ready}; README.md is the manual.
+ *
+ * Nothing that a peer sends makes {@link step} throw, except what only a broken replica could send and going on would lose data
+ * (two leaders in a term, a truncation below commit): that is an InvariantError.
+ */
+export class RaftCore {
+  readonly #options: RaftOptions;
+  readonly #id: ReplicaId;
+  readonly #log: RaftLog;
+  readonly #outbox = new Outbox();
+  readonly #persistence: PersistQueue;
+  readonly #configurations: ConfigurationHistory;
+  #quorum: Quorum;
+  #term: number;
+  #vote: ReplicaId | 0;
+  #role: Role = 'follower';
+  #leaderId: ReplicaId | 0 = 0;
+  /** What this replica leads with; present exactly when it is the leader. */
+  #leader: Leader | undefined;
+  #votes = new Map<ReplicaId, boolean>();
+  /** Ticks since the leader was heard, a vote granted or a campaign begun. */
+  #elapsed = 0;
+  /** The election timeout in ticks; 0: to be drawn at the next tick. */
+  #timeout = 0;
+  #divergedIndex = 0;
+  #handedHardState: HardState;
+  #surfacedSoftState: SoftState;
+
+  constructor(options: RaftOptions) {
+    const { hardState, log } = options;
+    assert(
+      options.electionTicks > options.heartbeatTicks && options.heartbeatTicks > 0,
+      'elections take longer than heartbeats',
+      options.electionTicks,
+    );
+    this.#options = options;
+    this.#id = options.id;
+    this.#log = new RaftLog(log, hardState.commit);
+    this.#configurations = new ConfigurationHistory(options.configurationIndex, options.configuration);
+    for (const entry of log.tail) this.#configurations.append(entry);
+    this.#quorum = new Quorum(this.configuration);
+    this.#term = hardState.term;
+    this.#vote = hardState.vote;
+    assert(this.#term >= this.#log.lastTerm, 'the durable term covers the log', { term: this.#term, lastTerm: this.#log.lastTerm });
+    this.#persistence = new PersistQueue(hardState.term, hardState.vote);
+    this.#handedHardState = hardState;
+    this.#surfacedSoftState = this.#softState();
+  }
+
+  get id(): ReplicaId {
+    return this.#id;
+  }
+  get role(): Role {
+    return this.#role;
+  }
+  get term(): number {
+    return this.#term;
+  }
+  /** 0: not known. */
+  get leader(): ReplicaId | 0 {
+    return this.#leaderId;
+  }
+  get commitIndex(): number {
+    return this.#log.commitIndex;
+  }
+  get lastIndex(): number {
+    return this.#log.lastIndex;
+  }
+  get lastTerm(): number {
+    return this.#log.lastTerm;
+  }
+  /** The offset after the last entry: what the next proposal's first record gets. */
+  get lastNextOffset(): number {
+    return this.#log.last.nextOffset;
+  }
+  /** The log up to here is synced on this replica. */
+  get durableIndex(): number {
+    return this.#log.durableIndex;
+  }
+  /** The last configuration in the log: in force since it was appended. */
+  get configuration(): Configuration {
+    return this.#configurations.current.configuration;
+  }
+  get configurationIndex(): number {
+    return this.#configurations.current.index;
+  }
+  /** Leader, and its own term's no-op has committed (hazard B21). */
+  get isReady(): boolean {
+    return this.#leader?.isReady ?? false;
+  }
+  /** The first index at which a leader sent an entry whose chain does not continue this log (hazard B29): one of the two is damaged. 0: none. */
+  get divergedIndex(): number {
+    return this.#divergedIndex;
+  }
+
+  /** A unit of the group's time: elections, heartbeats and the watch over the quorum are counted in it. */
+  tick(): void {
+    if (this.#leader !== undefined) {
+      if (!this.#leader.tick()) this.#becomeFollower(this.#term, 0);
+      return;
+    }
+    if (this.#timeout === 0) this.#timeout = this.#drawTimeout();
+    if (++this.#elapsed >= this.#timeout) this.campaign();
+  }
+
+  /** Takes a message from a peer. What is stale, or not for this replica, is ignored. */
+  step(message: Message): void {
+    if (message.to !== this.#id || message.from === this.#id) return;
+    if (message.type === 'vote' && !message.transfer && message.term > this.#term && this.#hearsLeader()) return;
+    if (message.term > this.#term) this.#meetHigherTerm(message);
+    else if (message.term < this.#term) {
+      this.#meetLowerTerm(message);
+      return;
+    }
+    switch (message.type) {
+      case 'append':
+        this.#handleAppend(message);
+        break;
+      case 'heartbeat':
+        this.#handleHeartbeat(message);
+        break;
+      case 'vote':
+        this.#handleVote(message);
+        break;
+      case 'voteResponse':
+        this.#handleVoteResponse(message);
+        break;
+      case 'appendResponse':
+        this.#leader?.handleAppendResponse(message);
+        break;
+      case 'heartbeatResponse':
+        this.#leader?.handleHeartbeatResponse(message);
+        break;
+      case 'timeoutNow':
+        if (this.#role !== 'leader' && this.#role !== 'candidate' && this.#quorum.has(this.#id)) this.#campaignForReal(true);
+        break;
+      default:
+        unreachable(message);
+    }
+  }
+
+  /**
+   * Appends to the leader's log. They commit, unless another leader cuts them off; until then they may do either.
+   * Throws NOT_LEADER_OR_FOLLOWER (also while leadership is being transferred), THROTTLING_QUOTA_EXCEEDED when more than `maxUncommittedBytes`
+   * would be uncommitted, INVALID_REQUEST for a configuration while one is uncommitted.
+   */
+  propose(proposals: readonly Proposal[]): { readonly firstIndex: number; readonly term: number } {
+    const leader = this.#requireLeader();
+    if (leader.transferee !== 0) {
+      throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `leadership is moving to replica ${leader.transferee}; refresh metadata and retry`);
+    }
+    let bytes = 0;
+    for (const proposal of proposals) {
+      bytes += ENTRY_HEADER_BYTES + proposal.payload.length;
+      if (proposal.kind === EntryKind.config && (!this.isReady || this.configurationIndex > this.commitIndex)) {
+        throw new FlotillaError(
+          'INVALID_REQUEST',
+          'another change of members is under way, or this leader is new; retry when it has committed',
+        );
+      }
+    }
+    if (!leader.admits(bytes)) {
+      throw new FlotillaError('THROTTLING_QUOTA_EXCEEDED', 'too much waits to be replicated; retry when some of it has committed');
+    }
+    const firstIndex = this.lastIndex + 1;
+    for (const proposal of proposals) this.#appendOwn(leader, proposal);
+    return { firstIndex, term: this.#term };
+  }
+
+  /**
+   * Asks to confirm leadership for a linearizable read; the answer comes as a ReadState with the same context. A leader that steps down drops what
+   * waits: the host sees the role change and fails those reads. Throws NOT_LEADER_OR_FOLLOWER, THROTTLING_QUOTA_EXCEEDED.
+   */
+  readIndex(context: number): void {
+    this.#requireLeader().read(context);
+  }
+
+  /** Lets `to` campaign once its log is complete. False: this is no leader, or `to` no other voter. Given up after an election timeout. */
+  transferLeadership(to: ReplicaId): boolean {
+    return this.#leader?.transferTo(to) ?? false;
+  }
+
+  /** Campaigns through PreVote (thesis 9.6), if this is a voter and not the leader. */
+  campaign(): void {
+    this.#resetTimer();
+    if (this.#leader !== undefined || !this.#quorum.has(this.#id)) return;
+    this.#role = 'preCandidate';
+    this.#leaderId = 0;
+    this.#votes = new Map([[this.#id, true]]);
+    this.#requestVotes(true, false);
+    this.#countVotes();
+  }
+
+  /**
+   * The leader's broker is known to be gone: its lease ends, and this replica pre-campaigns soon, after those that stand before it in the configuration
+   * (so that the survivors don't split the vote).
+   */
+  leaderUnreachable(): void {
+    if (this.#role !== 'follower' || this.#leaderId === 0) return;
+    const survivors = this.#quorum.voters.filter((voter) => voter !== this.#leaderId);
+    this.#leaderId = 0;
+    this.#elapsed = 0;
+    this.#timeout = 1 + Math.max(0, survivors.indexOf(this.#id)) * this.#options.heartbeatTicks;
+  }
+
+  /** The persist unit with this token, and all before it, are durable. A completion that comes again is ignored. */
+  persisted(token: number): void {
+    const durable = this.#persistence.complete(token);
+    if (durable === undefined) return;
+    this.#log.durableTo(durable);
+    this.#leader?.persisted();
+    if (this.#role === 'candidate' && this.#persistence.durableTerm === this.#term && this.#persistence.durableVote === this.#id) {
+      this.#votes.set(this.#id, true);
+      this.#countVotes();
+    }
+    this.#configurations.commitTo(this.commitIndex);
+  }
+
+  /** Entries that `Ready.reads` asked for; empty when they could not be read. */
+  supplyEntries(to: ReplicaId, entries: readonly Entry[]): void {
+    this.#leader?.supply(to, entries);
+  }
+
+  /** Entries up to `index` can be read from segments, so they may leave memory. */
+  release(index: number): void {
+    this.#log.release(index, this.#options.maxWindowBytes ?? DEFAULT_WINDOW_BYTES);
+  }
+
+  /** Leader: the highest index that is durable on at least `count` voters. */
+  durableOn(count: number): number {
+    return this.#leader?.durableOn(count) ?? 0;
+  }
+
+  /** Leader: its followers, in no particular order. Views of live state, to be read at once. */
+  progress(): readonly FollowerProgress[] {
+    return this.#leader?.followers ?? [];
+  }
+
+  /** Entries from..to, both included; undefined unless all are in memory. */
+  entriesBetween(from: number, to: number): Entry[] | undefined {
+    return this.#log.between(from, to);
+  }
+
+  /** 0 at index 0; undefined past the end or where it is no longer known. */
+  termAt(index: number): number | undefined {
+    return this.#log.termAt(index);
+  }
+
+  hasReady(): boolean {
+    return (
+      !this.#outbox.isEmpty ||
+      this.#log.hasUnhanded ||
+      this.#log.hasUnsurfaced ||
+      (this.#leader?.hasWork ?? false) ||
+      this.#hardStateChanged() ||
+      this.#softStateChanged()
+    );
+  }
+
+  /** What is to be done since the last call. See {@link Ready} for what the host owes. */
+  ready(): Ready {
+    this.#leader?.flush();
+    const outbox = this.#outbox;
+    const persist = this.#takePersist();
+    const { reads, readStates } = outbox;
+    let { messages, afterPersist } = outbox;
+    if (persist === undefined && afterPersist.length > 0) {
+      // Nothing is under way, so nothing has to be waited for.
+      messages = messages.concat(afterPersist);
+      afterPersist = [];
+    }
+    outbox.messages = [];
+    outbox.afterPersist = [];
+    outbox.reads = [];
+    outbox.readStates = [];
+    const softState = this.#softStateChanged() ? this.#softState() : undefined;
+    if (softState !== undefined) this.#surfacedSoftState = softState;
+    return { persist, messages, afterPersist, committed: this.#log.surface(), reads, readStates, softState };
+  }
+
+  // Persistence
+
+  #takePersist(): PersistUnit | undefined {
+    const { truncateTo, entries } = this.#log.hand();
+    const current = { term: this.#term, vote: this.#vote, commit: this.commitIndex };
+    // The commit index rides along with entries; alone it is not worth a write.
+    const commitMoved = entries.length > 0 && current.commit !== this.#handedHardState.commit;
+    const hardState = this.#hardStateChanged() || commitMoved ? current : undefined;
+    const empty = hardState === undefined && truncateTo === undefined && entries.length === 0;
+    // A response that promises what is still under way waits for a unit of its own.
+    if (empty && (this.#persistence.isEmpty || this.#outbox.afterPersist.length === 0)) return undefined;
+    if (hardState !== undefined) this.#handedHardState = hardState;
+    const token = this.#persistence.issue(this.lastIndex, this.#term, this.#vote);
+    return { token, hardState, truncateTo, entries };
+  }
+
+  #hardStateChanged(): boolean {
+    return this.#term !== this.#handedHardState.term || this.#vote !== this.#handedHardState.vote;
+  }
+
+  #softState(): SoftState {
+    return { role: this.#role, term: this.#term, leader: this.#leaderId };
+  }
+
+  #softStateChanged(): boolean {
+    const { role, term, leader } = this.#surfacedSoftState;
+    return role !== this.#role || term !== this.#term || leader !== this.#leaderId;
+  }
+
+  // Terms and roles
+
+  /** True while a leader's lease holds here: its own, or that of a leader heard within the least election timeout (hazard B16). */
+  #hearsLeader(): boolean {
+    return this.#leaderId !== 0 && (this.#leader !== undefined || this.#elapsed < this.#options.electionTicks);
+  }
+
+  #meetHigherTerm(message: Message): void {
+    // A pre-vote's term is one that nobody has yet; a granted one repeats it.
+    if (message.type === 'vote' && message.pre) return;
+    if (message.type === 'voteResponse' && message.pre && message.granted) return;
+    const isLeader = message.type === 'append' || message.type === 'heartbeat';
+    this.#becomeFollower(message.term, isLeader ? message.from : 0);
+  }
+
+  #meetLowerTerm(message: Message): void {
+    if (message.type === 'append' || message.type === 'heartbeat') {
+      // A leader of an old term must learn of the new one, or a replica that went ahead in terms would never be heard again.
+      this.#rejectAppend(message.from, 0, 0, 0);
+    } else if (message.type === 'vote' && message.pre) {
+      this.#send({ type: 'voteResponse', from: this.#id, to: message.from, term: this.#term, pre: true, granted: false });
+    }
+  }
+
+  #becomeFollower(term: number, leader: ReplicaId | 0): void {
+    assert(term >= this.#term, 'terms only grow', { term, own: this.#term });
+    if (term > this.#term) {
+      this.#term = term;
+      this.#vote = 0;
+    }
+    this.#role = 'follower';
+    this.#leaderId = leader;
+    this.#leader = undefined;
+    this.#resetTimer();
+  }
+
+  #becomeLeader(): void {
+    assert(this.#role === 'candidate', 'only a candidate becomes leader', this.#role);
+    this.#role = 'leader';
+    this.#leaderId = this.#id;
+    this.#leader = new Leader(this.#term, this.#options, this.#log, this.#outbox, this.configuration);
+    this.#appendOwn(this.#leader, NOOP);
+  }
+
+  #requireLeader(): Leader {
+    if (this.#leader !== undefined) return this.#leader;
+    const hint = this.#leaderId === 0 ? 'no leader is known yet' : `replica ${this.#leaderId} is`;
+    throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `this replica is not the leader (${hint}); refresh metadata and retry`);
+  }
+
+  #resetTimer(): void {
+    this.#elapsed = 0;
+    this.#timeout = 0;
+  }
+
+  #drawTimeout(): number {
+    const { electionTicks, uint32 } = this.#options;
+    return electionTicks + Math.floor((uint32() / 2 ** 32) * electionTicks);
+  }
+
+  // Elections
+
+  /** A real campaign, at the next term: after a pre-vote was won, or at once when the leader asked for it. */
+  #campaignForReal(transfer: boolean): void {
+    this.#role = 'candidate';
+    this.#term++;
+    this.#vote = this.#id;
+    this.#leaderId = 0;
+    // The own vote counts once it is durable: see persisted().
+    this.#votes = new Map();
+    this.#resetTimer();
+    this.#requestVotes(false, transfer);
+  }
+
+  #requestVotes(pre: boolean, transfer: boolean): void {
+    const { lastIndex, lastTerm } = this.#log;
+    const term = pre ? this.#term + 1 : this.#term;
+    for (const to of this.#quorum.voters) {
+      if (to === this.#id) continue;
+      const request: VoteRequest = { type: 'vote', from: this.#id, to, term, pre, lastIndex, lastTerm, transfer };
+      if (pre) this.#send(request);
+      else this.#outbox.afterPersisted(request);
+    }
+  }
+
+  #handleVote(message: VoteRequest): void {
+    const { from, pre } = message;
+    const free = this.#vote === from || (this.#vote === 0 && this.#leaderId === 0) || (pre && message.term > this.#term);
+    const granted = free && this.#log.isUpToDate(message.lastIndex, message.lastTerm);
+    // A granted pre-vote answers at the term that it was asked for, which nobody has yet.
+    const term = pre && granted ? message.term : this.#term;
+    const response: VoteResponse = { type: 'voteResponse', from: this.#id, to: from, term, pre, granted };
+    if (pre) {
+      this.#send(response);
+      return;
+    }
+    if (granted) {
+      assert(this.#vote === 0 || this.#vote === from, 'one vote a term', { vote: this.#vote, from });
+      this.#vote = from;
+      this.#resetTimer();
+    }
+    this.#outbox.afterPersisted(response);
+  }
+
+  #handleVoteResponse(message: VoteResponse): void {
+    if (this.#role !== (message.pre ? 'preCandidate' : 'candidate')) return;
+    if (message.pre && message.granted && message.term !== this.#term + 1) return;
+    if (!this.#votes.has(message.from)) this.#votes.set(message.from, message.granted);
+    this.#countVotes();
+  }
+
+  #countVotes(): void {
+    const result = this.#quorum.tally(this.#votes);
+    if (result === 'lost') this.#becomeFollower(this.#term, 0);
+    else if (result === 'won' && this.#role === 'preCandidate') this.#campaignForReal(false);
+    else if (result === 'won') this.#becomeLeader();
+  }
+
+  // The log
+
+  #appendOwn(leader: Leader, proposal: Proposal): void {
+    const { last } = this.#log;
+    const { kind, payload, recordCount, payloadChecksum } = proposal;
+    const nextOffset = last.nextOffset + recordCount;
+    const entry = makeEntry({
+      index: last.index + 1,
+      term: this.#term,
+      kind,
+      nextOffset,
+      recordCount,
+      payloadChecksum,
+      payload,
+      previous: last,
+    });
+    this.#append(entry);
+    leader.appended(entry);
+  }
+
+  #append(entry: Entry): void {
+    this.#log.append(entry);
+    if (this.#configurations.append(entry)) this.#configurationChanged();
+  }
+
+  #truncateTo(index: number): void {
+    this.#log.truncateTo(index);
+    this.#persistence.truncateTo(index);
+    if (this.#configurations.truncateTo(index)) this.#configurationChanged();
+  }
+
+  #configurationChanged(): void {
+    this.#quorum = new Quorum(this.configuration);
+    this.#leader?.setConfiguration(this.configuration);
+  }
+
+  // Following
+
+  #follow(leader: ReplicaId): void {
+    assert(this.#role !== 'leader', 'two leaders in one term', { term: this.#term, other: leader });
+    assert(this.#leaderId === 0 || this.#leaderId === leader, 'two leaders in one term', {
+      term: this.#term,
+      leader: this.#leaderId,
+      other: leader,
+    });
+    this.#role = 'follower';
+    this.#leaderId = leader;
+    this.#resetTimer();
+  }
+
+  #handleHeartbeat(message: HeartbeatRequest): void {
+    this.#follow(message.from);
+    this.#commitTo(message.commit);
+    this.#send({ type: 'heartbeatResponse', from: this.#id, to: message.from, term: this.#term, readContext: message.readContext });
+  }
+
+  #handleAppend(message: AppendRequest): void {
+    this.#follow(message.from);
+    const { prevIndex, prevTerm, entries, from } = message;
+    const log = this.#log;
+    if (!isWellFormed(message)) return;
+    const ownTerm = log.termAt(prevIndex);
+    if (ownTerm === undefined && prevIndex < log.commitIndex) {
+      this.#acceptAppend(from, log.commitIndex);
+      return;
+    }
+    if (ownTerm !== prevTerm) {
+      const hintIndex = log.lastIndexUpTo(prevIndex, prevTerm);
+      this.#rejectAppend(from, prevIndex, hintIndex, log.termAt(hintIndex) ?? 0);
+      return;
+    }
+    // Only from the first conflict on is anything changed: a message that comes late or twice changes nothing (hazard B06).
+    let fresh = 0;
+    while (fresh < entries.length && log.termAt(prevIndex + 1 + fresh) === entries[fresh]?.term) fresh++;
+    if (fresh < entries.length && !this.#appendFrom(entries, fresh)) return;
+    const lastNew = prevIndex + entries.length;
+    this.#commitTo(Math.min(message.commit, lastNew));
+    this.#acceptAppend(from, lastNew);
+  }
+
+  /** Appends entries[at…] in place of what conflicts with them. False: they don't continue this log. */
+  #appendFrom(entries: readonly Entry[], at: number): boolean {
+    const first = entries[at] as Entry;
+    let previous: LogPosition | undefined = this.#log.positionAt(first.index - 1);
+    for (let i = at; i < entries.length; i++) {
+      const entry = entries[i] as Entry;
+      if (previous !== undefined && !continuesChain(previous, entry)) {
+        if (this.#divergedIndex === 0) this.#divergedIndex = entry.index;
+        return false;
+      }
+      previous = entry;
+    }
+    if (first.index <= this.lastIndex) this.#truncateTo(first.index - 1);
+    for (let i = at; i < entries.length; i++) this.#append(entries[i] as Entry);
+    return true;
+  }
+
+  #commitTo(index: number): void {
+    if (index <= this.commitIndex) return;
+    this.#log.commitTo(index);
+    this.#configurations.commitTo(index);
+  }
+
+  #acceptAppend(to: ReplicaId, matchIndex: number): void {
+    const response = { from: this.#id, to, term: this.#term, rejected: false, matchIndex, rejectedIndex: 0, hintIndex: 0, hintTerm: 0 };
+    this.#outbox.afterPersisted({ type: 'appendResponse', ...response });
+  }
+
+  #rejectAppend(to: ReplicaId, rejectedIndex: number, hintIndex: number, hintTerm: number): void {
+    const response = { from: this.#id, to, term: this.#term, rejected: true, matchIndex: 0, rejectedIndex, hintIndex, hintTerm };
+    this.#outbox.afterPersisted({ type: 'appendResponse', ...response });
+  }
+
+  #send(message: Message): void {
+    this.#outbox.messages.push(message);
+  }
+}
+
+const chain: ChainResult = { chainHigh: 0, chainLow: 0 };
+
+/** Logs with the same (index, term) are the same up to there (paper 5.3): the chain makes sure. */
+function continuesChain(previous: LogPosition, entry: Entry): boolean {
+  chainAfter(previous, entry.index, entry.term, entry.kind, entry.payloadChecksum, chain);
+  return (
+    chain.chainHigh === entry.chainHigh && chain.chainLow === entry.chainLow && previous.nextOffset + entry.recordCount === entry.nextOffset
+  );
+}
+
+/** False for what no correct leader sends. */
+function isWellFormed({ prevIndex, prevTerm, term, entries }: AppendRequest): boolean {
+  let index = prevIndex;
+  let before = prevTerm;
+  for (const entry of entries) {
+    if (entry.index !== ++index || entry.term < before || entry.term > term) return false;
+    before = entry.term;
+    if (entry.kind === EntryKind.config && !isReadable(entry)) return false;
+  }
+  return prevTerm <= term;
+}
+
+function isReadable(entry: Entry): boolean {
+  try {
+    decodeConfiguration(entry.payload);
+    return true;
+  } catch {
+    return false;
+  }
+}

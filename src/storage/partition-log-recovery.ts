@@ -1,0 +1,134 @@
+/** Reads a replica's segments at start: up to what is synced for certain, and no further. */
+import type { Disk, Logger } from '../base/environment.ts';
+import { decodeConfiguration } from '../raft/core/configuration.ts';
+import { EntryKind } from '../raft/core/entry.ts';
+import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
+import type { Checksums } from './payload.ts';
+import { parseSegmentName, Segment, type SegmentBase } from './segment.ts';
+import { INDEX_ROW_BYTES, type IndexRow } from './segment-index.ts';
+import { readSnapshot } from './segment-snapshot.ts';
+import type { PartitionLog } from './types.ts';
+
+export interface LoadedLog {
+  readonly segments: Segment[];
+  readonly last: LogPosition;
+  readonly terms: readonly TermStart[];
+  readonly configuration: { readonly index: number; readonly configuration: Configuration; readonly payload: Uint8Array } | undefined;
+  readonly snapshot: PartitionLog['snapshot'];
+  readonly sizeBytes: number;
+  /** False: something that was synced is not there any more. */
+  readonly whole: boolean;
+}
+
+interface Access {
+  readonly disk: Disk;
+  readonly directory: string;
+  readonly checksums: Checksums;
+  readonly log: Logger;
+}
+
+const EMPTY: LogPosition = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, chainLow: 0 };
+
+/**
+ * `synced`: segments hold all entries up to it, durably; what they hold above is cut off, because the write-ahead log has it and a page cache that
+ * outlived a failed sync can't be trusted (hazard B25). Undefined: not known, the write-ahead log was damaged; then everything that verifies stays.
+ */
+export async function loadLog(access: Access, synced: number | undefined): Promise<LoadedLog> {
+  const segments = await openSegments(access, synced);
+  const active = segments.at(-1);
+  let whole = segments.length === 0 ? (synced ?? 0) === 0 : await consecutive(access, segments);
+  const snapshot = await readSnapshot(access.disk, access.directory, synced ?? Number.MAX_SAFE_INTEGER, access.checksums.crc32);
+  const history = new History(snapshot?.terms ?? []);
+  const after = snapshot?.lastIndex ?? 0;
+  if (active !== undefined) {
+    for (const closed of segments.slice(0, -1)) {
+      if (closed.lastIndex > after) await closed.visitRows(Math.max(after + 1, closed.base.index), (row) => history.add(row, closed));
+    }
+    const limit = synced === undefined ? Number.MAX_SAFE_INTEGER : synced - active.base.index + 1;
+    const rows = await active.recover(limit, (row) => row.index > after && history.add(row, active), synced === undefined);
+    if (synced !== undefined && rows < limit) whole = false;
+    await active.trim();
+  }
+  if (!whole) access.log.error('segments not whole', { directory: access.directory, synced });
+  const last = await lastPosition(segments);
+  const sizeBytes = await totalBytes(access.disk, access.directory);
+  const configuration = await history.configuration(snapshot?.configuration);
+  const state = snapshot?.state === undefined ? undefined : { nextOffset: snapshot.nextOffset, state: snapshot.state };
+  return { segments, last, terms: history.terms, configuration, snapshot: state, sizeBytes, whole };
+}
+
+/** Segments in order; those that start above `synced` are removed. */
+async function openSegments({ disk, directory, checksums }: Access, synced: number | undefined): Promise<Segment[]> {
+  const bases = (await disk.list(directory)).map((name) => parseSegmentName(name, 'entries')).filter((base) => base !== undefined);
+  bases.sort((a, b) => a.index - b.index);
+  const segments: Segment[] = [];
+  for (let i = 0; i < bases.length; i++) {
+    const base = bases[i] as SegmentBase;
+    const next = bases[i + 1];
+    const segment = new Segment(disk, directory, checksums, base, { rows: next === undefined ? 0 : next.index - base.index });
+    if (synced !== undefined && base.index > synced) await segment.remove();
+    else segments.push(segment);
+  }
+  return segments;
+}
+
+/** Whether each closed segment has the rows up to the next one's start. */
+async function consecutive({ disk, directory }: Access, segments: readonly Segment[]): Promise<boolean> {
+  for (const segment of segments.slice(0, -1)) {
+    const file = await disk.open(`${directory}/${segment.name}.entries`, { create: false });
+    const bytes = await file.size();
+    await file.close();
+    if (bytes < segment.rowCount * INDEX_ROW_BYTES) return false;
+  }
+  return true;
+}
+
+async function lastPosition(segments: readonly Segment[]): Promise<LogPosition> {
+  for (const segment of segments.toReversed()) {
+    const row = await segment.lastRow();
+    if (row !== undefined) return row;
+  }
+  return EMPTY;
+}
+
+async function totalBytes(disk: Disk, directory: string): Promise<number> {
+  let bytes = 0;
+  for (const name of await disk.list(directory)) {
+    if (parseSegmentName(name, 'log') === undefined) continue;
+    const file = await disk.open(`${directory}/${name}`, { create: false });
+    bytes += await file.size();
+    await file.close();
+  }
+  return bytes;
+}
+
+/** Terms and the last configuration, from rows in order. */
+class History {
+  readonly terms: TermStart[];
+  #configurationAt: { readonly row: IndexRow; readonly segment: Segment } | undefined;
+
+  constructor(terms: readonly TermStart[]) {
+    this.terms = [...terms];
+  }
+
+  add(row: IndexRow, segment: Segment): void {
+    if (row.term !== this.terms.at(-1)?.term) this.terms.push({ term: row.term, index: row.index });
+    if (row.kind === EntryKind.config) this.#configurationAt = { row, segment };
+  }
+
+  async configuration(fromSnapshot: { index: number; payload: string } | undefined): Promise<LoadedLog['configuration']> {
+    if (this.#configurationAt === undefined) {
+      if (fromSnapshot === undefined) return undefined;
+      const payload = fromHex(fromSnapshot.payload);
+      return { index: fromSnapshot.index, configuration: decodeConfiguration(payload), payload };
+    }
+    const { row, segment } = this.#configurationAt;
+    const [entry] = await segment.readEntries(row.index, 1);
+    if (entry === undefined) return undefined;
+    return { index: entry.index, configuration: decodeConfiguration(entry.payload), payload: entry.payload };
+  }
+}
+
+function fromHex(text: string): Uint8Array {
+  return Uint8Array.from({ length: text.length / 2 }, (_, i) => Number.parseInt(text.slice(2 * i, 2 * i + 2), 16));
+}

@@ -1,0 +1,364 @@
+/**
+ * One replica's log of committed entries. New ones wait in memory until a large run of them is written to the last segment, and are synced when their
+ * write-ahead log file is to be recycled, at a roll, and on flush. Until they are synced the write-ahead log has them, so recovery trusts segments
+ * exactly up to the index that the write-ahead log says is synced, and writes what is above from the write-ahead log again.
+ */
+import { assert, must } from '../base/assert.ts';
+import type { Disk } from '../base/environment.ts';
+import { FlotillaError } from '../base/errors.ts';
+import { decodeConfiguration } from '../raft/core/configuration.ts';
+import { type Entry, EntryKind } from '../raft/core/entry.ts';
+import { entrySize } from '../raft/core/entry-codec.ts';
+import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
+import type { LoadedLog } from './partition-log-recovery.ts';
+import { BATCH_HEADER_BYTES, batchLengthAt, batchNextOffsetAt, type Checksums, isRecordBatch, maxTimestampOf } from './payload.ts';
+import { Segment } from './segment.ts';
+import { writeSnapshot } from './segment-snapshot.ts';
+import type { SegmentWriter } from './segment-writer.ts';
+import type { BatchRun, LogSettings, PartitionLog } from './types.ts';
+
+/** Bytes of one write to a segment. */
+const RUN_BYTES = 4 << 20;
+/** Entries of one segment: 72 MiB of rows. */
+const MAX_SEGMENT_ENTRIES = 1 << 20;
+const SCAN_BYTES = 1 << 20;
+
+export interface LogContext {
+  readonly disk: Disk;
+  readonly directory: string;
+  readonly checksums: Checksums;
+  readonly writer: SegmentWriter;
+  /** Entries up to the index are written; the write-ahead log may forget them from memory. */
+  readonly written: (index: number) => void;
+  /** Entries up to the index are durable in segments. */
+  readonly synced: (index: number) => void;
+}
+
+/** The segment to start behind `afterIndex`, and the owner's state as of there. */
+interface Roll {
+  readonly afterIndex: number;
+  readonly nextOffset: number;
+  readonly state: Uint8Array | undefined;
+}
+
+export class SegmentedLog implements PartitionLog {
+  readonly initial: PartitionLog['initial'];
+  readonly snapshot: PartitionLog['snapshot'];
+  snapshotSource: PartitionLog['snapshotSource'];
+  readonly logStartOffset: number;
+  readonly #context: LogContext;
+  readonly #settings: LogSettings;
+  readonly #segments: Segment[];
+  readonly #terms: TermStart[];
+  #configuration: { readonly index: number; readonly configuration: Configuration; readonly payload: Uint8Array } | undefined;
+  #last: LogPosition;
+  /** Committed, not yet written. */
+  #pending: Entry[] = [];
+  #pendingBytes = 0;
+  #written: { readonly index: number; readonly nextOffset: number };
+  #rolls: Roll[] = [];
+  /** Bytes and entries of the segment that the next append goes to, pending ones included. */
+  #plannedBytes: number;
+  #plannedEntries: number;
+  #sizeBytes: number;
+  #writing: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(context: LogContext, settings: LogSettings, loaded: LoadedLog) {
+    this.#context = context;
+    this.#settings = settings;
+    this.#segments = loaded.segments;
+    this.#terms = [...loaded.terms];
+    this.#configuration = loaded.configuration;
+    this.#last = loaded.last;
+    this.#written = { index: loaded.last.index, nextOffset: loaded.last.nextOffset };
+    this.#sizeBytes = loaded.sizeBytes;
+    this.#plannedBytes = loaded.segments.at(-1)?.logBytes ?? 0;
+    this.#plannedEntries = loaded.segments.at(-1)?.rowCount ?? 0;
+    this.logStartOffset = loaded.segments[0]?.base.offset ?? 0;
+    this.snapshot = loaded.snapshot;
+    this.initial = { base: loaded.last, terms: loaded.terms, firstReplicableIndex: loaded.segments[0]?.base.index ?? 1 };
+  }
+
+  get configuration(): PartitionLog['configuration'] {
+    return this.#configuration;
+  }
+
+  get terms(): readonly TermStart[] {
+    return this.#terms;
+  }
+
+  get lastIndex(): number {
+    return this.#last.index;
+  }
+
+  get nextOffset(): number {
+    return this.#last.nextOffset;
+  }
+
+  /** The last entry, written or not. */
+  get last(): LogPosition {
+    return this.#last;
+  }
+
+  get writtenIndex(): number {
+    return this.#written.index;
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  get pendingBytes(): number {
+    return this.#pendingBytes;
+  }
+
+  append(entries: readonly Entry[]): void {
+    if (entries.length === 0) return;
+    assert(!this.#closed, 'the log is open', this.#context.directory);
+    let bytes = 0;
+    for (const entry of entries) bytes += entrySize(entry);
+    this.#planRoll(bytes, entries.length);
+    for (const entry of entries) this.#take(entry);
+    this.#pendingBytes += bytes;
+    this.#plannedBytes += bytes;
+    this.#plannedEntries += entries.length;
+    this.#sizeBytes += bytes;
+    this.#context.writer.added(this, bytes);
+  }
+
+  async read(fromOffset: number, untilOffset: number, maxBytes: number): Promise<BatchRun> {
+    if (fromOffset < this.logStartOffset) {
+      throw new FlotillaError('OFFSET_OUT_OF_RANGE', `offset ${fromOffset} is below the log's start, ${this.logStartOffset}`);
+    }
+    if (fromOffset >= Math.min(untilOffset, this.nextOffset)) return { chunks: [], bytes: 0, nextOffset: fromOffset };
+    if (fromOffset >= this.#written.nextOffset) return this.#readPending(fromOffset, untilOffset, maxBytes);
+    const segment = must(this.#segmentOfOffset(fromOffset), 'a segment holds the offset', fromOffset);
+    let stored = must(await segment.readBatches(fromOffset, maxBytes), 'the segment holds the offset', fromOffset);
+    const first = batchLengthAt(stored, 0);
+    // The look-up knows the first batch's length, so only a batch that its own header states otherwise is cut short: damage.
+    if (first === undefined || first > stored.length) throw this.#damaged(fromOffset);
+    const { bytes, nextOffset } = wholeBatches(stored, fromOffset, untilOffset);
+    stored = stored.subarray(0, bytes);
+    return { chunks: bytes === 0 ? [] : [stored], bytes, nextOffset };
+  }
+
+  async readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]> {
+    if (fromIndex > this.#last.index) return [];
+    const firstPending = this.#pending[0];
+    if (firstPending !== undefined && fromIndex >= firstPending.index)
+      return this.#pendingEntries(fromIndex - firstPending.index, maxBytes);
+    const segment = this.#segments.findLast(({ base }) => base.index <= fromIndex);
+    if (segment === undefined) throw new FlotillaError('OFFSET_OUT_OF_RANGE', `entry ${fromIndex} is below the first that is kept`);
+    return segment.readEntries(fromIndex, maxBytes);
+  }
+
+  async offsetForTime(timestampMs: number): Promise<number | undefined> {
+    for (const segment of [...this.#segments]) {
+      const offset = await segment.offsetForTime(timestampMs);
+      if (offset !== undefined) return offset;
+    }
+    for (const entry of this.#pending) {
+      if (maxTimestampOf(entry) >= timestampMs) return entry.nextOffset - entry.recordCount;
+    }
+    return undefined;
+  }
+
+  async scanBatchHeaders(fromOffset: number, visit: (header: Uint8Array, nextOffset: number) => void): Promise<void> {
+    const end = this.nextOffset;
+    let offset = Math.max(fromOffset, this.logStartOffset);
+    while (offset < end) {
+      const { chunks, nextOffset } = await this.read(offset, end, SCAN_BYTES);
+      if (nextOffset === offset) return;
+      for (const chunk of chunks) visitHeaders(chunk, visit);
+      offset = nextOffset;
+    }
+  }
+
+  /** Writes what is pending to segments, without a sync. Concurrent calls share the pass under way. */
+  write(): Promise<void> {
+    this.#writing ??= this.#writePending().finally(() => {
+      this.#writing = undefined;
+    });
+    return this.#writing;
+  }
+
+  async flush(): Promise<void> {
+    const target = this.#last.index;
+    while (this.#written.index < target) await this.write();
+    const { index } = this.#written;
+    await this.#segments.at(-1)?.sync();
+    if (index > 0) this.#context.synced(index);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.flush();
+    for (const segment of this.#segments) await segment.close();
+  }
+
+  #take(entry: Entry): void {
+    assert(entry.index === this.#last.index + 1, 'committed entries come in order', { index: entry.index, last: this.#last.index });
+    assert(entry.nextOffset >= this.#last.nextOffset, 'offsets never go back (B31)', { index: entry.index, nextOffset: entry.nextOffset });
+    if (entry.term !== this.#last.term) this.#terms.push({ term: entry.term, index: entry.index });
+    if (entry.kind === EntryKind.config) {
+      this.#configuration = { index: entry.index, configuration: decodeConfiguration(entry.payload), payload: entry.payload };
+    }
+    this.#last = entry;
+    this.#pending.push(entry);
+  }
+
+  /** Rolls between runs of commits, where the owner's state is known: the host appends a run before it applies it. */
+  #planRoll(bytes: number, entries: number): void {
+    if (this.#plannedEntries === 0) return;
+    const fits = this.#plannedBytes + bytes <= this.#settings.segmentBytes && this.#plannedEntries + entries <= MAX_SEGMENT_ENTRIES;
+    if (fits) return;
+    const { index, nextOffset } = this.#last;
+    this.#rolls.push({ afterIndex: index, nextOffset, state: this.snapshotSource?.(nextOffset) });
+    this.#plannedBytes = 0;
+    this.#plannedEntries = 0;
+  }
+
+  async #writePending(): Promise<void> {
+    const target = this.#last.index;
+    while (this.#written.index < target) {
+      const roll = this.#rolls[0];
+      if (roll !== undefined && roll.afterIndex === this.#written.index) {
+        await this.#roll(roll);
+        this.#rolls.shift();
+      }
+      await this.#writeRun(this.#rolls[0]?.afterIndex ?? Number.MAX_SAFE_INTEGER);
+    }
+  }
+
+  async #writeRun(untilIndex: number): Promise<void> {
+    let count = 0;
+    let bytes = 0;
+    for (const entry of this.#pending) {
+      if (entry.index > untilIndex || (count > 0 && bytes >= RUN_BYTES)) break;
+      bytes += entrySize(entry);
+      count++;
+    }
+    const run = this.#pending.slice(0, count);
+    const last = must(run.at(-1), 'entries are pending');
+    let segment = this.#segments.at(-1);
+    if (segment === undefined) {
+      segment = this.#newSegment();
+      this.#segments.push(segment);
+    }
+    await segment.append(run);
+    this.#pending = this.#pending.slice(count);
+    this.#pendingBytes -= bytes;
+    this.#written = { index: last.index, nextOffset: last.nextOffset };
+    this.#context.writer.written(bytes);
+    this.#context.written(last.index);
+  }
+
+  async #roll({ afterIndex, nextOffset, state }: Roll): Promise<void> {
+    await this.#segments.at(-1)?.sync();
+    const { disk, directory, checksums } = this.#context;
+    const configuration = this.#configuration;
+    const known = configuration !== undefined && configuration.index <= afterIndex;
+    const described = known ? { index: configuration.index, payload: toHex(configuration.payload) } : undefined;
+    const terms = this.#terms.filter(({ index }) => index <= afterIndex);
+    // A configuration that is only pending hides the one before it: then recovery reads from the snapshot before this one.
+    if (known || configuration === undefined) {
+      await writeSnapshot(disk, directory, { lastIndex: afterIndex, nextOffset, terms, configuration: described, state }, checksums.crc32);
+    }
+    this.#context.synced(afterIndex);
+    this.#segments.push(this.#newSegment());
+  }
+
+  #newSegment(): Segment {
+    const { disk, directory, checksums } = this.#context;
+    const base = { index: this.#written.index + 1, offset: this.#written.nextOffset };
+    return new Segment(disk, directory, checksums, base, undefined);
+  }
+
+  #segmentOfOffset(offset: number): Segment | undefined {
+    // Segments without records share their base offset with the next: the last that starts at or below it holds the batch.
+    let low = 0;
+    let high = this.#segments.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#segments[middle]?.base.offset ?? 0) > offset) high = middle;
+      else low = middle + 1;
+    }
+    return this.#segments[low - 1];
+  }
+
+  #readPending(fromOffset: number, untilOffset: number, maxBytes: number): BatchRun {
+    const chunks: Uint8Array[] = [];
+    let bytes = 0;
+    let nextOffset = fromOffset;
+    for (let i = this.#firstPendingAbove(fromOffset); i < this.#pending.length; i++) {
+      const entry = this.#pending[i];
+      if (entry === undefined || entry.nextOffset > untilOffset) break;
+      if (!isRecordBatch(entry)) continue;
+      if (bytes > 0 && bytes + entry.payload.length > maxBytes) break;
+      chunks.push(entry.payload);
+      bytes += entry.payload.length;
+      nextOffset = entry.nextOffset;
+    }
+    return { chunks, bytes, nextOffset };
+  }
+
+  #firstPendingAbove(offset: number): number {
+    let low = 0;
+    let high = this.#pending.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#pending[middle]?.nextOffset ?? 0) > offset) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  #pendingEntries(from: number, maxBytes: number): Entry[] {
+    const entries: Entry[] = [];
+    let bytes = 0;
+    for (let i = from; i < this.#pending.length; i++) {
+      const entry = this.#pending[i];
+      if (entry === undefined || (bytes > 0 && bytes + entrySize(entry) > maxBytes)) break;
+      entries.push(entry);
+      bytes += entrySize(entry);
+    }
+    return entries;
+  }
+
+  #damaged(offset: number): FlotillaError {
+    return new FlotillaError(
+      'STORAGE_ERROR',
+      `${this.#context.directory}: the batch at offset ${offset} is damaged; read it from another replica`,
+    );
+  }
+}
+
+function wholeBatches(stored: Uint8Array, fromOffset: number, untilOffset: number): { bytes: number; nextOffset: number } {
+  let at = 0;
+  let nextOffset = fromOffset;
+  for (;;) {
+    const length = batchLengthAt(stored, at);
+    if (length === undefined || at + length > stored.length) break;
+    const next = batchNextOffsetAt(stored, at);
+    if (next > untilOffset || next <= nextOffset) break;
+    at += length;
+    nextOffset = next;
+  }
+  return { bytes: at, nextOffset };
+}
+
+function visitHeaders(chunk: Uint8Array, visit: (header: Uint8Array, nextOffset: number) => void): void {
+  let at = 0;
+  for (let length = batchLengthAt(chunk, at); length !== undefined; length = batchLengthAt(chunk, at)) {
+    visit(chunk.subarray(at, at + BATCH_HEADER_BYTES), batchNextOffsetAt(chunk, at));
+    at += length;
+  }
+}
+
+function toHex(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) text += byte.toString(16).padStart(2, '0');
+  return text;
+}

@@ -1,0 +1,128 @@
+/**
+ * The `.entries` file of a segment: one row of 72 bytes an entry, so that entry i of the segment stands at i * 72. It names entries even where the
+ * payload rotted, and the file that holds it. Big-endian:
+ *
+ *    0  the entry's own 48-byte header (raft/core/entry.ts), with its checksum
+ *   48  u64  maxTimestamp     milliseconds; 2^64 - 1: none
+ *   56  u32  file             0: the segment's `.log`; 1: its `.control` (what is no batch)
+ *   60  u32  position         of the payload in that file
+ *   64  u32  headChecksum     crc32 of the payload's first 21 bytes, which a batch's own CRC32C does not cover
+ *   68  u32  rowChecksum      crc32 of bytes 0 … 67
+ */
+import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from '../raft/core/entry.ts';
+import { putUint32, putUint64, readUint32, readUint64 } from '../raft/core/entry-codec.ts';
+import { BATCH_CHECKSUM_START, maxTimestampOf } from './payload.ts';
+import type { Crc32 } from './wal-frame.ts';
+
+export const INDEX_ROW_BYTES = 72;
+const NO_TIMESTAMP = 0xffffffff;
+
+export const PayloadFile = { log: 0, control: 1 } as const;
+export type PayloadFile = (typeof PayloadFile)[keyof typeof PayloadFile];
+
+export interface IndexRow {
+  readonly index: number;
+  readonly term: number;
+  readonly kind: EntryKind;
+  readonly nextOffset: number;
+  readonly recordCount: number;
+  readonly length: number;
+  readonly payloadChecksum: number;
+  readonly chainHigh: number;
+  readonly chainLow: number;
+  /** -1: none. */
+  readonly maxTimestamp: number;
+  readonly file: number;
+  readonly position: number;
+  readonly headChecksum: number;
+  /** The entry's header as it was. */
+  readonly header: Uint8Array;
+}
+
+export function payloadFileOf(entry: Entry): PayloadFile {
+  return entry.kind === EntryKind.batch ? PayloadFile.log : PayloadFile.control;
+}
+
+export function putIndexRow(bytes: Uint8Array, at: number, entry: Entry, position: number, crc32: Crc32): void {
+  bytes.set(entry.header, at);
+  const timestamp = maxTimestampOf(entry);
+  if (timestamp < 0) bytes.fill(0xff, at + 48, at + 56);
+  else putUint64(bytes, at + 48, timestamp);
+  putUint32(bytes, at + 56, payloadFileOf(entry));
+  putUint32(bytes, at + 60, position);
+  putUint32(bytes, at + 64, headChecksumOf(entry.payload, crc32));
+  putUint32(bytes, at + 68, crc32(bytes.subarray(at, at + 68)));
+}
+
+/** The row at `at`, or undefined when it is not intact. */
+export function readIndexRow(bytes: Uint8Array, at: number, crc32: Crc32): IndexRow | undefined {
+  if (at + INDEX_ROW_BYTES > bytes.length || readUint32(bytes, at + 68) !== crc32(bytes.subarray(at, at + 68))) return undefined;
+  return {
+    index: readUint64(bytes, at + 8),
+    term: readUint32(bytes, at + 16),
+    kind: bytes[at + 20] as EntryKind,
+    nextOffset: readUint64(bytes, at + 24),
+    recordCount: readUint32(bytes, at + 36),
+    length: readUint32(bytes, at + 4),
+    payloadChecksum: readUint32(bytes, at + 32),
+    chainHigh: readUint32(bytes, at + 40),
+    chainLow: readUint32(bytes, at + 44),
+    maxTimestamp: readUint32(bytes, at + 48) === NO_TIMESTAMP ? -1 : readUint64(bytes, at + 48),
+    file: readUint32(bytes, at + 56),
+    position: readUint32(bytes, at + 60),
+    headChecksum: readUint32(bytes, at + 64),
+    header: bytes.subarray(at, at + ENTRY_HEADER_BYTES),
+  };
+}
+
+export function headChecksumOf(payload: Uint8Array, crc32: Crc32): number {
+  return crc32(payload.subarray(0, BATCH_CHECKSUM_START)) >>> 0;
+}
+
+/** The entry that a row stands for, with its payload. */
+export function entryOf(row: IndexRow, payload: Uint8Array): Entry {
+  const { index, term, kind, nextOffset, recordCount, payloadChecksum, chainHigh, chainLow, header } = row;
+  return { index, term, kind, nextOffset, recordCount, payloadChecksum, chainHigh, chainLow, header, payload };
+}
+
+/** Rows that one sample stands for: what one look-up reads. */
+export const BLOCK_ROWS = 64;
+
+/** What stays in memory of a segment's rows: two numbers for every {@link BLOCK_ROWS} of them (a quarter of a byte an entry). */
+export class SparseIndex {
+  /** Of each block: the nextOffset of its last row, and the greatest maxTimestamp in it. */
+  readonly #nextOffsets: number[] = [];
+  readonly #maxTimestamps: number[] = [];
+  #rows = 0;
+  maxTimestamp = -1;
+
+  get rows(): number {
+    return this.#rows;
+  }
+
+  add(row: Pick<IndexRow, 'nextOffset' | 'maxTimestamp'>): void {
+    const block = Math.floor(this.#rows / BLOCK_ROWS);
+    this.#nextOffsets[block] = row.nextOffset;
+    this.#maxTimestamps[block] = Math.max(this.#maxTimestamps[block] ?? -1, row.maxTimestamp);
+    this.maxTimestamp = Math.max(this.maxTimestamp, row.maxTimestamp);
+    this.#rows++;
+  }
+
+  /** The block with the first row whose nextOffset is above `offset`, or undefined: none. */
+  blockOfOffset(offset: number): number | undefined {
+    let low = 0;
+    let high = this.#nextOffsets.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#nextOffsets[middle] ?? 0) > offset) high = middle;
+      else low = middle + 1;
+    }
+    return low < this.#nextOffsets.length ? low : undefined;
+  }
+
+  /** The first block with a timestamp at or after `timestampMs`. */
+  blockOfTime(timestampMs: number): number | undefined {
+    const block = this.#maxTimestamps.findIndex((time) => time >= timestampMs);
+    return block < 0 ? undefined : block;
+  }
+}

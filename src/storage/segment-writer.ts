@@ -1,0 +1,77 @@
+/** Writes committed entries of all logs to their segments, lazily and in large runs, so that a thousand partitions cost one timer. */
+import type { Scheduler, Timer } from '../base/environment.ts';
+
+/** How long committed entries may wait in memory. */
+const WRITE_AFTER_MS = 200;
+/** A log with so much waiting is written at once. */
+const WRITE_AT_BYTES = 1 << 20;
+/** With so much waiting over all logs, all are written at once. */
+const WRITE_ALL_AT_BYTES = 32 << 20;
+/** Logs written side by side: more would keep the write-ahead log waiting for a thread. */
+const CONCURRENT = 2;
+
+export interface WritableLog {
+  readonly pendingBytes: number;
+  /** Writes what is pending; concurrent calls share one pass. */
+  write(): Promise<void>;
+}
+
+export class SegmentWriter {
+  readonly #scheduler: Scheduler;
+  readonly #failed: (error: unknown) => void;
+  readonly #dirty = new Set<WritableLog>();
+  readonly #due: WritableLog[] = [];
+  #pendingBytes = 0;
+  #writing = 0;
+  #timer: Timer | undefined;
+
+  constructor(scheduler: Scheduler, failed: (error: unknown) => void) {
+    this.#scheduler = scheduler;
+    this.#failed = failed;
+  }
+
+  /** `bytes` more wait in the log. */
+  added(log: WritableLog, bytes: number): void {
+    this.#pendingBytes += bytes;
+    this.#dirty.add(log);
+    if (this.#pendingBytes >= WRITE_ALL_AT_BYTES) this.#writeAll();
+    else if (log.pendingBytes >= WRITE_AT_BYTES) this.#write(log);
+    if (this.#dirty.size > 0) this.#timer ??= this.#scheduler.after(WRITE_AFTER_MS, () => this.#expired());
+  }
+
+  written(bytes: number): void {
+    this.#pendingBytes -= bytes;
+  }
+
+  close(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#dirty.clear();
+    this.#due.length = 0;
+  }
+
+  #expired(): void {
+    this.#timer = undefined;
+    this.#writeAll();
+  }
+
+  #writeAll(): void {
+    for (const log of this.#dirty) this.#write(log);
+  }
+
+  #write(log: WritableLog): void {
+    if (!this.#dirty.delete(log)) return;
+    this.#due.push(log);
+    while (this.#writing < CONCURRENT && this.#due.length > 0) void this.#next();
+  }
+
+  async #next(): Promise<void> {
+    this.#writing++;
+    try {
+      for (let log = this.#due.shift(); log !== undefined; log = this.#due.shift()) await log.write();
+    } catch (error) {
+      this.#failed(error);
+    }
+    this.#writing--;
+  }
+}

@@ -1,0 +1,333 @@
+/**
+ * One segment of a replica's log: committed entries only, never truncated once they were synced. Its files are named by the offset and the index they
+ * start at, 20 digits each, `00000000000000000042-00000000000000000057.log`:
+ *
+ *   .log      the payloads of batch entries back to back and nothing else: served to a fetch as they are
+ *   .entries  a row an entry (segment-index.ts)
+ *   .control  the payloads of Raft's own entries (configurations), back to back; made when the first comes
+ */
+import { assert, must } from '../base/assert.ts';
+import type { Disk, DiskFile } from '../base/environment.ts';
+import { FlotillaError } from '../base/errors.ts';
+import type { Entry } from '../raft/core/entry.ts';
+import { type Checksums, payloadIntact } from './payload.ts';
+import {
+  BLOCK_ROWS,
+  entryOf,
+  headChecksumOf,
+  INDEX_ROW_BYTES,
+  type IndexRow,
+  PayloadFile,
+  payloadFileOf,
+  putIndexRow,
+  readIndexRow,
+  SparseIndex,
+} from './segment-index.ts';
+
+/** Rows read at once while scanning. */
+const SCAN_ROWS = 8192;
+/** Rows of one readEntries, at most. */
+const READ_ROWS = 4096;
+/** A segment is never larger: positions are u32. */
+const MAX_FILE_BYTES = 2 ** 32 - 1;
+
+export interface SegmentBase {
+  readonly index: number;
+  readonly offset: number;
+}
+
+type Extension = 'log' | 'entries' | 'control';
+const EXTENSIONS: readonly Extension[] = ['log', 'entries', 'control'];
+
+export function segmentName({ offset, index }: SegmentBase): string {
+  return `${String(offset).padStart(20, '0')}-${String(index).padStart(20, '0')}`;
+}
+
+/** The base that a file name states, or undefined when it is no segment's file with that extension. */
+export function parseSegmentName(name: string, extension: string): SegmentBase | undefined {
+  const match = /^(\d{20})-(\d{20})\.(\w+)$/.exec(name);
+  return match === null || match[3] !== extension ? undefined : { offset: Number(match[1]), index: Number(match[2]) };
+}
+
+export class Segment {
+  readonly base: SegmentBase;
+  logBytes = 0;
+  #controlBytes = 0;
+  #rowCount = 0;
+  #index: Promise<SparseIndex> | undefined;
+  #files = new Map<Extension, Promise<DiskFile>>();
+  readonly #dirty = new Set<Extension>();
+  #namesDurable: boolean;
+  readonly #disk: Disk;
+  readonly #directory: string;
+  readonly #checksums: Checksums;
+
+  constructor(disk: Disk, directory: string, checksums: Checksums, base: SegmentBase, existing: { rows: number } | undefined) {
+    this.#disk = disk;
+    this.#directory = directory;
+    this.#checksums = checksums;
+    this.base = base;
+    this.#rowCount = existing?.rows ?? 0;
+    this.#namesDurable = existing !== undefined;
+    if (existing === undefined) this.#index = Promise.resolve(new SparseIndex());
+  }
+
+  get rowCount(): number {
+    return this.#rowCount;
+  }
+
+  get name(): string {
+    return segmentName(this.base);
+  }
+
+  get lastIndex(): number {
+    return this.base.index + this.#rowCount - 1;
+  }
+
+  /** Writes entries at the end; not synced. */
+  async append(entries: readonly Entry[]): Promise<void> {
+    const rows = new Uint8Array(entries.length * INDEX_ROW_BYTES);
+    const logPayloads: Uint8Array[] = [];
+    const controlPayloads: Uint8Array[] = [];
+    let logEnd = this.logBytes;
+    let controlEnd = this.#controlBytes;
+    for (let i = 0; i < entries.length; i++) {
+      const entry = must(entries[i], 'an entry is there');
+      assert(entry.index === this.lastIndex + 1 + i, 'a segment takes consecutive entries', { index: entry.index, last: this.lastIndex });
+      const inLog = payloadFileOf(entry) === PayloadFile.log;
+      putIndexRow(rows, i * INDEX_ROW_BYTES, entry, inLog ? logEnd : controlEnd, this.#checksums.crc32);
+      if (inLog) logEnd += entry.payload.length;
+      else controlEnd += entry.payload.length;
+      if (entry.payload.length > 0) (inLog ? logPayloads : controlPayloads).push(entry.payload);
+    }
+    assert(logEnd <= MAX_FILE_BYTES, 'a segment is below 4 GiB; lower segment.bytes', logEnd);
+    if (logPayloads.length > 0) await this.#write('log', this.logBytes, logPayloads);
+    if (controlPayloads.length > 0) await this.#write('control', this.#controlBytes, controlPayloads);
+    await this.#write('entries', this.#rowCount * INDEX_ROW_BYTES, [rows]);
+    const index = await this.#loaded();
+    for (let at = 0; at < rows.length; at += INDEX_ROW_BYTES) {
+      index.add(must(readIndexRow(rows, at, this.#checksums.crc32), 'a row reads back'));
+    }
+    this.logBytes = logEnd;
+    this.#controlBytes = controlEnd;
+    this.#rowCount += entries.length;
+  }
+
+  /** Makes all that was appended durable, names included (hazard B26). */
+  async sync(): Promise<void> {
+    // Payloads before the rows that name them is not needed for safety: nothing counts as synced before all are.
+    for (const extension of [...this.#dirty]) {
+      this.#dirty.delete(extension);
+      await (await this.#file(extension)).sync();
+    }
+    if (this.#namesDurable) return;
+    await this.#disk.syncDirectory(this.#directory);
+    this.#namesDurable = true;
+  }
+
+  /**
+   * Reads the rows, checks them, and cuts the segment behind the last intact one (of at most `rows`). For a segment's recovery.
+   * With `verifyPayloads`, an entry whose payload does not match is cut off too.
+   */
+  async recover(rows: number, visit: (row: IndexRow) => void, verifyPayloads: boolean): Promise<number> {
+    const index = new SparseIndex();
+    this.#index = Promise.resolve(index);
+    const stored = Math.floor((await (await this.#file('entries')).size()) / INDEX_ROW_BYTES);
+    this.#rowCount = 0;
+    await this.#scan(0, Math.min(rows, stored), async (row) => {
+      if (verifyPayloads && !(await this.#payloadReadable(row))) return false;
+      index.add(row);
+      this.#rowCount++;
+      if (row.file === PayloadFile.log) this.logBytes = row.position + row.length;
+      else this.#controlBytes = row.position + row.length;
+      visit(row);
+      return true;
+    });
+    return this.#rowCount;
+  }
+
+  /** Cuts off what stands behind the last row: it is in the write-ahead log, or was never acknowledged. */
+  async trim(): Promise<void> {
+    for (const [extension, bytes] of [
+      ['log', this.logBytes],
+      ['control', this.#controlBytes],
+      ['entries', this.#rowCount * INDEX_ROW_BYTES],
+    ] as const) {
+      if (!(await this.#disk.exists(this.#pathOf(extension)))) continue;
+      const file = await this.#file(extension);
+      if ((await file.size()) > bytes) {
+        await file.truncate(bytes);
+        this.#dirty.add(extension);
+      }
+    }
+  }
+
+  /** The last row, or undefined when there is none. */
+  async lastRow(): Promise<IndexRow | undefined> {
+    return this.#rowCount === 0 ? undefined : (await this.#rows(this.#rowCount - 1, 1))[0];
+  }
+
+  /** Visits rows from `index` on. */
+  async visitRows(index: number, visit: (row: IndexRow) => void): Promise<void> {
+    await this.#scan(index - this.base.index, this.#rowCount, async (row) => {
+      visit(row);
+      return true;
+    });
+  }
+
+  /** The stored bytes from the batch that holds `offset` on, `bytes` of them at most; undefined when no batch here ends above the offset. */
+  async readBatches(offset: number, bytes: number): Promise<Uint8Array | undefined> {
+    const block = (await this.#loaded()).blockOfOffset(offset);
+    if (block === undefined) return undefined;
+    const row = (await this.#block(block)).find((candidate) => candidate.nextOffset > offset);
+    const { position, length } = must(row, 'a row of the block holds the offset', offset);
+    const end = await this.#logEnd();
+    return (await this.#file('log')).read(position, Math.min(Math.max(bytes, length), end - position));
+  }
+
+  /** Entries from `index` on, about `maxBytes` of them, at least one; payloads verified. */
+  async readEntries(index: number, maxBytes: number): Promise<Entry[]> {
+    const rows = await this.#rows(index - this.base.index, READ_ROWS);
+    const taken: IndexRow[] = [];
+    let bytes = 0;
+    for (const row of rows) {
+      if (taken.length > 0 && bytes + row.header.length + row.length > maxBytes) break;
+      bytes += row.header.length + row.length;
+      taken.push(row);
+    }
+    const log = await this.#span(taken, PayloadFile.log);
+    const control = await this.#span(taken, PayloadFile.control);
+    return taken.map((row) => this.#entry(row, row.file === PayloadFile.log ? log : control));
+  }
+
+  /** The base offset of the first batch with a timestamp at or after the time. */
+  async offsetForTime(timestampMs: number): Promise<number | undefined> {
+    const block = (await this.#loaded()).blockOfTime(timestampMs);
+    if (block === undefined) return undefined;
+    const row = (await this.#block(block)).find((candidate) => candidate.maxTimestamp >= timestampMs);
+    return row === undefined ? undefined : row.nextOffset - row.recordCount;
+  }
+
+  /** Closes the files; they open again when needed. */
+  async close(): Promise<void> {
+    const files = [...this.#files.values()];
+    this.#files = new Map();
+    for (const file of files) await (await file).close();
+  }
+
+  async remove(): Promise<void> {
+    await this.close();
+    for (const extension of EXTENSIONS) {
+      const path = this.#pathOf(extension);
+      if (await this.#disk.exists(path)) await this.#disk.remove(path);
+    }
+  }
+
+  async #write(extension: Extension, position: number, buffers: readonly Uint8Array[]): Promise<void> {
+    if (extension === 'control' && position === 0) this.#namesDurable = false;
+    const file = await this.#file(extension);
+    this.#dirty.add(extension);
+    await file.write(position, buffers);
+  }
+
+  #file(extension: Extension): Promise<DiskFile> {
+    let file = this.#files.get(extension);
+    if (file === undefined) {
+      file = this.#disk.open(this.#pathOf(extension), { create: true });
+      this.#files.set(extension, file);
+    }
+    return file;
+  }
+
+  #pathOf(extension: Extension): string {
+    return `${this.#directory}/${this.name}.${extension}`;
+  }
+
+  /** The sparse index; of a segment that was closed before this process it is read on the first use. */
+  #loaded(): Promise<SparseIndex> {
+    this.#index ??= this.#load();
+    return this.#index;
+  }
+
+  async #load(): Promise<SparseIndex> {
+    const index = new SparseIndex();
+    const rows = await this.#scan(0, this.#rowCount, async (row) => {
+      index.add(row);
+      if (row.file === PayloadFile.log) this.logBytes = row.position + row.length;
+      return true;
+    });
+    if (rows < this.#rowCount) throw this.#corrupt(this.base.index + rows);
+    return index;
+  }
+
+  async #logEnd(): Promise<number> {
+    await this.#loaded();
+    return this.logBytes;
+  }
+
+  #block(block: number): Promise<IndexRow[]> {
+    return this.#rows(block * BLOCK_ROWS, BLOCK_ROWS);
+  }
+
+  async #rows(from: number, count: number): Promise<IndexRow[]> {
+    const wanted = Math.min(count, this.#rowCount - from);
+    const bytes = await (await this.#file('entries')).read(from * INDEX_ROW_BYTES, wanted * INDEX_ROW_BYTES);
+    const rows: IndexRow[] = [];
+    for (let i = 0; i < wanted; i++) {
+      const row = readIndexRow(bytes, i * INDEX_ROW_BYTES, this.#checksums.crc32);
+      if (row === undefined || row.index !== this.base.index + from + i) throw this.#corrupt(this.base.index + from + i);
+      rows.push(row);
+    }
+    return rows;
+  }
+
+  /** Visits rows until one is not intact, or `visit` says stop; returns how many it visited. */
+  async #scan(from: number, to: number, visit: (row: IndexRow) => Promise<boolean>): Promise<number> {
+    const file = await this.#file('entries');
+    for (let at = from; at < to; at += SCAN_ROWS) {
+      const wanted = Math.min(SCAN_ROWS, to - at);
+      const bytes = await file.read(at * INDEX_ROW_BYTES, wanted * INDEX_ROW_BYTES);
+      for (let i = 0; i < wanted; i++) {
+        const row = readIndexRow(bytes, i * INDEX_ROW_BYTES, this.#checksums.crc32);
+        if (row === undefined || row.index !== this.base.index + at + i || !(await visit(row))) return at + i - from;
+      }
+    }
+    return to - from;
+  }
+
+  async #span(rows: readonly IndexRow[], file: PayloadFile): Promise<{ start: number; bytes: Uint8Array }> {
+    const inFile = rows.filter((row) => row.file === file && row.length > 0);
+    const first = inFile[0];
+    const last = inFile.at(-1);
+    if (first === undefined || last === undefined) return { start: 0, bytes: new Uint8Array(0) };
+    const source = await this.#file(file === PayloadFile.log ? 'log' : 'control');
+    return { start: first.position, bytes: await source.read(first.position, last.position + last.length - first.position) };
+  }
+
+  #entry(row: IndexRow, span: { start: number; bytes: Uint8Array }): Entry {
+    const from = row.position - span.start;
+    const payload = row.length === 0 ? new Uint8Array(0) : span.bytes.subarray(from, from + row.length);
+    const entry = entryOf(row, payload);
+    if (!this.#intact(entry, row)) throw this.#corrupt(row.index);
+    return entry;
+  }
+
+  #intact(entry: Entry, row: IndexRow): boolean {
+    const { payload } = entry;
+    if (payload.length !== row.length || headChecksumOf(payload, this.#checksums.crc32) !== row.headChecksum) return false;
+    return payloadIntact(entry, this.#checksums);
+  }
+
+  async #payloadReadable(row: IndexRow): Promise<boolean> {
+    const span = await this.#span([row], row.file === PayloadFile.log ? PayloadFile.log : PayloadFile.control);
+    return this.#intact(entryOf(row, span.bytes), row);
+  }
+
+  /** Never served and never sent on: another replica has it (hazard B23). */
+  #corrupt(index: number): FlotillaError {
+    return new FlotillaError(
+      'STORAGE_ERROR',
+      `${this.#pathOf('entries')}: entry ${index} is damaged; read it from another replica and check this disk`,
+    );
+  }
+}

@@ -1,0 +1,242 @@
+/**
+ * Recovery of the write-ahead log: replays the frames of all files in the order of their lsn.
+ *
+ * Torn tail or corruption (hazards B03, B22): one frame is in flight at a time, so a frame that does not verify was never acknowledged exactly when
+ * no frame follows it: it is cut, and nothing is lost. A frame missing before a later one is damage, unless it stood above every durableUpTo that
+ * follows (an earlier recovery wrote its contents again). Of a damaged frame the directory may be left at either end: then the groups that lost
+ * something are known, entry by entry. Otherwise every group is suspect until its next row carries on its sequence.
+ */
+import { must } from '../base/assert.ts';
+import type { Disk, Logger } from '../base/environment.ts';
+import { messageOf } from '../base/errors.ts';
+import { formatGroupKey, type GroupKey } from '../base/ids.ts';
+import type { Entry } from '../raft/core/entry.ts';
+import { decodeEntry, entrySize } from '../raft/core/entry-codec.ts';
+import { type Checksums, payloadIntact } from './payload.ts';
+import type { RecoveredGroup } from './types.ts';
+import type { WalPosition } from './wal.ts';
+import { type WalFile, WalFiles, walFileNames } from './wal-files.ts';
+import { type Row, RowKind } from './wal-frame.ts';
+import { WalGroup } from './wal-groups.ts';
+import { type ScannedFile, type ScannedFrame, scanFile } from './wal-scan.ts';
+
+export interface WalRecovery {
+  readonly files: WalFiles;
+  readonly groups: Map<GroupKey, WalGroup>;
+  readonly recovered: Map<GroupKey, RecoveredGroup>;
+  readonly position: WalPosition;
+}
+
+interface Access {
+  readonly disk: Disk;
+  readonly path: string;
+  readonly fileBytes: number;
+  readonly checksums: Checksums;
+  readonly log: Logger;
+}
+
+/** Reads the write-ahead log in `path`; changes nothing on disk but files that were never finished. */
+export async function recoverWal(access: Access): Promise<WalRecovery> {
+  const opened = await openFiles(access);
+  const scanned = opened.flatMap(({ scan }) => scan ?? []).sort((a, b) => a.generation - b.generation);
+  const replay = new Replay(access.checksums, access.log);
+  replay.run(scanned);
+  const files = new WalFiles(access.disk, access.path, access.fileBytes);
+  for (const { file, scan } of opened) {
+    file.generation = scan !== undefined && scan.generation >= replay.oldestGeneration && replay.holdsFrames(scan) ? scan.generation : 0;
+    files.adopt(file);
+  }
+  return { files, ...replay.result(Math.max(0, ...scanned.map(({ generation }) => generation))) };
+}
+
+async function openFiles({ disk, path, fileBytes, checksums }: Access): Promise<{ file: WalFile; scan: ScannedFile | undefined }[]> {
+  const opened: { file: WalFile; scan: ScannedFile | undefined }[] = [];
+  for (const name of walFileNames(await disk.list(path))) {
+    const file = await disk.open(`${path}/${name}`, { create: false });
+    const size = await file.size();
+    const scan = await scanFile(file, size, checksums.crc32);
+    if (scan === undefined && size < fileBytes) {
+      // A crash while the file was made: it never held a frame.
+      await file.close();
+      await disk.remove(`${path}/${name}`);
+      continue;
+    }
+    opened.push({ file: { name, file, size, generation: 0 }, scan });
+  }
+  return opened;
+}
+
+/** One group as the frames so far tell it. */
+interface ReplayGroup {
+  readonly state: WalGroup;
+  readonly entries: Map<number, { readonly entry: Entry; readonly generation: number; readonly lsn: number }>;
+  /** Indexes whose newest version can't be read. */
+  readonly faulty: Set<number>;
+  /** Unreadable frames before its last row, which was proved to follow the row before it. */
+  holesSeen: number;
+  lastLsn: number;
+}
+
+class Replay {
+  oldestGeneration = 0;
+  readonly #checksums: Checksums;
+  readonly #log: Logger;
+  readonly #groups = new Map<GroupKey, ReplayGroup>();
+  readonly #touched = new Map<number, Set<WalGroup>>();
+  /** Frames that were lost with their directory. */
+  #holes = 0;
+  #durableUpTo = 0;
+  #last: ScannedFrame | undefined;
+
+  constructor(checksums: Checksums, log: Logger) {
+    this.#checksums = checksums;
+    this.#log = log;
+  }
+
+  run(files: readonly ScannedFile[]): void {
+    const frames = files.flatMap((file) => file.frames);
+    this.#last = frames.findLast((frame) => frame.intact);
+    if (this.#last === undefined) return;
+    this.oldestGeneration = this.#last.header.oldestGeneration;
+    this.#durableUpTo = this.#last.header.durableUpTo;
+    const lastLsn = this.#last.header.lsn;
+    let previousLsn: number | undefined;
+    for (const frame of frames) {
+      // After the last intact frame: a torn tail.
+      if (frame.header.generation < this.oldestGeneration || frame.header.lsn > lastLsn) continue;
+      if (previousLsn !== undefined && frame.header.lsn <= previousLsn) continue;
+      this.#checkGap(previousLsn, frame);
+      previousLsn = frame.header.lsn;
+      if (!frame.intact) this.#log.error('wal frame damaged', { lsn: frame.header.lsn, generation: frame.header.generation });
+      for (const row of frame.rows) this.#apply(row, frame);
+    }
+  }
+
+  /** A torn head of a new generation leaves a file without frames: it is free. */
+  holdsFrames(scan: ScannedFile): boolean {
+    return scan.frames.some((frame) => frame.header.lsn <= (this.#last?.header.lsn ?? 0));
+  }
+
+  result(generation: number): Omit<WalRecovery, 'files'> {
+    const recovered = new Map<GroupKey, RecoveredGroup>();
+    const groups = new Map<GroupKey, WalGroup>();
+    const unproven = new Map<WalGroup, Entry[]>();
+    for (const [key, group] of this.#groups) {
+      const { state } = group;
+      const live = liveEntries(group);
+      if (group.holesSeen < this.#holes || group.faulty.size > 0 || live.length < group.entries.size) state.damaged = true;
+      if (state.damaged) this.#log.error('raft group not whole: it will not vote or campaign', { group: formatGroupKey(key) });
+      state.release(state.synced);
+      for (const { entry, generation: held } of live) state.append(entry, held);
+      if (group.lastLsn > this.#durableUpTo) {
+        unproven.set(
+          state,
+          live.filter(({ lsn }) => lsn > this.#durableUpTo).map(({ entry }) => entry),
+        );
+      }
+      groups.set(key, state);
+      recovered.set(key, { hardState: state.hardState, entries: live.map(({ entry }) => entry), whole: !state.damaged });
+    }
+    const { lsn, frameChecksum: checksum } = this.#last?.header ?? { lsn: 0, frameChecksum: 0 };
+    const durableUpTo = this.#durableUpTo;
+    return { groups, recovered, position: { lsn, checksum, durableUpTo, generation, touched: this.#touched, unproven } };
+  }
+
+  #checkGap(previousLsn: number | undefined, frame: ScannedFrame): void {
+    const { lsn, firstOfFile, generation, durableUpTo } = frame.header;
+    if (previousLsn === undefined ? firstOfFile && generation === this.oldestGeneration : lsn === previousLsn + 1) return;
+    // A recovery writes what stood above its durableUpTo again, behind the head of a new file: the first version may be gone.
+    if (previousLsn !== undefined && firstOfFile && previousLsn + 1 > durableUpTo) return;
+    this.#holes++;
+    this.#log.error('wal frames lost', { from: previousLsn === undefined ? 0 : previousLsn + 1, to: lsn - 1, generation });
+  }
+
+  #apply(row: Row, frame: ScannedFrame): void {
+    if (row.kind === RowKind.forget) {
+      this.#groups.delete(row.group);
+      return;
+    }
+    const group = this.#group(row.group);
+    const { state } = group;
+    if (group.holesSeen < this.#holes && row.sequence !== state.sequence + 1) state.damaged = true;
+    group.holesSeen = this.#holes;
+    state.sequence = row.sequence;
+    if (row.damaged) state.damaged = true;
+    group.lastLsn = frame.header.lsn;
+    if (row.kind === RowKind.hardState) {
+      state.hardState = { term: row.term, vote: row.index as WalGroup['hardState']['vote'], commit: row.extra };
+    } else if (row.kind === RowKind.truncate) {
+      drop(group, (index) => index > row.index);
+    } else if (row.kind === RowKind.synced) {
+      state.synced = Math.max(state.synced, row.index);
+      drop(group, (index) => index <= row.index);
+    } else {
+      this.#applyEntries(group, row, frame);
+    }
+  }
+
+  #applyEntries(group: ReplayGroup, row: Row, frame: ScannedFrame): void {
+    const { generation, lsn } = frame.header;
+    const touched = this.#touched.get(generation) ?? new Set();
+    this.#touched.set(generation, touched.add(group.state));
+    let at = row.position;
+    for (let index = row.index; index < row.index + row.extra; index++) {
+      const entry: Entry | undefined = at < 0 ? undefined : this.#readEntry(frame, at, index);
+      // Without its header the entry's length is not known, so those behind it in the run can't be found.
+      at = entry === undefined ? -1 : at + entry.header.length + entry.payload.length;
+      if (index <= group.state.synced) continue;
+      const sound = entry !== undefined && (frame.intact || payloadIntact(entry, this.#checksums));
+      if (sound) {
+        group.entries.set(index, { entry, generation, lsn });
+        group.faulty.delete(index);
+      } else {
+        group.entries.delete(index);
+        group.faulty.add(index);
+      }
+    }
+  }
+
+  #readEntry(frame: ScannedFrame, at: number, index: number): Entry | undefined {
+    try {
+      const entry = decodeEntry(frame.bytes, at);
+      return entry.index === index ? entry : undefined;
+    } catch (error) {
+      // An intact frame holds what its writer meant: an entry of a newer release must stop the start, not read as damage.
+      if (frame.intact) throw error;
+      this.#log.error('wal entry damaged', { index, lsn: frame.header.lsn, error: messageOf(error) });
+      return undefined;
+    }
+  }
+
+  #group(key: GroupKey): ReplayGroup {
+    let group = this.#groups.get(key);
+    if (group === undefined) {
+      group = { state: new WalGroup(key), entries: new Map(), faulty: new Set(), holesSeen: 0, lastLsn: 0 };
+      this.#groups.set(key, group);
+    }
+    return group;
+  }
+}
+
+function drop(group: ReplayGroup, isVoid: (index: number) => boolean): void {
+  for (const index of group.entries.keys()) if (isVoid(index)) group.entries.delete(index);
+  for (const index of group.faulty) if (isVoid(index)) group.faulty.delete(index);
+}
+
+/** The entries that follow what segments hold, up to the first that is missing. */
+function liveEntries(group: ReplayGroup): { entry: Entry; generation: number; lsn: number }[] {
+  const live: { entry: Entry; generation: number; lsn: number }[] = [];
+  for (let index = group.state.synced + 1; group.entries.has(index); index++) {
+    const found = must(group.entries.get(index), 'the entry is there', index);
+    live.push({ ...found, entry: ownedCopy(found.entry) });
+  }
+  return live;
+}
+
+/** Bytes of its own, so that one entry does not keep megabytes of file in memory. */
+function ownedCopy(entry: Entry): Entry {
+  const bytes = new Uint8Array(entrySize(entry));
+  bytes.set(entry.header);
+  bytes.set(entry.payload, entry.header.length);
+  return decodeEntry(bytes, 0);
+}

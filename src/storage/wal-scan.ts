@@ -1,0 +1,158 @@
+/**
+ * Reads one write-ahead log file: its intact frames in order, and the gaps between them. A gap is what damage looks like; what follows the last
+ * intact frame may be a torn tail, and only the files together can tell (wal-recovery.ts).
+ */
+import type { DiskFile } from '../base/environment.ts';
+import {
+  type Crc32,
+  FRAME_HEADER_BYTES,
+  type FrameHeader,
+  frameIntact,
+  PAGE_BYTES,
+  ROW_BYTES,
+  type Row,
+  readHeader,
+  readRows,
+} from './wal-frame.ts';
+
+/** Read at once; a longer frame is read whole. */
+const WINDOW_BYTES = 4 << 20;
+
+export interface ScannedFrame {
+  readonly header: FrameHeader;
+  readonly rows: readonly Row[];
+  readonly bytes: Uint8Array;
+  readonly intact: boolean;
+}
+
+export interface ScannedFile {
+  readonly generation: number;
+  /** In order, with what is left of damaged frames between intact ones or after the last. */
+  readonly frames: readonly ScannedFrame[];
+}
+
+/** Tells the frames of a file's present use from leftovers, and from payloads that look like frames. */
+type FileUse = Pick<FrameHeader, 'generation' | 'nonce'>;
+
+/** Undefined: no frame was ever written to the file. */
+export async function scanFile(file: DiskFile, size: number, crc32: Crc32): Promise<ScannedFile | undefined> {
+  const reader = new Window(file, size);
+  const use = readHeader(await reader.at(0, PAGE_BYTES), 0, crc32) ?? (await newestHeader(reader, size, crc32));
+  if (use === undefined) return undefined;
+  const frames: ScannedFrame[] = [];
+  let at = 0;
+  while (at < size) {
+    const frame = await frameAt(reader, at, use, frames.at(-1)?.header, crc32);
+    if (frame !== undefined) {
+      frames.push(frame);
+      at += frame.header.length;
+      continue;
+    }
+    const damage = await damagedFrames(reader, at, size, use, crc32);
+    frames.push(...damage.frames);
+    if (damage.resumeAt === undefined) break;
+    at = damage.resumeAt;
+  }
+  return { generation: use.generation, frames };
+}
+
+async function frameAt(
+  reader: Window,
+  at: number,
+  use: FileUse,
+  previous: FrameHeader | undefined,
+  crc32: Crc32,
+): Promise<ScannedFrame | undefined> {
+  const header = readHeader(await reader.at(at, PAGE_BYTES), 0, crc32);
+  if (header === undefined || !isOf(use, header) || at + header.length > reader.size) return undefined;
+  if (previous !== undefined && header.lsn === previous.lsn + 1 && header.previousChecksum !== previous.frameChecksum) return undefined;
+  if (previous !== undefined && header.lsn <= previous.lsn) return undefined;
+  const bytes = await reader.at(at, header.length);
+  if (!frameIntact(bytes, 0, header, crc32)) return undefined;
+  const rows = readRows(bytes, FRAME_HEADER_BYTES, header, crc32);
+  return rows === undefined ? undefined : { header, rows, bytes, intact: true };
+}
+
+/**
+ * From a page where no intact frame starts: looks on, page by page, for the next intact frame of the generation, and collects the directories
+ * that can still be read on the way, from headers and trailers.
+ */
+async function damagedFrames(
+  reader: Window,
+  from: number,
+  size: number,
+  use: FileUse,
+  crc32: Crc32,
+): Promise<{ frames: ScannedFrame[]; resumeAt: number | undefined }> {
+  const found = new Map<number, ScannedFrame>();
+  for (let page = from; page < size; page += PAGE_BYTES) {
+    if (page > from) {
+      const next = await frameAt(reader, page, use, undefined, crc32);
+      if (next !== undefined && ![...found.values()].some((frame) => frame.header.lsn >= next.header.lsn)) {
+        return { frames: inOrder(found), resumeAt: page };
+      }
+    }
+    const bytes = await reader.at(page, PAGE_BYTES);
+    const header = readHeader(bytes, 0, crc32);
+    if (header !== undefined && isOf(use, header)) {
+      const rest = await reader.at(page, Math.min(header.length, size - page));
+      keep(found, header, readRows(rest, FRAME_HEADER_BYTES, header, crc32), rest);
+    }
+    const trailer = readHeader(bytes, PAGE_BYTES - FRAME_HEADER_BYTES, crc32);
+    const start = page + PAGE_BYTES - (trailer?.length ?? 0);
+    if (trailer !== undefined && isOf(use, trailer) && start >= from) {
+      const whole = await reader.at(start, trailer.length);
+      keep(found, trailer, readRows(whole, trailer.length - FRAME_HEADER_BYTES - trailer.rowCount * ROW_BYTES, trailer, crc32), whole);
+    }
+  }
+  return { frames: inOrder(found), resumeAt: undefined };
+}
+
+function keep(found: Map<number, ScannedFrame>, header: FrameHeader, rows: Row[] | undefined, bytes: Uint8Array): void {
+  if (rows !== undefined && !found.has(header.lsn)) found.set(header.lsn, { header, rows, bytes, intact: false });
+}
+
+function inOrder(found: Map<number, ScannedFrame>): ScannedFrame[] {
+  return [...found.values()].sort((a, b) => a.header.lsn - b.header.lsn);
+}
+
+/** Where the first page does not tell the file's present use: the newest generation of any header or trailer in it. */
+async function newestHeader(reader: Window, size: number, crc32: Crc32): Promise<FrameHeader | undefined> {
+  let newest: FrameHeader | undefined;
+  for (let page = 0; page < size; page += PAGE_BYTES) {
+    const bytes = await reader.at(page, PAGE_BYTES);
+    for (const at of [0, PAGE_BYTES - FRAME_HEADER_BYTES]) {
+      const header = readHeader(bytes, at, crc32);
+      if (header !== undefined && header.generation > (newest?.generation ?? 0)) newest = header;
+    }
+  }
+  return newest;
+}
+
+function isOf(use: FileUse, header: FrameHeader): boolean {
+  return header.generation === use.generation && header.nonce === use.nonce;
+}
+
+/** Reads a file in large pieces; a view pins its piece only. */
+class Window {
+  readonly size: number;
+  readonly #file: DiskFile;
+  #bytes: Uint8Array = new Uint8Array(0);
+  #start = 0;
+
+  constructor(file: DiskFile, size: number) {
+    this.#file = file;
+    this.size = size;
+  }
+
+  async at(position: number, length: number): Promise<Uint8Array> {
+    const wanted = Math.min(length, this.size - position);
+    const offset = position - this.#start;
+    if (offset < 0 || offset + wanted > this.#bytes.length) {
+      this.#bytes = await this.#file.read(position, Math.max(wanted, Math.min(WINDOW_BYTES, this.size - position)));
+      this.#start = position;
+      return this.#bytes.subarray(0, wanted);
+    }
+    return this.#bytes.subarray(offset, offset + wanted);
+  }
+}
