@@ -1,0 +1,69 @@
+/**
+ * A frame of the heartbeat lane: what one broker tells another each heartbeat interval, for itself and for the groups that they share.
+ *
+ * Layout (big-endian):
+ *
+ *   0  u8   magic 0xF8
+ *   1  u8   version, 1
+ *   2  u8   flags: 1 diskFresh
+ *   3  u8   reserved, 0
+ *   4  u32  number of messages
+ *   8  u64  incarnation of the sending process
+ *  16  u64  seq: 1 for the first heartbeat of an incarnation to this peer, then one more each
+ *  24  heartbeat and heartbeatResponse messages, laid out as in codec.ts
+ */
+import { FlotillaError } from '../base/errors.ts';
+import { encodedBytes, FrameReader, FrameWriter, type GroupMessage } from './codec.ts';
+
+const HEARTBEAT_MAGIC = 0xf8;
+const HEARTBEAT_VERSION = 1;
+const HEADER_BYTES = 24;
+const FLAG_DISK_FRESH = 1;
+
+export interface NodeHeartbeat {
+  /** Differs for each process that runs on a data directory. */
+  readonly incarnation: number;
+  readonly seq: number;
+  /** No flush of the write-ahead log has been waiting for long (hazard B38). */
+  readonly diskFresh: boolean;
+  /** Heartbeats and their responses, one at most of each a group. */
+  readonly messages: readonly GroupMessage[];
+}
+
+export function encodeHeartbeat(heartbeat: NodeHeartbeat): Uint8Array {
+  let size = HEADER_BYTES;
+  for (const { message } of heartbeat.messages) size += encodedBytes(message);
+  const writer = new FrameWriter(size);
+  writer.u8(HEARTBEAT_MAGIC);
+  writer.u8(HEARTBEAT_VERSION);
+  writer.u8(heartbeat.diskFresh ? FLAG_DISK_FRESH : 0);
+  writer.u8(0);
+  writer.u32(heartbeat.messages.length);
+  writer.u64(heartbeat.incarnation);
+  writer.u64(heartbeat.seq);
+  for (const { group, message } of heartbeat.messages) writer.message(group, message);
+  return writer.bytes;
+}
+
+/** @throws FlotillaError CORRUPT_MESSAGE for bytes that no broker of this version sends. */
+export function decodeHeartbeat(frame: Uint8Array): NodeHeartbeat {
+  const reader = new FrameReader(frame);
+  if (reader.u8() !== HEARTBEAT_MAGIC) throw corrupt('it does not start as one');
+  const version = reader.u8();
+  if (version !== HEARTBEAT_VERSION) throw corrupt(`its version is ${version}, this broker reads ${HEARTBEAT_VERSION}`);
+  const flags = reader.u8();
+  reader.zero(1);
+  const count = reader.u32();
+  const incarnation = reader.u64();
+  const seq = reader.u64();
+  const messages = reader.messages(count);
+  reader.end();
+  if (messages.some(({ message }) => message.type !== 'heartbeat' && message.type !== 'heartbeatResponse')) {
+    throw corrupt('it carries messages that belong to the raft lane');
+  }
+  return { incarnation, seq, diskFresh: (flags & FLAG_DISK_FRESH) !== 0, messages };
+}
+
+function corrupt(what: string): FlotillaError {
+  return new FlotillaError('CORRUPT_MESSAGE', `dropped a heartbeat from a peer: ${what}. If this repeats, check that all brokers run the same version.`);
+}

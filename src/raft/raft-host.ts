@@ -1,0 +1,311 @@
+/**
+ * The Raft host: all raftGroups of a broker on one turn loop, over one write-ahead log, and one stream and one heartbeat a peer.
+ * README.md tells how the parts fit together.
+ */
+import { assert } from '../base/assert.ts';
+import { type Environment, type Logger, randomBelow, type Timer } from '../base/environment.ts';
+import { FlotillaError, messageOf } from '../base/errors.ts';
+import { type BrokerId, type DirectoryId, formatGroupKey, type GroupKey } from '../base/ids.ts';
+import type { PartitionLog, Storage } from '../storage/types.ts';
+import { CatchUp } from './catch-up.ts';
+import { decodeFrame, type GroupMessage } from './codec.ts';
+import { decodeConfiguration } from './core/configuration.ts';
+import { type Entry, EntryKind } from './core/entry.ts';
+import { RaftCore } from './core/raft.ts';
+import type { HardState, Message } from './core/types.ts';
+import { within } from './deadline.ts';
+import { decodeHeartbeat } from './heartbeat-codec.ts';
+import { Heartbeats } from './heartbeats.ts';
+import { Outbox } from './outbox.ts';
+import { membersOf, RaftReplica, type ReplicaHost } from './replica.ts';
+import type { RaftHostSettings } from './settings.ts';
+import { TurnLoop } from './turn-loop.ts';
+import type { Lane, Peer, PeerTransport, RaftHost, Replica, ReplicaOptions } from './types.ts';
+
+export interface RaftHostOptions {
+  readonly environment: Environment;
+  /** Its write-ahead log is this host's alone. Closed by whoever opened it, after {@link RaftHost.stop}. */
+  readonly storage: Storage;
+  /** Started, and closed at stop, by the host. */
+  readonly transport: PeerTransport;
+  readonly brokerId: BrokerId;
+  readonly directoryId: DirectoryId;
+  /** Differs for each process that runs on the data directory; below 2^53. */
+  readonly incarnation: number;
+  readonly log: Logger;
+  readonly settings: RaftHostSettings;
+  /** Storage failed or an invariant is broken (hazard B25). Called once; it must end the process: nothing runs or is answered after it. */
+  readonly fatal: (error: unknown) => void;
+}
+
+/** Late ticks are made up for up to this many: after a pause of ours the others must get to speak before our timeouts fire. */
+const MAX_TICKS_AT_ONCE = 2;
+/** Vote requests kept for groups that are not open here yet; when a group is created, its first candidate is often ahead of its peers. */
+const MAX_EARLY_VOTES = 4096;
+const MS_BETWEEN_HAND_OVERS = 1000;
+
+/** Makes the host, starts the transport and the ticks. */
+export function createRaftHost(options: RaftHostOptions): RaftHost {
+  return new GroupHost(options);
+}
+
+class GroupHost implements RaftHost, ReplicaHost {
+  readonly settings: RaftHostSettings;
+  readonly deadlines: Environment;
+  readonly #options: RaftHostOptions;
+  readonly #heartbeats: Heartbeats;
+  readonly #loop: TurnLoop;
+  readonly #replicas = new Map<GroupKey, RaftReplica>();
+  readonly #opening = new Set<GroupKey>();
+  readonly #earlyVotes = new Map<GroupKey, { readonly from: BrokerId; readonly message: Message }>();
+  #timer: Timer;
+  #tickedAt: number;
+  /** Milliseconds of running time until these are due. */
+  #untilBeat = 0;
+  #untilLagSample = 0;
+  #untilHandOver = 0;
+  #stopped = false;
+
+  constructor(options: RaftHostOptions) {
+    const { environment, storage, transport, incarnation, log, settings, fatal } = options;
+    this.#options = options;
+    this.settings = settings;
+    this.deadlines = environment;
+    this.#heartbeats = new Heartbeats({
+      transport,
+      incarnation,
+      timeoutMs: settings.heartbeatTimeoutMs,
+      peerDown: (broker) => this.#peerDown(broker),
+    });
+    this.#loop = new TurnLoop({
+      scheduler: environment,
+      wal: storage.wal,
+      outbox: new Outbox(transport, this.#heartbeats),
+      catchUp: new CatchUp(environment, log, settings.maxCatchUpBytes),
+      fatal,
+    });
+    this.#tickedAt = environment.monotonicMs();
+    // The first tick at a random point of its interval, so that brokers started together do not tick together.
+    this.#timer = environment.after(randomBelow(environment, settings.tickMs), () => this.#tick());
+    transport.start({
+      frame: (from, lane, frame) => this.#loop.guard(() => this.#frame(from, lane, frame)),
+      connected: (broker, lane) => this.#heartbeats.connected(broker, lane),
+      disconnected: (broker, lane) => this.#loop.guard(() => this.#heartbeats.disconnected(broker, lane)),
+    });
+  }
+
+  get replicas(): Iterable<Replica> {
+    return this.#replicas.values();
+  }
+
+  get(group: GroupKey): Replica | undefined {
+    return this.#replicas.get(group);
+  }
+
+  setPeers(peers: readonly Peer[]): void {
+    const others = peers.filter((peer) => peer.brokerId !== this.#options.brokerId);
+    this.#heartbeats.setPeers(others);
+    this.#options.transport.setPeers(others);
+  }
+
+  isAlive(broker: BrokerId): boolean {
+    return broker === this.#options.brokerId || this.#heartbeats.isAlive(broker);
+  }
+
+  schedule(replica: RaftReplica): void {
+    this.#loop.schedule(replica);
+  }
+
+  walIsFull(): boolean {
+    return this.#options.storage.wal.pendingBytes > this.settings.maxWalPendingBytes;
+  }
+
+  /**
+   * @throws FlotillaError STORAGE_ERROR when the write-ahead log can't prove that the group's records are whole: then the replica may have
+   * voted or acknowledged what it no longer knows, so it takes no part at all until the quorum replaces it (hazards B03, B22);
+   * DATA_DIRECTORY when the replica is bound to another broker or directory (hazard B14); CLOSED after `stop`.
+   */
+  async open(options: ReplicaOptions): Promise<Replica> {
+    const { group } = options;
+    if (this.#stopped) throw new FlotillaError('CLOSED', 'this broker is stopping.');
+    assert(!this.#replicas.has(group) && !this.#opening.has(group), 'a group is open once', formatGroupKey(group));
+    this.#opening.add(group);
+    try {
+      const { log, tail, hardState, whole } = await this.#options.storage.openLog(group, options.settings);
+      if (!whole || this.#stopped) {
+        await log.close();
+        throw this.#stopped ? new FlotillaError('CLOSED', 'this broker is stopping.') : notWhole(group);
+      }
+      return this.#start(options, log, tail, hardState);
+    } finally {
+      this.#opening.delete(group);
+    }
+  }
+
+  async close(group: GroupKey): Promise<void> {
+    const replica = this.#replicas.get(group);
+    if (replica === undefined) return;
+    this.#detach(replica);
+    await this.#within('close', group, this.#loop.drained().then(() => flushAndClose(replica.log)));
+  }
+
+  async remove(group: GroupKey): Promise<void> {
+    const replica = this.#replicas.get(group);
+    const { storage } = this.#options;
+    if (replica !== undefined) {
+      this.#detach(replica);
+      await this.#within('remove', group, this.#loop.drained().then(() => replica.log.close()));
+    }
+    storage.wal.forget(group);
+    await storage.deleteLog(group);
+  }
+
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#timer.cancel();
+    const replicas = [...this.#replicas.values()];
+    for (const replica of replicas) this.#detach(replica);
+    try {
+      const closed = this.#loop.drained().then(() => Promise.all(replicas.map(({ log }) => flushAndClose(log))));
+      await this.#within('stop', undefined, closed);
+    } finally {
+      await this.#within('stop', undefined, this.#options.transport.close());
+    }
+  }
+
+  #start(options: ReplicaOptions, log: PartitionLog, tail: readonly Entry[], hardState: HardState): Replica {
+    const { group, replicaId } = options;
+    const { environment, brokerId, directoryId } = this.#options;
+    const latest = newestConfiguration(tail) ?? log.configuration;
+    const configuration = latest?.configuration ?? options.configuration;
+    const self = membersOf(configuration).find((member) => member.replicaId === replicaId);
+    if (self !== undefined && (self.brokerId !== brokerId || self.directoryId !== directoryId)) {
+      throw new FlotillaError(
+        'DATA_DIRECTORY',
+        `replica ${replicaId} of ${formatGroupKey(group)} belongs to directory ${self.directoryId} of broker ${self.brokerId}, not to this one: ` +
+          'bring that directory back, or have the replica replaced.',
+      );
+    }
+    const { settings } = this;
+    const core = new RaftCore({
+      id: replicaId,
+      hardState,
+      configuration,
+      configurationIndex: latest?.index ?? 0,
+      log: { ...log.initial, tail },
+      electionTicks: settings.electionTicks,
+      heartbeatTicks: Math.max(1, Math.round(settings.heartbeatMs / settings.tickMs)),
+      uint32: () => environment.uint32(),
+      maxAppendBytes: settings.maxAppendBytes,
+      maxInflightBytes: settings.maxInflightBytes,
+      maxInflightMessages: settings.maxInflightMessages,
+      maxUncommittedBytes: settings.maxUncommittedBytes,
+    });
+    const replica = new RaftReplica(options, core, log, this);
+    this.#replicas.set(group, replica);
+    replica.recovered(tail);
+    const early = this.#earlyVotes.get(group);
+    this.#earlyVotes.delete(group);
+    if (early !== undefined) replica.receive(early.from, early.message);
+    if (options.campaign) replica.campaign();
+    this.#loop.schedule(replica);
+    return replica;
+  }
+
+  #frame(from: BrokerId, lane: Lane, frame: Uint8Array): void {
+    if (this.#stopped) return;
+    try {
+      if (lane === 'raft') return this.#receive(from, decodeFrame(frame));
+      const heartbeat = decodeHeartbeat(frame);
+      if (this.#heartbeats.received(from, heartbeat)) this.#receive(from, heartbeat.messages);
+    } catch (error) {
+      if (!(error instanceof FlotillaError)) throw error;
+      this.#options.log.warn('frame dropped', { peer: from, lane, error: messageOf(error) });
+    }
+  }
+
+  #receive(from: BrokerId, messages: readonly GroupMessage[]): void {
+    for (const { group, message } of messages) {
+      const replica = this.#replicas.get(group);
+      if (replica !== undefined) replica.receive(from, message);
+      else if (message.type === 'vote') this.#keepEarlyVote(group, from, message);
+    }
+  }
+
+  #keepEarlyVote(group: GroupKey, from: BrokerId, message: Message): void {
+    this.#earlyVotes.delete(group);
+    const [oldest] = this.#earlyVotes.keys();
+    if (oldest !== undefined && this.#earlyVotes.size >= MAX_EARLY_VOTES) this.#earlyVotes.delete(oldest);
+    this.#earlyVotes.set(group, { from, message });
+  }
+
+  #peerDown(broker: BrokerId): void {
+    if (this.#stopped) return;
+    this.#options.log.info('peer down', { peer: broker });
+    for (const replica of this.#replicas.values()) replica.peerDown(broker);
+  }
+
+  #tick(): void {
+    if (this.#stopped) return;
+    const { tickMs } = this.settings;
+    const now = this.#options.environment.monotonicMs();
+    const ticks = Math.min(MAX_TICKS_AT_ONCE, Math.max(1, Math.floor((now - this.#tickedAt) / tickMs)));
+    this.#tickedAt = now;
+    this.#timer = this.#options.environment.after(tickMs, () => this.#tick());
+    this.#loop.run(() => {
+      this.#heartbeats.advance(ticks * tickMs);
+      for (const replica of this.#replicas.values()) for (let i = 0; i < ticks; i++) replica.tick();
+    });
+    // After the turn, so that what the tick brought goes out with this heartbeat.
+    this.#loop.guard(() => this.#periodic(ticks * tickMs));
+  }
+
+  #periodic(ms: number): void {
+    const { settings } = this;
+    const stalledMs = this.#options.storage.wal.stalledMs();
+    this.#untilBeat -= ms;
+    this.#untilLagSample -= ms;
+    this.#untilHandOver -= ms;
+    if (this.#untilBeat <= 0) {
+      this.#untilBeat = settings.heartbeatMs;
+      this.#heartbeats.beat(stalledMs < settings.diskFreshMs);
+    }
+    if (this.#untilLagSample <= 0) {
+      this.#untilLagSample = settings.inSyncLagMs;
+      for (const replica of this.#replicas.values()) replica.sampleLag();
+    }
+    if (stalledMs > settings.handOverStallMs && this.#untilHandOver <= 0) {
+      this.#untilHandOver = MS_BETWEEN_HAND_OVERS;
+      for (const replica of this.#replicas.values()) replica.handOver((broker) => this.#heartbeats.isDiskFresh(broker));
+    }
+  }
+
+  #detach(replica: RaftReplica): void {
+    this.#replicas.delete(replica.group);
+    replica.close();
+  }
+
+  async #within(what: string, group: GroupKey | undefined, work: Promise<unknown>): Promise<void> {
+    const { environment, log } = this.#options;
+    const result = await within(environment, this.settings.stopTimeoutMs, work);
+    if (result === 'timeout') log.warn('gave up waiting', { what, ...(group === undefined ? {} : { group: formatGroupKey(group) }) });
+  }
+}
+
+async function flushAndClose(log: PartitionLog): Promise<void> {
+  await log.flush();
+  await log.close();
+}
+
+function newestConfiguration(tail: readonly Entry[]) {
+  const entry = tail.findLast(({ kind }) => kind === EntryKind.config);
+  return entry === undefined ? undefined : { index: entry.index, configuration: decodeConfiguration(entry.payload) };
+}
+
+function notWhole(group: GroupKey): FlotillaError {
+  return new FlotillaError(
+    'STORAGE_ERROR',
+    `the write-ahead log can't prove that ${formatGroupKey(group)} is whole on this broker, so this replica neither votes nor serves: replace it.`,
+  );
+}

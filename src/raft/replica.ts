@@ -1,0 +1,371 @@
+/**
+ * One replica of a raftGroup: its core, its log and its owner, which the turn loop (turn-loop.ts) drives.
+ *
+ * A turn is in two halves. `take` empties the core's Ready, whose messages and writes leave together with those of all other
+ * groups; `deliver` then tells the owner what happened, in the order of the log: leadership, truncation, appended entries, committed
+ * entries, confirmed reads. So nothing that an owner does can hold up a message or a flush.
+ */
+import { must } from '../base/assert.ts';
+import { FlotillaError } from '../base/errors.ts';
+import { type BrokerId, formatGroupKey, type GroupKey, type ReplicaId } from '../base/ids.ts';
+import type { PartitionLog } from '../storage/types.ts';
+import { type Deadlines, deadline } from './deadline.ts';
+import type { Entry } from './core/entry.ts';
+import type { RaftCore } from './core/raft.ts';
+import type { Configuration, Member, Message, Proposal, Ready } from './core/types.ts';
+import type { RaftHostSettings } from './settings.ts';
+import type { Leadership, Replica, ReplicaOptions, ReplicaOwner } from './types.ts';
+
+/** What a replica needs of the host that runs it. */
+export interface ReplicaHost {
+  readonly settings: RaftHostSettings;
+  readonly deadlines: Deadlines;
+  /** Gives the replica a turn. */
+  schedule(replica: RaftReplica): void;
+  isAlive(broker: BrokerId): boolean;
+  /** The disk is so far behind that nothing more may be proposed. */
+  walIsFull(): boolean;
+}
+
+/** Entries a page of {@link RaftReplica.committedEntries}. */
+const REPLAY_PAGE_BYTES = 1024 * 1024;
+/** Broker ids learned from messages of members that are not in this replica's configuration yet. */
+const MAX_LEARNED_BROKERS = 64;
+
+interface PendingRead {
+  readonly resolve: (index: number) => void;
+  readonly reject: (error: FlotillaError) => void;
+}
+
+export class RaftReplica implements Replica {
+  readonly group: GroupKey;
+  readonly replicaId: ReplicaId;
+  readonly log: PartitionLog;
+  readonly core: RaftCore;
+  /** Where segments ended at open: the owner gets the entries after it; what is up to it, it rebuilds itself. */
+  readonly recoveredIndex: number;
+  /** Managed by the turn loop. */
+  scheduled = false;
+  closed = false;
+
+  readonly #host: ReplicaHost;
+  readonly #owner: ReplicaOwner;
+  #leadership: Leadership;
+  /** The leader as announced; its broker may be unknown, so `leadership` does not say it. */
+  #announcedLeader: ReplicaId | 0 = 0;
+  /** The owner has been told of the entries up to here. */
+  #appendedIndex: number;
+  #progressed = false;
+  readonly #learnedBrokers = new Map<ReplicaId, BrokerId>();
+  #brokers: ReadonlyMap<ReplicaId, BrokerId> = new Map();
+  #brokersOf: Configuration | undefined;
+  /** ReadIndex rounds in flight, by context; callers of one turn share one. */
+  readonly #reads = new Map<number, PendingRead[]>();
+  #nextReadContext = 1;
+  #openRead: PendingRead[] | undefined;
+  readonly #transfers = new Set<PendingRead>();
+  /** Commit indexes of one and two lag intervals ago: what an in-sync voter holds. */
+  #commitBefore = 0;
+  #commitNow = 0;
+
+  constructor(options: ReplicaOptions, core: RaftCore, log: PartitionLog, host: ReplicaHost) {
+    this.group = options.group;
+    this.replicaId = options.replicaId;
+    this.log = log;
+    this.core = core;
+    this.recoveredIndex = log.lastIndex;
+    this.#host = host;
+    this.#appendedIndex = log.lastIndex;
+    this.#leadership = { role: 'follower', term: core.term, leader: undefined, ready: false };
+    this.#owner = options.owner(this);
+  }
+
+  get leadership(): Leadership {
+    return this.#leadership;
+  }
+
+  get configuration(): Configuration {
+    return this.core.configuration;
+  }
+
+  get lastIndex(): number {
+    return this.core.lastIndex;
+  }
+
+  get nextOffset(): number {
+    return this.core.lastNextOffset;
+  }
+
+  get commitIndex(): number {
+    return this.core.commitIndex;
+  }
+
+  get durableIndex(): number {
+    return this.core.durableIndex;
+  }
+
+  durableOn(count: number): number {
+    return this.core.durableOn(count);
+  }
+
+  inSync(): readonly BrokerId[] {
+    if (this.core.role !== 'leader') return [];
+    const brokers: BrokerId[] = [];
+    const matches = new Map(this.core.progress().map(({ replicaId, matchIndex }) => [replicaId, matchIndex]));
+    for (const { replicaId, brokerId } of this.core.configuration.voters) {
+      const match = matches.get(replicaId) ?? 0;
+      if (replicaId === this.replicaId || (match >= this.#commitBefore && this.#host.isAlive(brokerId))) brokers.push(brokerId);
+    }
+    return brokers;
+  }
+
+  propose(proposal: Proposal): { readonly index: number; readonly term: number; readonly nextOffset: number } {
+    this.#mustLead();
+    if (this.#host.walIsFull()) {
+      throw new FlotillaError('THROTTLING_QUOTA_EXCEEDED', 'the write-ahead log is behind: the disk is slower than what is produced. Send again later.');
+    }
+    const { firstIndex, term } = this.core.propose([proposal]);
+    this.#host.schedule(this);
+    this.#tellAppended(must(this.core.entriesBetween(this.#appendedIndex + 1, this.core.lastIndex), 'what was just proposed is in memory'));
+    return { index: firstIndex, term, nextOffset: this.core.lastNextOffset };
+  }
+
+  async readIndex(signal: AbortSignal): Promise<number> {
+    this.#mustLead();
+    return await deadline<number>(this.#host.deadlines, {
+      signal,
+      timeoutMs: this.#host.settings.readTimeoutMs,
+      timeout: `no majority of ${formatGroupKey(this.group)} confirmed its leader in time. Try again; if it persists, check that its brokers reach each other.`,
+      start: (resolve, reject) => this.#joinRead({ resolve, reject }),
+    });
+  }
+
+  async transferLeadership(to: ReplicaId, signal: AbortSignal): Promise<void> {
+    this.#mustLead();
+    if (!this.core.transferLeadership(to)) {
+      throw new FlotillaError('INVALID_REQUEST', `replica ${to} is no other voter of ${formatGroupKey(this.group)}: name one that is.`);
+    }
+    this.#host.schedule(this);
+    await deadline<number>(this.#host.deadlines, {
+      signal,
+      timeoutMs: this.#host.settings.transferTimeoutMs,
+      timeout: `replica ${to} did not take over ${formatGroupKey(this.group)} in time: it may lag, or its broker may be out of reach.`,
+      start: (resolve, reject) => {
+        const transfer = { resolve, reject };
+        this.#transfers.add(transfer);
+        return () => this.#transfers.delete(transfer);
+      },
+    });
+  }
+
+  campaign(): void {
+    this.core.campaign();
+    this.#host.schedule(this);
+  }
+
+  /**
+   * The committed entries from `fromIndex` up to {@link recoveredIndex}, in pages: for a state machine to replay what it has not
+   * applied yet. The entries after those come through `apply`, perhaps before the replay has ended.
+   */
+  async *committedEntries(fromIndex: number): AsyncGenerator<readonly Entry[]> {
+    let next = fromIndex;
+    while (next <= this.recoveredIndex && !this.closed) {
+      const page = await this.log.readEntries(next, REPLAY_PAGE_BYTES);
+      const entries = page.filter((entry) => entry.index <= this.recoveredIndex);
+      const last = entries.at(-1);
+      if (last === undefined) return;
+      yield entries;
+      next = last.index + 1;
+    }
+  }
+
+  /** A message from a peer. One that names another replica, or a member on another broker, is dropped (hazard B14). */
+  receive(from: BrokerId, message: Message): void {
+    if (message.to !== this.replicaId) return;
+    const known = this.#configured().get(message.from);
+    if (known !== undefined && known !== from) return;
+    if (known === undefined && this.#learnedBrokers.size < MAX_LEARNED_BROKERS) this.#learnedBrokers.set(message.from, from);
+    if (message.type === 'appendResponse') this.#progressed = true;
+    this.core.step(message);
+    this.#host.schedule(this);
+  }
+
+  /** A write of this replica is durable. */
+  persisted(token: number): void {
+    this.#progressed = true;
+    this.core.persisted(token);
+    this.#host.schedule(this);
+  }
+
+  /** The broker is down: if it leads this group, there is no leader any more. */
+  peerDown(broker: BrokerId): void {
+    if (this.core.leader === 0 || this.core.leader === this.replicaId || this.brokerOf(this.core.leader) !== broker) return;
+    this.core.leaderUnreachable();
+    this.#host.schedule(this);
+  }
+
+  /** Entries above the segments that the write-ahead log gave back at open: appended, as far as the owner is concerned. */
+  recovered(tail: readonly Entry[]): void {
+    this.#tellAppended(tail);
+  }
+
+  /** Leader with a stalled disk: lets a voter take over whose disk is fresh, if there is one (hazard B38). */
+  handOver(isFresh: (broker: BrokerId) => boolean): void {
+    if (this.core.role !== 'leader') return;
+    const successor = this.core.configuration.voters.find(({ replicaId, brokerId }) => replicaId !== this.replicaId && isFresh(brokerId));
+    if (successor !== undefined && this.core.transferLeadership(successor.replicaId)) this.#host.schedule(this);
+  }
+
+  /** Entries that the core asked for, for a follower that lags; none if they could not be read. */
+  supply(to: ReplicaId, entries: readonly Entry[]): void {
+    if (this.closed) return;
+    this.core.supplyEntries(to, entries);
+    this.#host.schedule(this);
+  }
+
+  tick(): void {
+    this.core.tick();
+    this.core.release(this.log.writtenIndex);
+    if (this.core.hasReady()) this.#host.schedule(this);
+  }
+
+  /** A lag interval has passed; see {@link inSync}. */
+  sampleLag(): void {
+    this.#commitBefore = this.#commitNow;
+    this.#commitNow = this.core.commitIndex;
+  }
+
+  /** Where messages to a replica go. Undefined: not known, so the message is dropped. */
+  brokerOf(replicaId: ReplicaId): BrokerId | undefined {
+    return this.#configured().get(replicaId) ?? this.#learnedBrokers.get(replicaId);
+  }
+
+  /** The second half of a turn. */
+  deliver(ready: Ready | undefined): void {
+    this.#openRead = undefined;
+    this.#tellLeadership();
+    const persist = ready?.persist;
+    if (persist?.truncateTo !== undefined && persist.truncateTo < this.#appendedIndex) {
+      const first = persist.entries[0];
+      this.#appendedIndex = persist.truncateTo;
+      this.#owner.truncated(persist.truncateTo, first === undefined ? this.core.lastNextOffset : first.nextOffset - first.recordCount);
+    }
+    if (persist !== undefined) this.#tellAppended(persist.entries);
+    if (ready !== undefined) this.#commit(ready);
+    this.#tellReady();
+    for (const { context, index } of ready?.readStates ?? []) this.#confirmRead(context, index);
+    if (this.#progressed) {
+      this.#progressed = false;
+      if (this.core.role === 'leader') this.#owner.progressed();
+    }
+  }
+
+  /** Ends what waits on this replica; it takes part no more. */
+  close(): void {
+    this.closed = true;
+    this.#rejectWaiting(new FlotillaError('NOT_LEADER_OR_FOLLOWER', `${formatGroupKey(this.group)} was closed on this broker: ask for its present leader.`));
+  }
+
+  #commit(ready: Ready): void {
+    if (ready.committed.length === 0) return;
+    this.log.append(ready.committed);
+    this.#owner.apply(ready.committed);
+    this.core.release(this.log.writtenIndex);
+  }
+
+  #tellAppended(entries: readonly Entry[]): void {
+    const last = entries.at(-1);
+    if (last === undefined || last.index <= this.#appendedIndex) return;
+    const first = entries[0];
+    const fresh = first !== undefined && first.index > this.#appendedIndex ? entries : entries.filter((entry) => entry.index > this.#appendedIndex);
+    this.#appendedIndex = last.index;
+    this.#owner.appended(fresh);
+  }
+
+  /** Role, term or leader, whichever changed. A leader is announced as not ready; {@link #tellReady} follows once its no-op has committed. */
+  #tellLeadership(): void {
+    const { role, term, leader: leaderId } = this.core;
+    const before = this.#leadership;
+    if (role === before.role && term === before.term && leaderId === this.#announcedLeader) return;
+    this.#announcedLeader = leaderId;
+    const brokerId = leaderId === 0 ? undefined : this.brokerOf(leaderId);
+    const leader = leaderId === 0 || brokerId === undefined ? undefined : { replicaId: leaderId, brokerId };
+    const ready = before.ready && role === 'leader' && term === before.term;
+    this.#leadership = { role, term, leader, ready };
+    const deposed = before.role === 'leader' && (role !== 'leader' || term !== before.term);
+    if (deposed) this.#deposed();
+    this.#owner.leadershipChanged(this.#leadership);
+  }
+
+  #tellReady(): void {
+    if (this.#leadership.role !== 'leader' || this.#leadership.ready || !this.core.isReady) return;
+    this.#leadership = { ...this.#leadership, ready: true };
+    this.#owner.leadershipChanged(this.#leadership);
+  }
+
+  #deposed(): void {
+    for (const transfer of this.#transfers) transfer.resolve(0);
+    this.#transfers.clear();
+    this.#rejectWaiting(this.#notLeader());
+  }
+
+  #rejectWaiting(error: FlotillaError): void {
+    const waiting = [...[...this.#reads.values()].flat(), ...this.#transfers];
+    this.#reads.clear();
+    this.#transfers.clear();
+    this.#openRead = undefined;
+    for (const { reject } of waiting) reject(error);
+  }
+
+  /** Adds a reader to the round that this turn starts; the result removes it again. */
+  #joinRead(read: PendingRead): () => void {
+    if (this.#openRead === undefined) {
+      const context = this.#nextReadContext++;
+      this.core.readIndex(context);
+      this.#openRead = [];
+      this.#reads.set(context, this.#openRead);
+      this.#host.schedule(this);
+    }
+    const round = this.#openRead;
+    round.push(read);
+    return () => {
+      round.splice(round.indexOf(read), 1);
+    };
+  }
+
+  #confirmRead(context: number, index: number): void {
+    const round = this.#reads.get(context);
+    if (round === undefined) return;
+    this.#reads.delete(context);
+    for (const { resolve } of [...round]) resolve(index);
+  }
+
+  /**
+   * The owner must have been told of everything before this leadership, or its next proposal would build on a state that it
+   * does not know; hence the announced term, not only the core's role.
+   */
+  #mustLead(): void {
+    if (this.closed || this.core.role !== 'leader' || this.#leadership.role !== 'leader' || this.#leadership.term !== this.core.term) {
+      throw this.#notLeader();
+    }
+  }
+
+  #notLeader(): FlotillaError {
+    const leader = this.#leadership.leader;
+    const where = leader === undefined ? 'its leader is not known yet' : `broker ${leader.brokerId} leads it`;
+    return new FlotillaError('NOT_LEADER_OR_FOLLOWER', `this broker does not lead ${formatGroupKey(this.group)}; ${where}.`);
+  }
+
+  #configured(): ReadonlyMap<ReplicaId, BrokerId> {
+    const configuration = this.core.configuration;
+    if (this.#brokersOf !== configuration) {
+      this.#brokersOf = configuration;
+      this.#brokers = new Map(membersOf(configuration).map((member) => [member.replicaId, member.brokerId]));
+    }
+    return this.#brokers;
+  }
+}
+
+export function membersOf(configuration: Configuration): readonly Member[] {
+  return [...configuration.voters, ...configuration.outgoing, ...configuration.learners];
+}

@@ -1,0 +1,51 @@
+/** What a Raft host can be tuned by, and the bounds that it keeps. */
+export interface RaftHostSettings {
+  /** Milliseconds between two ticks of all groups. */
+  readonly tickMs: number;
+  /** Ticks without a leader before a follower campaigns, drawn from [electionTicks, 2 * electionTicks). */
+  readonly electionTicks: number;
+  /** Milliseconds between two heartbeats to each peer. */
+  readonly heartbeatMs: number;
+  /** Milliseconds without a heartbeat after which a peer counts as down. */
+  readonly heartbeatTimeoutMs: number;
+  /** The disk is fresh while no flush has been waiting for longer than this. */
+  readonly diskFreshMs: number;
+  /** A leader whose flush has been waiting for longer than this hands over to a voter with a fresh disk (hazard B38). */
+  readonly handOverStallMs: number;
+  /** A voter is in sync that holds what was committed this long ago (at most twice as long). Kafka: replica.lag.time.max.ms. */
+  readonly inSyncLagMs: number;
+  /** Deadline of {@link import('./types.ts').Replica.readIndex}. */
+  readonly readTimeoutMs: number;
+  /** Deadline of {@link import('./types.ts').Replica.transferLeadership}. */
+  readonly transferTimeoutMs: number;
+  /** Deadline of closing a group and of stopping the host. */
+  readonly stopTimeoutMs: number;
+  /** Bytes that wait for the write-ahead log; proposals beyond it are refused. */
+  readonly maxWalPendingBytes: number;
+  /** Bytes of entries that are being read from segments for followers that lag, over all groups. */
+  readonly maxCatchUpBytes: number;
+  /** See RaftOptions in raft/core/types.ts. */
+  readonly maxAppendBytes: number;
+  readonly maxInflightBytes: number;
+  readonly maxInflightMessages: number;
+  readonly maxUncommittedBytes: number;
+}
+
+export const defaultRaftHostSettings: RaftHostSettings = {
+  tickMs: 50,
+  electionTicks: 10,
+  heartbeatMs: 100,
+  heartbeatTimeoutMs: 600,
+  diskFreshMs: 200,
+  handOverStallMs: 2_000,
+  inSyncLagMs: 5_000,
+  readTimeoutMs: 5_000,
+  transferTimeoutMs: 5_000,
+  stopTimeoutMs: 5_000,
+  maxWalPendingBytes: 64 * 1024 * 1024,
+  maxCatchUpBytes: 32 * 1024 * 1024,
+  maxAppendBytes: 1024 * 1024,
+  maxInflightBytes: 8 * 1024 * 1024,
+  maxInflightMessages: 256,
+  maxUncommittedBytes: 64 * 1024 * 1024,
+};

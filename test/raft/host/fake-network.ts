@@ -1,0 +1,61 @@
+import type { Environment } from '../../../src/base/environment.ts';
+import type { BrokerId } from '../../../src/base/ids.ts';
+import type { Lane, Peer, PeerReceiver, PeerTransport } from '../../../src/raft/types.ts';
+
+/** Frames in memory, in order, with a delay; brokers can be cut off from each other. */
+export class FakeNetwork {
+  readonly receivers = new Map<BrokerId, PeerReceiver>();
+  readonly cut = new Set<string>();
+  /** Called for each frame that leaves: for assertions on what was sent when. */
+  observe: (from: BrokerId, to: BrokerId, lane: Lane, frame: Uint8Array) => void = () => {};
+  readonly #environment: Environment;
+
+  constructor(environment: Environment) {
+    this.#environment = environment;
+  }
+
+  transport(self: BrokerId): PeerTransport {
+    let mine: PeerReceiver;
+    return {
+      start: (receiver) => {
+        mine = receiver;
+        this.receivers.set(self, receiver);
+      },
+      setPeers: (peers: readonly Peer[]) => {
+        for (const { brokerId } of peers) for (const lane of ['raft', 'heartbeat'] as const) mine.connected(brokerId, lane);
+      },
+      send: (to, lane, frame) => {
+        if (this.receivers.get(self) !== mine || this.cut.has(`${self}>${to}`)) return false;
+        this.observe(self, to, lane, frame);
+        this.#environment.after(0.1, () => {
+          if (!this.cut.has(`${self}>${to}`)) this.receivers.get(to)?.frame(self, lane, frame);
+        });
+        return true;
+      },
+      close: async () => {
+        if (this.receivers.get(self) === mine) this.down(self);
+      },
+    };
+  }
+
+  /** The process is gone: the others' connections break. */
+  down(broker: BrokerId): void {
+    this.receivers.delete(broker);
+    for (const receiver of this.receivers.values()) {
+      receiver.disconnected(broker, 'raft');
+      receiver.disconnected(broker, 'heartbeat');
+    }
+  }
+
+  /** Frames vanish both ways; no connection breaks. */
+  isolate(broker: BrokerId, others: Iterable<BrokerId>): void {
+    for (const other of others) {
+      this.cut.add(`${broker}>${other}`);
+      this.cut.add(`${other}>${broker}`);
+    }
+  }
+
+  heal(): void {
+    this.cut.clear();
+  }
+}
