@@ -1,0 +1,315 @@
+/**
+ * The replicated-state-machine runtime: one for the metadata quorum, the group coordinators and the transaction coordinators.
+ * Kafka's QuorumController and CoordinatorRuntime are the same machine, written twice.
+ *
+ * On the leader an operation runs on the newest state, which is the applied one plus the records that are still pending. Its
+ * records become one entry; its response is parked until that entry is applied. A leader that steps down drops what was
+ * pending. All replicas apply the same entries in the same order, so all hold the same state.
+ *
+ * The state is checkpointed together with its index in one value of the StateStore (hazard B28), lazily: a restart loads it and
+ * reads the rest from the log.
+ */
+import { assert, must } from '../base/assert.ts';
+import type { Timer } from '../base/environment.ts';
+import { FlotillaError, messageOf } from '../base/errors.ts';
+import { type Entry, EntryKind } from '../raft/core/entry.ts';
+import type { Leadership, ReplicaOwner } from '../raft/types.ts';
+import { decodeCheckpoint, encodeCheckpoint } from './checkpoint.ts';
+import { decodeRecords, encodeRecords } from './codec.ts';
+import { PendingOperations } from './pending.ts';
+import type { Committed, Operation, RuntimeOptions, StateMachineReplica } from './types.ts';
+
+/** An operation whose entry is larger is refused: entries are copied to every follower and held in memory. */
+export const MAX_OPERATION_BYTES = 1 << 20;
+/** Entries applied since the last checkpoint that ask for the next. */
+export const CHECKPOINT_ENTRIES = 1_000;
+/** A checkpoint is written this long after the first entry that none holds yet. */
+export const CHECKPOINT_IDLE_MS = 5_000;
+const REPLAY_PAGE_BYTES = 1 << 20;
+
+export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
+  readonly #options: RuntimeOptions<State, R, Delta>;
+  readonly #pending: PendingOperations;
+  #replica: StateMachineReplica | undefined;
+  #leadership: Leadership = { role: 'follower', term: 0, leader: undefined, ready: false };
+  #active = false;
+
+  #state: State;
+  #appliedIndex: number;
+  /** The applied state plus all pending records; the same as #state when nothing is pending. */
+  #newest: State;
+
+  /** Committed here as far as the host has told; ahead of #appliedIndex while the log is being replayed. */
+  #knownCommit = 0;
+  #replaying = false;
+  #checkpointIndex: number;
+  #checkpointing: Promise<void> | undefined;
+  #checkpointTimer: Timer | undefined;
+  #failure: Error | undefined;
+  #closed = false;
+
+  /** Loads the newest checkpoint. `attach` the replica next. */
+  static async load<State, R, Delta>(options: RuntimeOptions<State, R, Delta>): Promise<StateMachineRuntime<State, R, Delta>> {
+    const bytes = await options.store.get(storeKey(options.name));
+    if (bytes === undefined) return new StateMachineRuntime(options, options.machine.empty, 0);
+    const { index, state } = decodeCheckpoint(bytes);
+    return new StateMachineRuntime(options, options.machine.decodeState(state), index);
+  }
+
+  private constructor(options: RuntimeOptions<State, R, Delta>, state: State, appliedIndex: number) {
+    this.#options = options;
+    this.#state = state;
+    this.#newest = state;
+    this.#appliedIndex = appliedIndex;
+    this.#checkpointIndex = appliedIndex;
+    this.#pending = new PendingOperations(options.environment);
+  }
+
+  /** Binds the replica (ReplicaOptions.owner) and replays what its log holds above the checkpoint. */
+  attach(replica: StateMachineReplica): this {
+    assert(this.#replica === undefined, 'a runtime has one replica', this.#options.name);
+    this.#replica = replica;
+    this.#knownCommit = replica.log.lastIndex;
+    if (this.#appliedIndex < this.#knownCommit) void this.#replay(replica);
+    return this;
+  }
+
+  /** The applied state: what is committed. */
+  get state(): State {
+    return this.#state;
+  }
+
+  get appliedIndex(): number {
+    return this.#appliedIndex;
+  }
+
+  get leadership(): Leadership {
+    return this.#leadership;
+  }
+
+  /** True while operations are taken: leader, own-term no-op committed, everything before it applied. */
+  get active(): boolean {
+    return this.#active;
+  }
+
+  /**
+   * Runs the operation on the newest state and resolves once its records are committed and applied. An operation without records resolves
+   * once all that it saw has committed. Rejects with what the operation throws; `notLeader` where this replica does not lead or steps down
+   * (the records may commit even so); THROTTLING_QUOTA_EXCEEDED; REQUEST_TIMED_OUT and ABORTED (may commit as well).
+   */
+  run<Response>(operation: Operation<State, R, Response>, signal: AbortSignal): Promise<Committed<Response>> {
+    try {
+      return this.#run(operation, signal);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #run<Response>(operation: Operation<State, R, Response>, signal: AbortSignal): Promise<Committed<Response>> {
+    if (signal.aborted) throw new FlotillaError('ABORTED', 'the call was aborted before it began');
+    if (this.#failure !== undefined) throw this.#notLeader(`stopped: ${this.#failure.message}`);
+    if (!this.#active) throw this.#notLeader(this.#whyNotActive());
+    this.#pending.checkRoom();
+    const { records, response } = operation(this.#newest);
+    if (records.length === 0) {
+      const last = this.#pending.last;
+      if (last === undefined) return Promise.resolve({ response, index: this.#appliedIndex });
+      return this.#pending.park(last.index, last.term, response, signal);
+    }
+    const { machine, checksum } = this.#options;
+    const payload = encodeRecords(machine.codec, records);
+    if (payload.length > MAX_OPERATION_BYTES) {
+      throw new FlotillaError(
+        'INVALID_REQUEST',
+        `the request takes ${payload.length} bytes of ${this.#options.name} log, at most ${MAX_OPERATION_BYTES} are allowed: split it`,
+      );
+    }
+    // Before it is proposed: records that can't be applied must never reach the log.
+    const next = machine.apply(this.#newest, (this.#pending.last?.index ?? this.#appliedIndex) + 1, records).state;
+    const replica = must(this.#replica, 'active without a replica');
+    const { index, term } = this.#propose(replica, payload, checksum(payload));
+    this.#newest = next;
+    return this.#pending.park(index, term, response, signal);
+  }
+
+  #propose(replica: StateMachineReplica, payload: Uint8Array, payloadChecksum: number): { readonly index: number; readonly term: number } {
+    try {
+      return replica.propose({ kind: EntryKind.batch, payload, recordCount: 0, payloadChecksum });
+    } catch (error) {
+      if (error instanceof FlotillaError && error.code === 'NOT_LEADER_OR_FOLLOWER') throw this.#notLeader(error.message);
+      throw error;
+    }
+  }
+
+  // ReplicaOwner, called by the Raft host in log order.
+
+  apply(entries: readonly Entry[]): void {
+    const last = entries.at(-1);
+    if (last === undefined) return;
+    this.#knownCommit = Math.max(this.#knownCommit, last.index);
+    if (this.#closed || this.#failure !== undefined || this.#replaying) return;
+    const first = must(entries[0], 'entries are not empty').index;
+    if (first > this.#appliedIndex + 1) {
+      void this.#replay(must(this.#replica, 'entries before the replica was attached'));
+      return;
+    }
+    this.#guard(() => this.#applyAll(entries));
+  }
+
+  leadershipChanged(leadership: Leadership): void {
+    this.#leadership = leadership;
+    const stillLeads = leadership.role === 'leader' && leadership.ready;
+    const last = this.#pending.last;
+    if (!stillLeads || (last !== undefined && last.term !== leadership.term)) this.#dropPending('stepped down');
+    this.#updateActive();
+  }
+
+  appended(): void {}
+
+  truncated(index: number): void {
+    const last = this.#pending.last;
+    if (last !== undefined && last.index > index) this.#dropPending('stepped down');
+  }
+
+  progressed(): void {}
+
+  /** Writes a last checkpoint and stops. Parked responses reject. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#checkpointTimer?.cancel();
+    this.#dropPending('closed');
+    this.#updateActive();
+    await this.#checkpointing;
+    if (this.#failure === undefined && this.#appliedIndex > this.#checkpointIndex) await this.#writeCheckpoint();
+  }
+
+  /** Writes the applied state now. */
+  async checkpoint(): Promise<void> {
+    await this.#checkpointing;
+    if (this.#appliedIndex > this.#checkpointIndex) await this.#startCheckpoint();
+  }
+
+  #applyAll(entries: readonly Entry[]): void {
+    for (const entry of entries) if (entry.index > this.#appliedIndex) this.#applyOne(entry);
+    if (this.#pending.last === undefined) this.#newest = this.#state;
+    this.#updateActive();
+    this.#scheduleCheckpoint();
+  }
+
+  #applyOne(entry: Entry): void {
+    assert(entry.index === this.#appliedIndex + 1, 'entries apply without gaps', { applied: this.#appliedIndex, entry: entry.index });
+    const { machine, observer } = this.#options;
+    const records = entry.kind === EntryKind.batch ? decodeRecords(machine.codec, entry.payload) : [];
+    const applied = machine.apply(this.#state, entry.index, records);
+    this.#state = applied.state;
+    this.#appliedIndex = entry.index;
+    observer.applied(applied);
+    this.#pending.complete(entry.index, entry.term);
+  }
+
+  /** Reads committed entries from the log until the present, while `apply` only notes how far that is. */
+  async #replay(replica: StateMachineReplica): Promise<void> {
+    this.#replaying = true;
+    try {
+      while (!this.#closed && this.#appliedIndex < this.#knownCommit) {
+        const entries = await replica.log.readEntries(this.#appliedIndex + 1, REPLAY_PAGE_BYTES);
+        if (this.#closed) return;
+        const committed = entries.filter((entry) => entry.index <= this.#knownCommit);
+        if (committed.length === 0) await new Promise<void>((resolve) => this.#options.environment.after(1, resolve));
+        else this.#applyAll(committed);
+      }
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#replaying = false;
+    }
+    this.#updateActive();
+  }
+
+  #guard(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failure !== undefined) return;
+    const name = this.#options.name;
+    this.#failure = new Error(`${name}: can't apply entry ${this.#appliedIndex + 1}: ${messageOf(error)}`, { cause: error });
+    this.#checkpointTimer?.cancel();
+    this.#options.logger.error('state machine stopped', { name, index: this.#appliedIndex + 1, error: messageOf(error) });
+    this.#dropPending('stopped');
+    this.#updateActive();
+    this.#options.observer.failed(this.#failure);
+  }
+
+  #updateActive(): void {
+    const { role, ready } = this.#leadership;
+    const caughtUp = !this.#replaying && this.#appliedIndex >= this.#knownCommit;
+    // Once active, a commit that is not applied yet is this leader's own and already in the overlay.
+    const active = role === 'leader' && ready && !this.#closed && this.#failure === undefined && (this.#active || caughtUp);
+    if (active === this.#active) return;
+    this.#active = active;
+    this.#newest = this.#state;
+    this.#options.observer.activeChanged(active);
+  }
+
+  #dropPending(why: string): void {
+    const error = this.#notLeader(`${why} while the operation was pending; it may have been committed, look before asking again`);
+    this.#newest = this.#state;
+    // A leadership that ended and began again between two calls: what observers hold of it is void as well.
+    if (this.#active) {
+      this.#active = false;
+      this.#options.observer.activeChanged(false);
+    }
+    this.#pending.rejectAll(error);
+  }
+
+  #notLeader(why: string): FlotillaError {
+    return new FlotillaError(this.#options.notLeader, `${this.#options.name}: ${why}`);
+  }
+
+  #whyNotActive(): string {
+    const { role, leader, ready } = this.#leadership;
+    if (role === 'leader' && (!ready || !this.#active)) return 'this broker was just elected and is not ready yet';
+    return leader === undefined ? 'no leader is known' : `broker ${leader.brokerId} is the leader`;
+  }
+
+  #scheduleCheckpoint(): void {
+    if (this.#closed || this.#checkpointing !== undefined || this.#appliedIndex === this.#checkpointIndex) return;
+    if (this.#appliedIndex - this.#checkpointIndex >= CHECKPOINT_ENTRIES) {
+      void this.#startCheckpoint();
+    } else {
+      this.#checkpointTimer ??= this.#options.environment.after(CHECKPOINT_IDLE_MS, () => void this.#startCheckpoint());
+    }
+  }
+
+  async #startCheckpoint(): Promise<void> {
+    if (this.#checkpointing !== undefined || this.#failure !== undefined) return;
+    this.#checkpointTimer?.cancel();
+    this.#checkpointTimer = undefined;
+    this.#checkpointing = this.#writeCheckpoint();
+    try {
+      await this.#checkpointing;
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#checkpointing = undefined;
+    }
+    this.#scheduleCheckpoint();
+  }
+
+  async #writeCheckpoint(): Promise<void> {
+    const { name, machine, store } = this.#options;
+    const index = this.#appliedIndex;
+    await store.write([{ key: storeKey(name), value: encodeCheckpoint(index, machine.encodeState(this.#state)) }]);
+    this.#checkpointIndex = index;
+  }
+}
+
+function storeKey(name: string): string {
+  return `rsm/${name}/checkpoint`;
+}
