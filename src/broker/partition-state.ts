@@ -39,6 +39,7 @@ export class PartitionState implements ReplicaOwner {
   readonly #replica: Replica;
   readonly #environment: Environment;
   readonly #minInsync: () => number;
+  readonly #leadershipChanged: (() => void) | undefined;
   readonly #committed = new WaiterQueue<ProduceResult>();
   readonly #durable = new WaiterQueue<ProduceResult>();
   readonly #applied = new WaiterQueue<void>();
@@ -53,10 +54,15 @@ export class PartitionState implements ReplicaOwner {
   #timerAt = Number.POSITIVE_INFINITY;
   #closed: FlotillaError | undefined;
 
-  constructor(replica: Replica, environment: Environment, minInsync: () => number) {
+  constructor(
+    replica: Replica,
+    environment: Environment,
+    options: { readonly minInsync: () => number; readonly leadershipChanged?: (() => void) | undefined },
+  ) {
     this.#replica = replica;
     this.#environment = environment;
-    this.#minInsync = minInsync;
+    this.#minInsync = options.minInsync;
+    this.#leadershipChanged = options.leadershipChanged;
     this.#highWatermark = replica.log.nextOffset;
     this.#appliedIndex = replica.log.lastIndex;
     this.#term = 0;
@@ -77,7 +83,9 @@ export class PartitionState implements ReplicaOwner {
   async restore(): Promise<void> {
     const { log } = this.#replica;
     const producers =
-      log.snapshot === undefined ? new ProducerState(log.logStartOffset) : ProducerState.decode(log.snapshot.state, log.snapshot.nextOffset);
+      log.snapshot === undefined
+        ? new ProducerState(log.logStartOffset)
+        : ProducerState.decode(log.snapshot.state, log.snapshot.nextOffset);
     await log.scanBatchHeaders(producers.nextOffset, (header, nextOffset) => record(producers, header, nextOffset, 0));
     producers.advance(log.nextOffset);
     producers.committed(this.#highWatermark);
@@ -94,7 +102,8 @@ export class PartitionState implements ReplicaOwner {
       return;
     }
     for (const entry of entries) {
-      if (entry.kind === EntryKind.batch && entry.nextOffset > producers.nextOffset) record(producers, entry.payload, entry.nextOffset, entry.index);
+      if (entry.kind === EntryKind.batch && entry.nextOffset > producers.nextOffset)
+        record(producers, entry.payload, entry.nextOffset, entry.index);
     }
   }
 
@@ -137,6 +146,7 @@ export class PartitionState implements ReplicaOwner {
       this.#applied.rejectAll(error);
     }
     this.#term = leadership.term;
+    this.#leadershipChanged?.();
     this.notify();
   }
 
@@ -219,12 +229,18 @@ export class PartitionState implements ReplicaOwner {
     this.#timerAt = Number.POSITIVE_INFINITY;
     const now = this.#environment.monotonicMs();
     const timedOut = () =>
-      new FlotillaError('REQUEST_TIMED_OUT', 'The batch was not committed within its timeout; it may commit yet. Send it again with the same sequence.');
+      new FlotillaError(
+        'REQUEST_TIMED_OUT',
+        'The batch was not committed within its timeout; it may commit yet. Send it again with the same sequence.',
+      );
     for (const queue of [this.#committed, this.#durable]) {
       const next = queue.expire(now, timedOut);
       if (next !== undefined) this.#expireAt(next);
     }
-    const next = this.#applied.expire(now, () => new FlotillaError('REQUEST_TIMED_OUT', 'The leader did not answer within the timeout. Try again.'));
+    const next = this.#applied.expire(
+      now,
+      () => new FlotillaError('REQUEST_TIMED_OUT', 'The leader did not answer within the timeout. Try again.'),
+    );
     if (next !== undefined) this.#expireAt(next);
   }
 }

@@ -5,7 +5,7 @@ import { FlotillaError } from '../base/errors.ts';
 import type { TopicId } from '../base/ids.ts';
 import { EntryKind } from '../raft/core/entry.ts';
 import type { Replica } from '../raft/types.ts';
-import { statedCrc, stampBatch, stampLogAppendTime, validateBatch } from '../record/batch.ts';
+import { stampBatch, stampLogAppendTime, statedCrc, validateBatch } from '../record/batch.ts';
 import type { BatchHeader, Crc32c } from '../record/types.ts';
 import type { BatchRun } from '../storage/types.ts';
 import type { TopicConfig } from './config.ts';
@@ -44,6 +44,8 @@ export interface PartitionOptions {
   readonly config: TopicConfig;
   readonly environment: Environment;
   readonly crc32c: Crc32c;
+  /** Told when this replica's role, term or readiness changed. */
+  readonly leadershipChanged?: (() => void) | undefined;
 }
 
 export class Partition {
@@ -65,12 +67,20 @@ export class Partition {
     this.#environment = options.environment;
     this.#crc32c = options.crc32c;
     this.#config = options.config;
-    this.state = new PartitionState(replica, options.environment, () => this.#config.minInsyncReplicas);
+    this.state = new PartitionState(replica, options.environment, {
+      minInsync: () => this.#config.minInsyncReplicas,
+      leadershipChanged: options.leadershipChanged,
+    });
   }
 
   /** The topic's configuration changed. */
   configure(config: TopicConfig): void {
     this.#config = config;
+  }
+
+  /** The largest batch that it takes. */
+  get maxMessageBytes(): number {
+    return this.#config.maxMessageBytes;
   }
 
   get isLeader(): boolean {
@@ -182,10 +192,17 @@ export class Partition {
    * {@link LATEST_TIMESTAMP} and {@link EARLIEST_TIMESTAMP}. Linearizable: leadership is confirmed with a majority first.
    * Errors: NOT_LEADER_OR_FOLLOWER, OFFSET_NOT_AVAILABLE (just elected), REQUEST_TIMED_OUT.
    */
-  async listOffsets(timestamp: number, deadlineMs: number, signal: AbortSignal): Promise<{ offset: number | undefined; leaderEpoch: number }> {
+  async listOffsets(
+    timestamp: number,
+    deadlineMs: number,
+    signal: AbortSignal,
+  ): Promise<{ offset: number | undefined; leaderEpoch: number }> {
     const leaderEpoch = this.#checkLeader(0);
     if (!this.replica.leadership.ready) {
-      throw new FlotillaError('OFFSET_NOT_AVAILABLE', `The new leader of ${this.topic}-${this.partition} does not know yet what is committed. Try again.`);
+      throw new FlotillaError(
+        'OFFSET_NOT_AVAILABLE',
+        `The new leader of ${this.topic}-${this.partition} does not know yet what is committed. Try again.`,
+      );
     }
     const index = await this.replica.readIndex(signal);
     await this.state.untilApplied(index, deadlineMs);
@@ -195,7 +212,8 @@ export class Partition {
   async #offsetFor(timestamp: number): Promise<number | undefined> {
     if (timestamp === LATEST_TIMESTAMP) return this.highWatermark;
     if (timestamp === EARLIEST_TIMESTAMP) return this.logStartOffset;
-    if (timestamp < 0) throw new FlotillaError('INVALID_REQUEST', `Timestamp ${timestamp} is not known. Use a time, -1 (latest) or -2 (earliest).`);
+    if (timestamp < 0)
+      throw new FlotillaError('INVALID_REQUEST', `Timestamp ${timestamp} is not known. Use a time, -1 (latest) or -2 (earliest).`);
     return this.replica.log.offsetForTime(timestamp);
   }
 
@@ -249,8 +267,12 @@ export class Partition {
 
 function checkKind(header: BatchHeader, acks: Acks): void {
   if (header.isControl) throw new FlotillaError('INVALID_RECORD', 'Control batches are written by brokers only.');
-  if (header.isTransactional) throw new FlotillaError('INVALID_REQUEST', 'Transactions are not supported yet. Produce without a transactional id.');
+  if (header.isTransactional)
+    throw new FlotillaError('INVALID_REQUEST', 'Transactions are not supported yet. Produce without a transactional id.');
   if (header.producerId >= 0 && acks !== 'quorum') {
-    throw new FlotillaError('INVALID_REQUIRED_ACKS', `An idempotent producer needs acks=quorum, not acks=${acks}: the others may lose what they acknowledged.`);
+    throw new FlotillaError(
+      'INVALID_REQUIRED_ACKS',
+      `An idempotent producer needs acks=quorum, not acks=${acks}: the others may lose what they acknowledged.`,
+    );
   }
 }

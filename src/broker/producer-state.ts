@@ -110,7 +110,8 @@ export class ProducerState {
     this.#producers.set(batch.producerId, batches);
     batches.push(batch);
     // Five committed ones must be left whatever is truncated.
-    while (batches.length > BATCHES_PER_PRODUCER && (batches[BATCHES_PER_PRODUCER]?.nextOffset ?? 0) <= this.#committedOffset) batches.shift();
+    while (batches.length > BATCHES_PER_PRODUCER && (batches[BATCHES_PER_PRODUCER]?.nextOffset ?? 0) <= this.#committedOffset)
+      batches.shift();
     if (this.#producers.size > MAX_PRODUCERS) this.#forgetSilent();
   }
 
@@ -174,7 +175,8 @@ export class ProducerState {
     const state = new ProducerState(nextOffset);
     const view = new DataView(encoded.buffer, encoded.byteOffset, encoded.byteLength);
     const version = encoded.length < SNAPSHOT_HEADER_BYTES ? 0 : view.getUint8(0);
-    if (version !== SNAPSHOT_VERSION) throw new FlotillaError('STORAGE_ERROR', `A producer snapshot has version ${version}; this broker reads 1.`);
+    if (version !== SNAPSHOT_VERSION)
+      throw new FlotillaError('STORAGE_ERROR', `A producer snapshot has version ${version}; this broker reads 1.`);
     let at = SNAPSHOT_HEADER_BYTES;
     for (let left = view.getUint32(1); left > 0; left--) {
       const producerId = Number(view.getBigInt64(at));

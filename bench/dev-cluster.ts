@@ -1,0 +1,133 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const READY_WITHIN_MS = 30_000;
+const STOP_WITHIN_MS = 20_000;
+
+/** A cluster of real processes for measuring and for fault runs: `flotilla dev` in a directory of its own. */
+export class DevCluster implements AsyncDisposable {
+  readonly directory: string;
+  readonly port: number;
+  readonly brokers: number;
+  readonly readyMs: number;
+  readonly bootstrap: string;
+  readonly #child: ChildProcess;
+  readonly #restarted = new Map<number, ChildProcess>();
+
+  private constructor(directory: string, port: number, brokers: number, readyMs: number, bootstrap: string, child: ChildProcess) {
+    this.directory = directory;
+    this.port = port;
+    this.brokers = brokers;
+    this.readyMs = readyMs;
+    this.bootstrap = bootstrap;
+    this.#child = child;
+  }
+
+  static async start(options: { brokers?: number; args?: readonly string[] } = {}): Promise<DevCluster> {
+    const brokers = options.brokers ?? 3;
+    const directory = mkdtempSync(join(tmpdir(), 'flotilla-'));
+    const port = await freePorts(brokers);
+    const started = performance.now();
+    const child = spawn(
+      process.execPath,
+      [
+        join(root, 'src/cli/main.ts'),
+        'dev',
+        '--brokers',
+        String(brokers),
+        '--port',
+        String(port),
+        '--data',
+        directory,
+        ...(options.args ?? []),
+      ],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    const bootstrap = await new Promise<string>((resolve, reject) => {
+      let text = '';
+      const timer = setTimeout(() => reject(new Error(`no ready line within ${READY_WITHIN_MS} ms: ${text}`)), READY_WITHIN_MS);
+      child.stdout.on('data', (chunk: Buffer) => {
+        text += chunk.toString();
+        const match = /^ready (\S+)/m.exec(text);
+        if (match?.[1] === undefined) return;
+        clearTimeout(timer);
+        resolve(match[1]);
+      });
+      child.on('exit', (code) => reject(new Error(`flotilla dev ended with ${code}: ${text}`)));
+    });
+    return new DevCluster(directory, port, brokers, performance.now() - started, bootstrap, child);
+  }
+
+  pid(broker: number): number {
+    const restarted = this.#restarted.get(broker)?.pid;
+    if (restarted !== undefined) return restarted;
+    return Number(readFileSync(join(this.directory, `broker-${broker}.pid`), 'utf8'));
+  }
+
+  signal(broker: number, signal: NodeJS.Signals): void {
+    process.kill(this.pid(broker), signal);
+  }
+
+  /** Starts a killed broker again, from the configuration that `flotilla dev` left beside its data. */
+  async restart(broker: number): Promise<void> {
+    const child = spawn(
+      process.execPath,
+      [join(root, 'src/cli/main.ts'), 'start', '--config', join(this.directory, `broker-${broker}.yaml`)],
+      {
+        stdio: ['ignore', 'ignore', 'inherit'],
+      },
+    );
+    this.#restarted.set(broker, child);
+    await once(child, 'spawn');
+  }
+
+  /** Kilobytes resident now, and bytes that the kernel wrote to disk for it; undefined where there is no /proc. */
+  usage(broker: number): { readonly residentKiB: number; readonly writtenBytes: number } | undefined {
+    try {
+      const status = readFileSync(`/proc/${this.pid(broker)}/status`, 'utf8');
+      const io = readFileSync(`/proc/${this.pid(broker)}/io`, 'utf8');
+      return {
+        residentKiB: Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0),
+        writtenBytes: Number(/^write_bytes: (\d+)/m.exec(io)?.[1] ?? 0),
+      };
+    } catch {
+      return undefined;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.#restarted.values()) child.kill('SIGKILL');
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      const ended = new Promise<void>((resolve) => this.#child.once('exit', () => resolve()));
+      this.#child.kill('SIGINT');
+      const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_WITHIN_MS);
+      await ended;
+      clearTimeout(timer);
+    }
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** The first of `count` ports in a row that are free now. */
+async function freePorts(count: number): Promise<number> {
+  for (let attempt = 0; attempt < 50; attempt++) {
+    const first = 20_000 + Math.floor(Math.random() * 10_000);
+    const free = await Promise.all(Array.from({ length: count }, (_, i) => isFree(first + i)));
+    if (free.every(Boolean)) return first;
+  }
+  throw new Error(`no ${count} free ports in a row`);
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+}

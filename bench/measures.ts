@@ -1,0 +1,113 @@
+import { build } from 'hdr-histogram-js';
+import type { connect } from '../src/client/index.ts';
+import type { DevCluster } from './dev-cluster.ts';
+
+type Client = Awaited<ReturnType<typeof connect>>;
+
+const RECORD_BYTES = 1024;
+
+/** A topic with a leader for every partition. */
+export async function makeTopic(client: Client, name: string, partitions = 3, replicas = 3): Promise<void> {
+  await client.admin.createTopic({ name, partitions, replicas });
+}
+
+export interface Throughput {
+  readonly records: number;
+  readonly seconds: number;
+  readonly megabytesPerSecond: number;
+}
+
+/** Records of 1 KiB as fast as the SDK's defaults take them, each acknowledged by a synced majority. */
+export async function measureProduce(client: Client, topic: string, seconds: number): Promise<Throughput> {
+  const producer = client.producer();
+  const value = new Uint8Array(RECORD_BYTES).map((_, i) => (i * 131) & 0xff);
+  const started = performance.now();
+  const until = started + seconds * 1000;
+  let sent = 0;
+  while (performance.now() < until) {
+    for (let i = 0; i < 256; i++) producer.enqueue(topic, { value });
+    sent += 256;
+    await producer.ready();
+  }
+  await producer.flush();
+  const elapsed = (performance.now() - started) / 1000;
+  await producer.close();
+  return { records: sent, seconds: elapsed, megabytesPerSecond: (sent * RECORD_BYTES) / 1e6 / elapsed };
+}
+
+/** All records of a topic from its beginning, decoded. */
+export async function measureConsume(client: Client, topic: string, records: number): Promise<Throughput> {
+  const started = performance.now();
+  let seen = 0;
+  let bytes = 0;
+  await using consumer = client.consumer({ topics: [topic], from: 'beginning' });
+  for await (const batch of consumer.batches()) {
+    for (const record of batch.records) bytes += record.value?.length ?? 0;
+    seen += batch.records.length;
+    if (seen >= records) break;
+  }
+  const elapsed = (performance.now() - started) / 1000;
+  return { records: seen, seconds: elapsed, megabytesPerSecond: bytes / 1e6 / elapsed };
+}
+
+export interface Latency {
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly maxMs: number;
+}
+
+/** One record in flight: the time from send to its acknowledgement. */
+export async function measureLatency(client: Client, topic: string, count = 2000): Promise<Latency> {
+  await using producer = client.producer();
+  const value = new Uint8Array(RECORD_BYTES);
+  for (let i = 0; i < 300; i++) await producer.send(topic, { value, partition: 0 });
+  const histogram = build({ lowestDiscernibleValue: 1, highestTrackableValue: 60_000_000, numberOfSignificantValueDigits: 3 });
+  for (let i = 0; i < count; i++) {
+    const started = performance.now();
+    await producer.send(topic, { value, partition: 0 });
+    histogram.recordValue(Math.max(1, Math.round((performance.now() - started) * 1000)));
+  }
+  return {
+    p50Ms: histogram.getValueAtPercentile(50) / 1000,
+    p99Ms: histogram.getValueAtPercentile(99) / 1000,
+    maxMs: histogram.maxValue / 1000,
+  };
+}
+
+/** The longest time without an acknowledgement after a fault at the leader of partition 0, under a steady load of 200 records a second. */
+export async function measureGap(
+  cluster: DevCluster,
+  client: Client,
+  topic: string,
+  fault: NodeJS.Signals,
+): Promise<{ readonly gapMs: number; readonly broker: number }> {
+  await using producer = client.producer();
+  const value = new Uint8Array(100);
+  let last = performance.now();
+  let gap = 0;
+  let stop = false;
+  const pending = new Set<Promise<void>>();
+  const load = (async () => {
+    while (!stop) {
+      const acknowledged = producer.send(topic, { value, partition: 0 }).then(() => {
+        const now = performance.now();
+        gap = Math.max(gap, now - last);
+        last = now;
+        pending.delete(acknowledged);
+      });
+      pending.add(acknowledged);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await Promise.all(pending);
+  })();
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  const description = await client.admin.describeTopic(topic);
+  const leader = description.partitions[0]?.leader;
+  if (leader === undefined || leader === 0) throw new Error('partition 0 has no leader');
+  gap = 0;
+  cluster.signal(leader, fault);
+  await new Promise((resolve) => setTimeout(resolve, 6000));
+  stop = true;
+  await load;
+  return { gapMs: gap, broker: leader };
+}

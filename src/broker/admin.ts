@@ -1,0 +1,192 @@
+/** The Admin service: what clients and people ask of the cluster. Any broker answers; what only the controller or a leader can do goes there. */
+import { create } from '@bufbuild/protobuf';
+import { FlotillaError } from '../base/errors.ts';
+import type { TopicId } from '../base/ids.ts';
+import type { Controller } from '../controller/types.ts';
+import type { ControllerHint } from '../controller/wire.ts';
+import {
+  Admin,
+  type AllocateProducerIdRequest,
+  AllocateProducerIdResponseSchema,
+  type CreateTopicRequest,
+  CreateTopicResponseSchema,
+  type DeleteTopicRequest,
+  DeleteTopicResponseSchema,
+  DescribeClusterResponseSchema,
+  type MetadataRequest,
+  MetadataResponseSchema,
+  TopicMetadataSchema,
+} from '../gen/flotilla/v1/admin_pb.ts';
+import { LeaderHintSchema, type Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
+import type { MetadataImage } from '../metadata/image.ts';
+import { type CallContext, type UnaryHandler, unaryHandler } from '../rpc/types.ts';
+import { validateTopicConfig } from './config.ts';
+import { answerError, type BrokerContext } from './context.ts';
+import { within } from './deadline.ts';
+import { until } from './image-wait.ts';
+import { describeTopicHandler, type Leaders, transferLeaderHandler } from './leaders.ts';
+import { brokerNodes, topicMetadata } from './topic-view.ts';
+import { topicIdFromBytes, topicIdToBytes } from './wire.ts';
+
+/** The version of the API that this broker speaks. */
+export const API_VERSION = 1;
+
+/** Producer ids in one call. */
+export const MAX_PRODUCER_IDS = 1000;
+
+export interface AdminOptions {
+  readonly context: BrokerContext;
+  /** Goes to the quorum's leader, wherever that is. */
+  readonly controller: Controller;
+  /** This broker's own part of the quorum, for what another broker forwarded; undefined: it has none. */
+  readonly local: Controller | undefined;
+  /** Who leads the quorum; undefined: not known here. */
+  readonly hint: () => ControllerHint | undefined;
+  readonly leaders: Leaders;
+}
+
+export function adminHandlers(options: AdminOptions): [string, UnaryHandler][] {
+  const admin = new AdminService(options);
+  return [
+    unaryHandler(Admin.method.metadata, async (request, call) => admin.metadata(request, call)),
+    unaryHandler(Admin.method.createTopic, (request, call) => admin.createTopic(request, call)),
+    unaryHandler(Admin.method.deleteTopic, (request, call) => admin.deleteTopic(request, call)),
+    unaryHandler(Admin.method.allocateProducerId, (request, call) => admin.allocateProducerId(request, call)),
+    unaryHandler(Admin.method.describeCluster, async (_request, call) => admin.describeCluster(call)),
+    describeTopicHandler(options.context, options.leaders),
+    transferLeaderHandler(options.context, options.leaders),
+  ];
+}
+
+class AdminService {
+  readonly #context: BrokerContext;
+  readonly #options: AdminOptions;
+
+  constructor(options: AdminOptions) {
+    this.#context = options.context;
+    this.#options = options;
+  }
+
+  metadata(request: MetadataRequest, call: CallContext) {
+    const { image } = this.#context.metadata;
+    const controllerId = this.#options.hint()?.brokerId ?? 0;
+    return create(MetadataResponseSchema, {
+      clusterId: image.clusterId ?? '',
+      brokers: brokerNodes(image, call.listener, controllerId),
+      topics:
+        request.topics.length === 0
+          ? [...image.topics.values()].map(topicMetadata)
+          : request.topics.map((name) => this.#namedTopic(name, call)),
+      controllerId,
+      apiVersion: API_VERSION,
+      metadataIndex: BigInt(image.index),
+    });
+  }
+
+  describeCluster(call: CallContext) {
+    const { image } = this.#context.metadata;
+    const hint = this.#options.hint();
+    const controllerId = hint?.brokerId ?? 0;
+    return create(DescribeClusterResponseSchema, {
+      clusterId: image.clusterId ?? '',
+      controllerId,
+      controllerEpoch: BigInt(hint?.leaderEpoch ?? 0),
+      brokers: brokerNodes(image, call.listener, controllerId),
+      topics: [...image.topics.values()].map(topicMetadata),
+      voters: this.#context.config.voters.map(({ brokerId }) => brokerId),
+    });
+  }
+
+  /** Answers once every partition has a leader that this broker knows of; when that takes too long, with the topic and REQUEST_TIMED_OUT. */
+  async createTopic(request: CreateTopicRequest, call: CallContext) {
+    const response = create(CreateTopicResponseSchema);
+    try {
+      const configs = new Map(request.configs.map(({ key, value }) => [key, value]));
+      validateTopicConfig(configs, this.#context.config.topicDefaults);
+      const { name, partitions, replicas, validateOnly } = request;
+      await this.#within(request.timeoutMs, call, `creating topic ${name}`, async (signal) => {
+        const { topicId, index } = await this.#controller(request.forwarded).createTopic(
+          { name, partitions, replicas, configs, validateOnly },
+          signal,
+        );
+        response.topic = create(TopicMetadataSchema, { name, topicId: topicIdToBytes(topicId) });
+        response.metadataIndex = BigInt(index);
+        // A broker that forwarded the call waits itself.
+        if (validateOnly || request.forwarded) return;
+        await this.#context.metadata.reached(index, signal);
+        await until(this.#context.metadata, (image) => hasLeaders(image, topicId), signal);
+        response.topic = this.#namedTopic(name, call);
+      });
+    } catch (error) {
+      response.error = this.#answer(error, call);
+    }
+    return response;
+  }
+
+  async deleteTopic(request: DeleteTopicRequest, call: CallContext) {
+    const response = create(DeleteTopicResponseSchema);
+    try {
+      const wanted = request.topicId.length === 0 ? undefined : topicIdFromBytes(request.topicId);
+      await this.#within(request.timeoutMs, call, `deleting topic ${request.name}`, async (signal) => {
+        const { topicId, index } = await this.#controller(request.forwarded).deleteTopic({ name: request.name, topicId: wanted }, signal);
+        response.topicId = topicIdToBytes(topicId);
+        response.metadataIndex = BigInt(index);
+        if (!request.forwarded) await this.#context.metadata.reached(index, signal);
+      });
+    } catch (error) {
+      response.error = this.#answer(error, call);
+    }
+    return response;
+  }
+
+  async allocateProducerId(request: AllocateProducerIdRequest, call: CallContext) {
+    const response = create(AllocateProducerIdResponseSchema);
+    try {
+      const wanted = Math.min(Math.max(request.count, 1), MAX_PRODUCER_IDS);
+      const { first, count } = await this.#within(request.timeoutMs, call, 'allocating producer ids', (signal) =>
+        this.#controller(request.forwarded).allocateProducerIds(wanted, signal),
+      );
+      response.firstProducerId = BigInt(first);
+      response.count = count;
+    } catch (error) {
+      response.error = this.#answer(error, call);
+    }
+    return response;
+  }
+
+  #namedTopic(name: string, call: CallContext) {
+    const { image } = this.#context.metadata;
+    const topicId = image.topicIds.get(name);
+    const topic = topicId === undefined ? undefined : image.topics.get(topicId);
+    if (topic !== undefined) return topicMetadata(topic);
+    const error = new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `There is no topic ${name}. Create it first.`);
+    return create(TopicMetadataSchema, { name, error: answerError(this.#context, call.listener, error) });
+  }
+
+  /** NOT_CONTROLLER carries where the controller is. */
+  #answer(error: unknown, call: CallContext): WireError {
+    const wire = answerError(this.#context, call.listener, error);
+    const hint = this.#options.hint();
+    if (error instanceof FlotillaError && error.code === 'NOT_CONTROLLER' && hint !== undefined)
+      wire.leader = create(LeaderHintSchema, hint);
+    return wire;
+  }
+
+  /** What was forwarded once is not forwarded again: the quorum's leader may have changed meanwhile, and the sender asks anew. */
+  #controller(forwarded: boolean): Controller {
+    if (!forwarded) return this.#options.controller;
+    if (this.#options.local === undefined) throw new FlotillaError('NOT_CONTROLLER', 'This broker has no part in the metadata quorum.');
+    return this.#options.local;
+  }
+
+  #within<T>(timeoutMs: number, call: CallContext, what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { environment, config } = this.#context;
+    return within(environment, timeoutMs === 0 ? config.requestTimeoutMs : timeoutMs, call.signal, what, work);
+  }
+}
+
+function hasLeaders(image: MetadataImage, topicId: TopicId): boolean {
+  const topic = image.topics.get(topicId);
+  // A topic that is gone again will never have leaders.
+  return topic === undefined || topic.partitions.every(({ leader }) => leader !== undefined);
+}

@@ -1,0 +1,287 @@
+/** Puts the rooms of a broker together once its cluster is known, and takes them apart again. */
+import type { Disk, Environment, Logger, StateStore } from '../base/environment.ts';
+import { messageOf } from '../base/errors.ts';
+import { type BrokerId, METADATA_GROUP, type TopicId } from '../base/ids.ts';
+import { QuorumController } from '../controller/controller.ts';
+import { controllerService } from '../controller/controller-service.ts';
+import { MetadataFollower } from '../controller/follow.ts';
+import type { FormedCluster } from '../controller/forming.ts';
+import { routeController } from '../controller/remote-controller.ts';
+import type { ControllerHint } from '../controller/wire.ts';
+import { MetadataStore } from '../metadata/view.ts';
+import { createRaftHost } from '../raft/raft-host.ts';
+import { defaultRaftHostSettings, type RaftHostSettings } from '../raft/settings.ts';
+import type { Peer, PeerIdentity, PeerTransport, RaftHost } from '../raft/types.ts';
+import type { Crc32c } from '../record/types.ts';
+import type { Connect, StreamHandler } from '../rpc/types.ts';
+import { openStorage } from '../storage/storage.ts';
+import type { Storage } from '../storage/types.ts';
+import { adminHandlers } from './admin.ts';
+import { type BrokerConfig, validateTopicConfig } from './config.ts';
+import type { BrokerContext } from './context.ts';
+import { fetchHandler } from './fetch.ts';
+import { type Home, ownVoter } from './home.ts';
+import { Leaders, transferLeadership } from './leaders.ts';
+import { listOffsetsHandler } from './list-offsets.ts';
+import { Partitions } from './partitions.ts';
+import { produceHandler } from './produce.ts';
+import { Registration } from './registration.ts';
+import type { Switchboard } from './switchboard.ts';
+
+/** Segments of the metadata log. */
+const METADATA_SEGMENT_BYTES = 64 * 1024 * 1024;
+
+/** A transport between brokers, and what this broker serves for it. */
+export interface ServedTransport extends PeerTransport {
+  handlers(): [string, StreamHandler][];
+}
+
+/** All that is impure or belongs to a transport. */
+export interface BrokerOptions {
+  readonly config: BrokerConfig;
+  readonly environment: Environment;
+  readonly disk: Disk;
+  readonly openStateStore: (path: string) => Promise<StateStore>;
+  readonly connect: Connect;
+  readonly createTransport: (options: {
+    readonly identity: PeerIdentity;
+    readonly connect: Connect;
+    readonly environment: Environment;
+    readonly log: Logger;
+  }) => ServedTransport;
+  readonly serve: Serve;
+  /** IEEE, for files and state machines. */
+  readonly crc32: (bytes: Uint8Array, seed?: number) => number;
+  readonly crc32c: Crc32c;
+  readonly log: Logger;
+  /** Ends the process: storage is lost, an invariant is broken, or the directory can't be used. Called at most once. */
+  readonly fatal: (error: Error) => void;
+}
+
+export type Serve = (options: {
+  readonly listeners: BrokerConfig['listeners'];
+  readonly service: Switchboard;
+  readonly log: Logger;
+}) => Promise<Served> | Served;
+
+export interface Served {
+  /** `host:port` in effect, by listener name. */
+  readonly addresses: ReadonlyMap<string, string>;
+  close(deadlineMs: number): Promise<void>;
+}
+
+export interface AssemblyOptions {
+  readonly options: BrokerOptions;
+  readonly environment: Environment & { readonly logger: Logger };
+  readonly home: Home;
+  readonly cluster: FormedCluster;
+  readonly switchboard: Switchboard;
+  /** What the others are told, by listener name. */
+  readonly advertised: ReadonlyMap<string, string>;
+}
+
+/** A broker's rooms, running. */
+export interface Assembly {
+  readonly storage: Storage;
+  readonly store: StateStore | undefined;
+  readonly host: RaftHost;
+  readonly metadata: MetadataStore;
+  readonly controller: QuorumController | undefined;
+  readonly follower: MetadataFollower | undefined;
+  readonly partitions: Partitions;
+  readonly registration: Registration;
+  /** Closes the channels to other brokers. */
+  disconnect(): void;
+}
+
+export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
+  const { options, environment, home, cluster, switchboard, advertised } = assembly;
+  const { config, disk, connect, crc32, crc32c, log } = options;
+  const fatal = (error: unknown) => options.fatal(error instanceof Error ? error : new Error(messageOf(error)));
+  const storage = await openStorage({
+    disk,
+    path: config.dataDirectory,
+    directoryId: home.directoryId,
+    environment,
+    log,
+    crc32,
+    walFileBytes: config.walFileBytes,
+    walFileCount: config.walFileCount,
+  });
+  const { nodeId: brokerId } = config;
+  const { directoryId, incarnation } = home;
+  const identity = { clusterId: cluster.clusterId, brokerId, directoryId, incarnation };
+  const transport = options.createTransport({ identity, connect, environment, log });
+  switchboard.addStreams(...transport.handlers());
+  const settings = raftSettings(config);
+  const host = createRaftHost({ environment, storage, transport, brokerId, directoryId, incarnation, log, settings, fatal });
+  const metadata = new MetadataStore();
+  followPeers(host, metadata, config, cluster);
+
+  const leaders = new Leaders(connect);
+  const hint = () => controllerHint(host, metadata, config);
+  let registration: Registration | undefined;
+  const partitions = new Partitions({
+    brokerId,
+    directoryId,
+    host,
+    metadata,
+    topicDefaults: config.topicDefaults,
+    environment,
+    crc32c,
+    log,
+    leadershipChanged: () => registration?.leadershipChanged(),
+  });
+  const context: BrokerContext = { config, partitions, metadata, environment, crc32c, log, fatal };
+  const store = config.isController ? await options.openStateStore(`${config.dataDirectory}/state`) : undefined;
+  const controller = store === undefined ? undefined : await openController({ ...assembly, context, host, store, leaders, hint });
+  const routed = routeController({
+    local: () => (controller?.active ? controller : undefined),
+    leaderAddress: () => (hint()?.brokerId === brokerId ? undefined : hint()?.address),
+    addresses: () => otherVoters(config),
+    connect,
+    environment,
+  });
+  const follower = controller === undefined ? startFollower(assembly, metadata, fatal) : undefined;
+
+  registration = new Registration({
+    registration: {
+      brokerId,
+      directoryId,
+      incarnation,
+      rack: config.rack,
+      listeners: advertised,
+      peerAddress: advertised.get(config.interBrokerListener) ?? '',
+    },
+    controller: routed,
+    partitions,
+    metadata,
+    environment,
+    log,
+    heartbeatIntervalMs: config.heartbeatIntervalMs,
+    requestTimeoutMs: config.requestTimeoutMs,
+  });
+  switchboard.addStreams(produceHandler(context), fetchHandler(context));
+  switchboard.addUnary(listOffsetsHandler(context), ...adminHandlers({ context, controller: routed, local: controller, hint, leaders }));
+  partitions.start();
+  registration.start();
+  const disconnect = () => {
+    routed.close();
+    leaders.close();
+  };
+  return { storage, store, host, metadata, controller, follower, partitions, registration, disconnect };
+}
+
+/** This broker's replica of the metadata log, and what it serves of it. */
+async function openController(
+  parts: AssemblyOptions & {
+    readonly context: BrokerContext;
+    readonly host: RaftHost;
+    readonly store: StateStore;
+    readonly leaders: Leaders;
+    readonly hint: () => ControllerHint | undefined;
+  },
+): Promise<QuorumController> {
+  const { options, environment, cluster, switchboard, context, host, store, leaders, hint } = parts;
+  const { config, crc32, log } = options;
+  const metadata = context.metadata as MetadataStore;
+  const controller = await QuorumController.open({
+    environment,
+    logger: log,
+    store,
+    metadata,
+    settings: {
+      brokerSessionTimeoutMs: config.sessionTimeoutMs,
+      defaultPartitions: config.numPartitions,
+      defaultReplicationFactor: config.defaultReplicationFactor,
+    },
+    cluster,
+    checksum: (payload) => crc32(payload),
+    validateTopicConfig: (configs) => {
+      validateTopicConfig(configs, config.topicDefaults);
+    },
+    transfer: (topicId: TopicId, partition: number, to: BrokerId, timeoutMs: number) =>
+      transferLeadership(context, leaders, { topicId, partition, to, timeoutMs, forwarded: false, signal: undefined }),
+    failed: context.fatal,
+  });
+  const replica = await host.open({
+    group: METADATA_GROUP,
+    replicaId: ownVoter(cluster, config.nodeId).replicaId,
+    configuration: { voters: cluster.voters, outgoing: [], learners: [] },
+    settings: { segmentBytes: METADATA_SEGMENT_BYTES },
+    campaign: false,
+    owner: (opened) => controller.attach(opened),
+  });
+  const service = controllerService({ controller, leader: hint, metadata, log: replica.log, environment });
+  switchboard.addUnary(...service.unary);
+  switchboard.addStreams(...service.streams);
+  return controller;
+}
+
+function startFollower(
+  { options, environment }: AssemblyOptions,
+  metadata: MetadataStore,
+  failed: (error: Error) => void,
+): MetadataFollower {
+  const { config, connect } = options;
+  const addresses = () => otherVoters(config);
+  const follower = new MetadataFollower({ brokerId: config.nodeId, addresses, connect, metadata, environment, failed });
+  follower.start();
+  return follower;
+}
+
+function otherVoters(config: BrokerConfig): readonly string[] {
+  return config.voters.filter(({ brokerId }) => brokerId !== config.nodeId).map(({ address }) => address);
+}
+
+/** The host talks to the voters as configured, and to all brokers as they registered. */
+function followPeers(host: RaftHost, metadata: MetadataStore, config: BrokerConfig, cluster: FormedCluster): void {
+  metadata.subscribe(({ image, changedBrokers }) => {
+    if (changedBrokers.length === 0 && image.index > 0) return;
+    const peers = new Map<BrokerId, Peer>();
+    for (const { brokerId, address } of config.voters) {
+      const directoryId = cluster.voters.find((voter) => voter.brokerId === brokerId)?.directoryId;
+      peers.set(brokerId, { brokerId, address, directoryId });
+    }
+    for (const { brokerId, peerAddress, directoryId } of image.brokers.values())
+      peers.set(brokerId, { brokerId, address: peerAddress, directoryId });
+    peers.delete(config.nodeId);
+    host.setPeers([...peers.values()]);
+  });
+}
+
+/** Who leads the metadata quorum, as this broker's replica of it knows. */
+function controllerHint(host: RaftHost, metadata: MetadataStore, config: BrokerConfig): ControllerHint | undefined {
+  const leadership = host.get(METADATA_GROUP)?.leadership;
+  const brokerId = leadership?.leader?.brokerId;
+  if (leadership === undefined || brokerId === undefined) return undefined;
+  const configured = config.voters.find((voter) => voter.brokerId === brokerId)?.address;
+  return { brokerId, address: metadata.image.brokers.get(brokerId)?.peerAddress ?? configured ?? '', leaderEpoch: leadership.term };
+}
+
+/** Ticks per election timeout: fine enough that random timeouts differ. */
+const ELECTION_TICKS = 10;
+
+function raftSettings({ raftElectionTimeoutMs, raftHeartbeatIntervalMs, requestTimeoutMs }: BrokerConfig): RaftHostSettings {
+  return {
+    ...defaultRaftHostSettings,
+    tickMs: Math.min(raftHeartbeatIntervalMs, Math.floor(raftElectionTimeoutMs / ELECTION_TICKS)),
+    electionTicks: Math.ceil(raftElectionTimeoutMs / Math.min(raftHeartbeatIntervalMs, Math.floor(raftElectionTimeoutMs / ELECTION_TICKS))),
+    heartbeatMs: raftHeartbeatIntervalMs,
+    heartbeatTimeoutMs: Math.max(3 * raftHeartbeatIntervalMs, Math.floor(raftElectionTimeoutMs * 0.6)),
+    readTimeoutMs: Math.min(requestTimeoutMs, defaultRaftHostSettings.readTimeoutMs),
+  };
+}
+
+/** Takes the rooms apart within `ms`: whoever waits is told, then logs are flushed, then files are closed. */
+export async function disassemble(assembly: Assembly, step: (what: string, work: () => Promise<unknown>) => Promise<void>): Promise<void> {
+  const { registration, partitions, follower, controller, host, store, storage } = assembly;
+  await step('registration', () => registration.stop());
+  follower?.stop();
+  await step('partitions', () => partitions.stop());
+  if (controller !== undefined) await step('controller', () => controller.close());
+  await step('raft', () => host.stop());
+  assembly.disconnect();
+  if (store !== undefined) await step('state', () => store.close());
+  await step('storage', () => storage.close());
+}

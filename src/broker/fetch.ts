@@ -1,0 +1,285 @@
+/**
+ * Data.Fetch: push with credit. The client names partitions, offsets and how many bytes it will take; batches go out as they commit.
+ * Any replica serves what it knows to be committed. Nothing runs while there is nothing to send.
+ */
+import { create } from '@bufbuild/protobuf';
+import { FlotillaError } from '../base/errors.ts';
+import {
+  Data,
+  type FetchPartition,
+  type FetchRequest,
+  type FetchResponse,
+  FetchResponseSchema,
+  type FetchResult,
+  FetchResultSchema,
+  IsolationLevel,
+} from '../gen/flotilla/v1/data_pb.ts';
+import { type CallContext, type RpcStream, type StreamHandler, type StreamReceiver, streamHandler } from '../rpc/types.ts';
+import type { BatchRun } from '../storage/types.ts';
+import { answerError, type BrokerContext } from './context.ts';
+import type { Isolation, Partition } from './partition.ts';
+import type { PartitionSubscriber } from './partition-state.ts';
+import { topicIdFromBytes } from './wire.ts';
+
+/** Partitions that one stream may read. */
+export const MAX_FETCH_PARTITIONS = 10_000;
+
+/** Reads of one stream that wait for the disk at a time. */
+export const MAX_CONCURRENT_READS = 4;
+
+/** Bytes of one result when the client does not say. */
+export const DEFAULT_PARTITION_BYTES = 1024 * 1024;
+
+/** Bytes after which a response is sent and another one begun. */
+export const MAX_RESPONSE_BYTES = 2 * 1024 * 1024;
+
+export function fetchHandler(context: BrokerContext): [string, StreamHandler] {
+  return streamHandler(Data.method.fetch, (responder, call) => new FetchStream(context, call, responder));
+}
+
+/** One partition of a stream: where it stands, and whether it waits, is queued or is being read. */
+class Reader implements PartitionSubscriber {
+  readonly handle: number;
+  readonly generation: number;
+  readonly partition: Partition;
+  readonly #stream: FetchStream;
+  offset: number;
+  state: 'waiting' | 'queued' | 'reading' = 'waiting';
+  removed = false;
+  #unsubscribe: (() => void) | undefined;
+
+  constructor(stream: FetchStream, request: FetchPartition, partition: Partition) {
+    this.#stream = stream;
+    this.handle = request.partitionHandle;
+    this.generation = request.generation;
+    this.offset = Number(request.offset);
+    this.partition = partition;
+    this.#unsubscribe = partition.subscribe(this);
+  }
+
+  advanced(): void {
+    this.#stream.wake(this);
+  }
+
+  closed(error: FlotillaError): void {
+    this.#unsubscribe = undefined;
+    this.#stream.fail(this, error);
+  }
+
+  remove(): void {
+    this.removed = true;
+    this.#unsubscribe?.();
+    this.#unsubscribe = undefined;
+  }
+}
+
+class FetchStream implements StreamReceiver<FetchRequest> {
+  readonly #context: BrokerContext;
+  readonly #listener: string;
+  readonly #responder: RpcStream<FetchResponse>;
+  readonly #readers = new Map<number, Reader>();
+  /** Readers with something to send, each at most once: round robin. */
+  #queue: Reader[] = [];
+  #results: FetchResult[] = [];
+  #resultBytes = 0;
+  #credit = 0;
+  #maxBytes = DEFAULT_PARTITION_BYTES;
+  #isolation: Isolation = 'read_uncommitted';
+  #reads = 0;
+  #writable = true;
+  #closed = false;
+  #pumpQueued = false;
+
+  constructor(context: BrokerContext, call: CallContext, responder: RpcStream<FetchResponse>) {
+    this.#context = context;
+    this.#listener = call.listener;
+    this.#responder = responder;
+  }
+
+  message(request: FetchRequest): void {
+    if (request.maxPartitionBytes > 0) this.#maxBytes = Math.min(request.maxPartitionBytes, MAX_RESPONSE_BYTES);
+    if (request.isolationLevel !== IsolationLevel.UNSPECIFIED) {
+      this.#isolation = request.isolationLevel === IsolationLevel.READ_COMMITTED ? 'read_committed' : 'read_uncommitted';
+    }
+    const credit = Number(request.creditBytes);
+    if (credit > 0) this.#credit = Math.min(Number.MAX_SAFE_INTEGER, this.#credit + credit);
+    for (const handle of request.remove) this.#remove(handle);
+    for (const partition of request.set) this.#set(partition);
+    this.#schedule();
+  }
+
+  closed(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const reader of this.#readers.values()) reader.remove();
+    this.#readers.clear();
+    this.#queue = [];
+    this.#results = [];
+    this.#responder.end();
+  }
+
+  drained(): void {
+    this.#writable = true;
+    this.#schedule();
+  }
+
+  /** The reader's partition moved: queue it if it has something to send. */
+  wake(reader: Reader): void {
+    if (reader.removed || reader.state !== 'waiting') return;
+    try {
+      reader.partition.checkReadable(reader.offset);
+    } catch (error) {
+      this.fail(reader, error);
+      return;
+    }
+    if (reader.offset >= this.#endOf(reader.partition)) return;
+    reader.state = 'queued';
+    this.#queue.push(reader);
+    this.#schedule();
+  }
+
+  /** Tells the client and forgets the partition. */
+  fail(reader: Reader, error: unknown): void {
+    if (reader.removed) return;
+    this.#readers.delete(reader.handle);
+    reader.remove();
+    this.#pushError(reader.handle, reader.generation, error);
+  }
+
+  #set(request: FetchPartition): void {
+    this.#remove(request.partitionHandle);
+    try {
+      if (this.#readers.size >= MAX_FETCH_PARTITIONS) {
+        throw new FlotillaError('INVALID_REQUEST', `A stream reads at most ${MAX_FETCH_PARTITIONS} partitions. Open another one.`);
+      }
+      const partition = this.#context.partitions.find(topicIdFromBytes(request.topicId), request.partition);
+      const reader = new Reader(this, request, partition);
+      this.#readers.set(reader.handle, reader);
+      this.wake(reader);
+      // Nothing to read yet: say so once, with the high watermark.
+      if (reader.state === 'waiting' && !reader.removed)
+        this.#push(this.#resultOf(reader, { chunks: [], bytes: 0, nextOffset: reader.offset }), 0);
+    } catch (error) {
+      this.#pushError(request.partitionHandle, request.generation, error);
+    }
+  }
+
+  #remove(handle: number): void {
+    this.#readers.get(handle)?.remove();
+    this.#readers.delete(handle);
+  }
+
+  /** Everything that this turn brings is read and sent together. */
+  #schedule(): void {
+    if (this.#pumpQueued || this.#closed) return;
+    this.#pumpQueued = true;
+    this.#context.environment.soon(() => {
+      this.#pumpQueued = false;
+      this.#flush();
+      this.#pump();
+    });
+  }
+
+  #pump(): void {
+    while (this.#writable && !this.#closed && this.#credit > 0 && this.#reads < MAX_CONCURRENT_READS) {
+      const reader = this.#queue.shift();
+      if (reader === undefined) return;
+      if (!reader.removed) void this.#read(reader);
+    }
+  }
+
+  async #read(reader: Reader): Promise<void> {
+    // Credit is taken before the read, so that reads at the same time don't spend it twice.
+    const reserved = Math.min(this.#maxBytes, this.#credit);
+    this.#credit -= reserved;
+    this.#reads++;
+    reader.state = 'reading';
+    let spent = 0;
+    const end = this.#endOf(reader.partition);
+    try {
+      const run = await reader.partition.read(reader.offset, reserved, this.#isolation);
+      if (!reader.removed && !this.#closed) {
+        const advanced = run.nextOffset > reader.offset || this.#endOf(reader.partition) > end;
+        if (run.bytes > 0) {
+          spent = run.bytes;
+          this.#push(this.#resultOf(reader, run), run.bytes);
+        }
+        reader.offset = run.nextOffset;
+        reader.state = 'waiting';
+        // A read that got nowhere waits for the next commit instead of spinning.
+        if (advanced) this.wake(reader);
+      }
+    } catch (error) {
+      this.fail(reader, error);
+    } finally {
+      this.#reads--;
+      this.#credit += reserved - spent;
+      this.#schedule();
+    }
+  }
+
+  #endOf(partition: Partition): number {
+    return this.#isolation === 'read_committed' ? partition.lastStableOffset : partition.highWatermark;
+  }
+
+  #resultOf(reader: Reader, run: BatchRun): FetchResult {
+    const { partition } = reader;
+    const result = create(FetchResultSchema);
+    result.partitionHandle = reader.handle;
+    result.generation = reader.generation;
+    result.recordBatches = joined(run);
+    result.nextOffset = BigInt(run.nextOffset);
+    result.highWatermark = BigInt(partition.highWatermark);
+    result.lastStableOffset = BigInt(partition.lastStableOffset);
+    result.logStartOffset = BigInt(partition.logStartOffset);
+    result.leaderEpoch = partition.leaderEpoch;
+    return result;
+  }
+
+  #pushError(partitionHandle: number, generation: number, error: unknown): void {
+    const wire = answerError(this.#context, this.#listener, error);
+    this.#push(
+      create(FetchResultSchema, {
+        partitionHandle,
+        generation,
+        nextOffset: -1n,
+        highWatermark: -1n,
+        lastStableOffset: -1n,
+        logStartOffset: -1n,
+        error: wire,
+      }),
+      0,
+    );
+  }
+
+  #push(result: FetchResult, bytes: number): void {
+    if (this.#closed) return;
+    if (this.#resultBytes > 0 && this.#resultBytes + bytes > MAX_RESPONSE_BYTES) this.#flush();
+    this.#results.push(result);
+    this.#resultBytes += bytes;
+    this.#schedule();
+  }
+
+  /** What waits is bounded: one result for each partition that fails, and what {@link MAX_CONCURRENT_READS} reads bring. */
+  #flush(): void {
+    if (!this.#writable || this.#closed || this.#results.length === 0) return;
+    const response = create(FetchResponseSchema);
+    response.results = this.#results;
+    this.#results = [];
+    this.#resultBytes = 0;
+    this.#writable = this.#responder.send(response);
+  }
+}
+
+/** The chunks of a run as one; the only copy on the way out, and none when there is one chunk. */
+function joined(run: BatchRun): Uint8Array {
+  const { chunks } = run;
+  if (chunks.length === 1 && chunks[0] !== undefined) return chunks[0];
+  const bytes = new Uint8Array(run.bytes);
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return bytes;
+}

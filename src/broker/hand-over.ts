@@ -1,0 +1,53 @@
+/** Before a broker stops: its leaderships go to voters that are in sync, so that nobody waits for an election. */
+import type { Environment, Logger } from '../base/environment.ts';
+import { messageOf } from '../base/errors.ts';
+import { type BrokerId, formatGroupKey } from '../base/ids.ts';
+import type { RaftHost, Replica } from '../raft/types.ts';
+import { within } from './deadline.ts';
+
+/** Transfers under way at a time. */
+export const MAX_CONCURRENT_TRANSFERS = 64;
+
+export interface HandOverOptions {
+  readonly host: RaftHost;
+  readonly brokerId: BrokerId;
+  readonly environment: Environment;
+  readonly log: Logger;
+}
+
+/** Transfers what it can within `ms`; what is left is for an election. Resolves with the number of leaderships that are left. */
+export async function handOver(options: HandOverOptions, ms: number): Promise<number> {
+  const { host, environment, log } = options;
+  const waiting = [...host.replicas].filter(leads);
+  const endMs = environment.monotonicMs() + ms;
+  let turn = 0;
+  const worker = async (): Promise<void> => {
+    for (let replica = waiting.pop(); replica !== undefined; replica = waiting.pop()) {
+      const leftMs = endMs - environment.monotonicMs();
+      const targets = targetsOf(replica, options);
+      const target = targets[turn++ % Math.max(1, targets.length)];
+      if (target === undefined || leftMs <= 0) continue;
+      const moved = replica;
+      try {
+        await within(environment, leftMs, undefined, 'handing leadership over', (signal) =>
+          moved.transferLeadership(target.replicaId, signal),
+        );
+      } catch (error) {
+        log.warn('hand-over.failed', { group: formatGroupKey(moved.group), to: target.brokerId, error: messageOf(error) });
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(MAX_CONCURRENT_TRANSFERS, waiting.length) }, worker));
+  return [...host.replicas].filter(leads).length;
+}
+
+function leads(replica: Replica): boolean {
+  return replica.leadership.role === 'leader';
+}
+
+function targetsOf(replica: Replica, { host, brokerId }: HandOverOptions): Replica['configuration']['voters'] {
+  const inSync = new Set(replica.inSync());
+  return replica.configuration.voters.filter(
+    (voter) => voter.brokerId !== brokerId && inSync.has(voter.brokerId) && host.isAlive(voter.brokerId),
+  );
+}

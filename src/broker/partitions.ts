@@ -1,0 +1,237 @@
+/**
+ * Keeps this broker's replicas as the metadata says: opens those that are assigned to it and its data directory, removes those of
+ * deleted topics. Serial per partition, several partitions at a time.
+ */
+import type { Environment, Logger } from '../base/environment.ts';
+import { FlotillaError, messageOf } from '../base/errors.ts';
+import { type BrokerId, type DirectoryId, encodeGroupKey, type GroupKey, type ReplicaId, type TopicId } from '../base/ids.ts';
+import type { MetadataDelta, MetadataView, PartitionImage, TopicImage } from '../metadata/image.ts';
+import type { Configuration, Member } from '../raft/core/types.ts';
+import type { RaftHost } from '../raft/types.ts';
+import type { Crc32c } from '../record/types.ts';
+import { type TopicConfig, validateTopicConfig } from './config.ts';
+import { NotLeaderError } from './not-leader.ts';
+import { Partition } from './partition.ts';
+
+/** Replicas that are opened or removed at the same time. */
+export const MAX_CONCURRENT_CHANGES = 16;
+
+export interface PartitionsOptions {
+  readonly brokerId: BrokerId;
+  readonly directoryId: DirectoryId;
+  readonly host: RaftHost;
+  readonly metadata: MetadataView;
+  readonly topicDefaults: TopicConfig;
+  readonly environment: Environment;
+  readonly crc32c: Crc32c;
+  readonly log: Logger;
+  /** A partition began or ceased to lead. */
+  readonly leadershipChanged: () => void;
+}
+
+/** What the metadata wants of one partition here. */
+interface Wanted {
+  readonly topic: TopicImage;
+  readonly partition: PartitionImage;
+  readonly replicaId: ReplicaId;
+}
+
+interface Slot {
+  readonly group: GroupKey;
+  readonly topicId: TopicId;
+  readonly partition: number;
+  /** Undefined: the topic was deleted. */
+  wanted: Wanted | undefined;
+  opened: Partition | undefined;
+  queued: boolean;
+}
+
+export class Partitions {
+  readonly #options: PartitionsOptions;
+  readonly #slots = new Map<GroupKey, Slot>();
+  readonly #opened = new Map<TopicId, Map<number, Partition>>();
+  readonly #queue: Slot[] = [];
+  #changing = 0;
+  #unsubscribe: (() => void) | undefined;
+  #stopped = false;
+  #idle: (() => void) | undefined;
+
+  constructor(options: PartitionsOptions) {
+    this.#options = options;
+  }
+
+  /** Begins to follow the metadata. */
+  start(): void {
+    this.#unsubscribe = this.#options.metadata.subscribe((delta) => this.#follow(delta));
+  }
+
+  /** Stops following; resolves when no change is under way. The replicas stay open: the host closes them. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#unsubscribe?.();
+    this.#queue.length = 0;
+    if (this.#changing > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve;
+      });
+    }
+    for (const partition of this.all())
+      partition.state.close(new FlotillaError('NOT_LEADER_OR_FOLLOWER', 'This broker is stopping. Refresh metadata and try again.'));
+  }
+
+  *all(): Iterable<Partition> {
+    for (const byNumber of this.#opened.values()) yield* byNumber.values();
+  }
+
+  /** The partition here. Errors: UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER (it is elsewhere, or not open yet). */
+  find(topicId: TopicId, partition: number): Partition {
+    const found = this.#opened.get(topicId)?.get(partition);
+    if (found !== undefined) return found;
+    const topic = this.#options.metadata.image.topics.get(topicId);
+    if (topic === undefined) {
+      throw new FlotillaError(
+        'UNKNOWN_TOPIC_ID',
+        `No topic has the id ${topicId}: it was deleted, or this broker does not know it yet. Refresh metadata.`,
+      );
+    }
+    const image = topic.partitions[partition];
+    if (image === undefined) {
+      throw new FlotillaError(
+        'UNKNOWN_TOPIC_OR_PARTITION',
+        `Topic ${topic.name} has partitions 0 to ${topic.partitions.length - 1}, not ${partition}.`,
+      );
+    }
+    const { leader, leaderEpoch } = image;
+    const hint = leader === undefined || leader === this.#options.brokerId ? undefined : { brokerId: leader, leaderEpoch };
+    throw new NotLeaderError(
+      `Broker ${this.#options.brokerId} has no open replica of ${topic.name}-${partition}. Refresh metadata and try again.`,
+      hint,
+    );
+  }
+
+  /** Errors: UNKNOWN_TOPIC_OR_PARTITION. */
+  topicIdOf(name: string): TopicId {
+    const topicId = this.#options.metadata.image.topicIds.get(name);
+    if (topicId === undefined) {
+      throw new FlotillaError(
+        'UNKNOWN_TOPIC_OR_PARTITION',
+        `There is no topic ${name}. Create it first, or wait until this broker knows it.`,
+      );
+    }
+    return topicId;
+  }
+
+  #follow(delta: MetadataDelta): void {
+    for (const topic of delta.deletedTopics) for (const partition of topic.partitions) this.#want(topic, partition, false);
+    for (const topic of delta.createdTopics) for (const partition of topic.partitions) this.#want(topic, partition, true);
+    for (const topic of delta.changedConfigs) {
+      const config = this.#configOf(topic);
+      for (const partition of this.#opened.get(topic.topicId)?.values() ?? []) partition.configure(config);
+    }
+  }
+
+  #want(topic: TopicImage, partition: PartitionImage, exists: boolean): void {
+    const { brokerId, directoryId } = this.#options;
+    const mine = partition.replicas.find((replica) => replica.brokerId === brokerId && replica.directoryId === directoryId);
+    if (mine === undefined) return;
+    const group = encodeGroupKey({ topicId: topic.topicId, partition: partition.partition, groupGeneration: partition.groupGeneration });
+    let slot = this.#slots.get(group);
+    if (slot === undefined) {
+      slot = { group, topicId: topic.topicId, partition: partition.partition, wanted: undefined, opened: undefined, queued: false };
+      this.#slots.set(group, slot);
+    }
+    slot.wanted = exists ? { topic, partition, replicaId: mine.replicaId } : undefined;
+    this.#enqueue(slot);
+  }
+
+  #enqueue(slot: Slot): void {
+    if (slot.queued || this.#stopped) return;
+    slot.queued = true;
+    this.#queue.push(slot);
+    // Later, so that a topic which was created and deleted in what is being replayed is opened for nothing.
+    this.#options.environment.soon(() => this.#run());
+  }
+
+  #run(): void {
+    while (this.#changing < MAX_CONCURRENT_CHANGES) {
+      const slot = this.#queue.shift();
+      if (slot === undefined) break;
+      this.#changing++;
+      void this.#change(slot).finally(() => {
+        this.#changing--;
+        this.#run();
+      });
+    }
+    if (this.#changing === 0) this.#idle?.();
+  }
+
+  async #change(slot: Slot): Promise<void> {
+    const { wanted } = slot;
+    try {
+      if (wanted === undefined) await this.#remove(slot);
+      else if (slot.opened === undefined) await this.#open(slot, wanted);
+    } catch (error) {
+      const { topicId, partition } = slot;
+      this.#options.log.error('partition.change-failed', { topicId, partition, wanted: wanted !== undefined, error: messageOf(error) });
+    }
+    slot.queued = false;
+    if (slot.wanted !== wanted) this.#enqueue(slot);
+    else if (wanted === undefined) this.#slots.delete(slot.group);
+  }
+
+  async #open(slot: Slot, wanted: Wanted): Promise<void> {
+    const { host, environment, crc32c, log, leadershipChanged, brokerId } = this.#options;
+    const { topic, partition } = wanted;
+    const config = this.#configOf(topic);
+    const name = { topicId: topic.topicId, topic: topic.name, partition: partition.partition };
+    let opened: Partition | undefined;
+    await host.open({
+      group: slot.group,
+      replicaId: wanted.replicaId,
+      configuration: configurationOf(partition),
+      settings: { segmentBytes: config.segmentBytes },
+      // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
+      campaign: partition.leader === undefined && partition.replicas[0]?.brokerId === brokerId,
+      owner: (replica) => {
+        opened = new Partition(replica, { ...name, config, environment, crc32c, leadershipChanged });
+        return opened.state;
+      },
+    });
+    if (opened === undefined) return;
+    await opened.state.restore();
+    slot.opened = opened;
+    let byNumber = this.#opened.get(name.topicId);
+    if (byNumber === undefined) {
+      byNumber = new Map();
+      this.#opened.set(name.topicId, byNumber);
+    }
+    byNumber.set(name.partition, opened);
+    leadershipChanged();
+    log.debug('partition.opened', { topic: name.topic, partition: name.partition, replicaId: wanted.replicaId });
+  }
+
+  async #remove(slot: Slot): Promise<void> {
+    const partition = slot.opened;
+    slot.opened = undefined;
+    const byNumber = this.#opened.get(slot.topicId);
+    byNumber?.delete(slot.partition);
+    if (byNumber?.size === 0) this.#opened.delete(slot.topicId);
+    partition?.state.close(new FlotillaError('UNKNOWN_TOPIC_ID', `Topic ${partition.topic} was deleted.`));
+    await this.#options.host.remove(slot.group);
+  }
+
+  #configOf(topic: TopicImage): TopicConfig {
+    try {
+      return validateTopicConfig(topic.configs, this.#options.topicDefaults);
+    } catch (error) {
+      // The controller checked it; a newer controller may know settings that this broker does not.
+      this.#options.log.warn('topic.config-not-understood', { topic: topic.name, error: messageOf(error) });
+      return this.#options.topicDefaults;
+    }
+  }
+}
+
+function configurationOf(partition: PartitionImage): Configuration {
+  const voters: Member[] = partition.replicas.map(({ replicaId, brokerId, directoryId }) => ({ replicaId, brokerId, directoryId }));
+  return { voters, outgoing: [], learners: [] };
+}

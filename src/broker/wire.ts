@@ -1,0 +1,58 @@
+/** Between protobuf messages and what is inside: ids, errors. */
+import { create } from '@bufbuild/protobuf';
+import { InvariantError } from '../base/assert.ts';
+import { FlotillaError, messageOf } from '../base/errors.ts';
+import type { TopicId } from '../base/ids.ts';
+import { ErrorSchema, LeaderHintSchema, type Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
+import type { MetadataImage } from '../metadata/image.ts';
+import { NotLeaderError } from './not-leader.ts';
+
+const hexOf: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+
+const TOPIC_ID_BYTES = 16;
+
+/** Errors: INVALID_REQUEST. */
+export function topicIdFromBytes(bytes: Uint8Array): TopicId {
+  if (bytes.length !== TOPIC_ID_BYTES) throw new FlotillaError('INVALID_REQUEST', `A topic id has 16 bytes, this one has ${bytes.length}.`);
+  let text = '';
+  for (const byte of bytes) text += hexOf[byte];
+  return text as TopicId;
+}
+
+export function topicIdToBytes(topicId: TopicId): Uint8Array {
+  const bytes = new Uint8Array(TOPIC_ID_BYTES);
+  for (let at = 0; at < TOPIC_ID_BYTES; at++) bytes[at] = Number.parseInt(topicId.slice(at * 2, at * 2 + 2), 16);
+  return bytes;
+}
+
+/** The error on the wire; a leader hint carries the address on the listener that the call came in on. */
+export function toWireError(error: FlotillaError, image: MetadataImage, listener: string): WireError {
+  const wire = create(ErrorSchema, { code: error.number, message: error.message, retriable: error.retriable });
+  if (error instanceof NotLeaderError && error.leader !== undefined) {
+    const { brokerId, leaderEpoch } = error.leader;
+    const address = image.brokers.get(brokerId)?.listeners.get(listener) ?? '';
+    wire.leader = create(LeaderHintSchema, { brokerId, address, leaderEpoch });
+  }
+  return wire;
+}
+
+/** The error that an answer of another broker carries. */
+export function fromWireError(error: WireError): FlotillaError {
+  return FlotillaError.fromNumber(error.code, error.message);
+}
+
+/**
+ * Anything thrown, as an error for the client (hazard B32). A broken invariant is thrown on: it ends the process. A disk's error is
+ * STORAGE_ERROR. What remains is a defect of ours.
+ */
+export function toFlotillaError(error: unknown): FlotillaError {
+  if (error instanceof FlotillaError) return error;
+  if (error instanceof InvariantError) throw error;
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (typeof code === 'string' && /^E[A-Z]+$/.test(code)) {
+    return new FlotillaError('STORAGE_ERROR', `The disk failed: ${messageOf(error)}. Try again; another replica may answer.`, {
+      cause: error,
+    });
+  }
+  return new FlotillaError('UNKNOWN_SERVER_ERROR', `This is a defect of the broker: ${messageOf(error)}`, { cause: error });
+}
