@@ -14,8 +14,7 @@ import { defaultRaftHostSettings, type RaftHostSettings } from '../raft/settings
 import type { Peer, PeerIdentity, PeerTransport, RaftHost } from '../raft/types.ts';
 import type { Crc32c } from '../record/types.ts';
 import type { Connect, StreamHandler } from '../rpc/types.ts';
-import { openStorage } from '../storage/storage.ts';
-import type { Storage } from '../storage/types.ts';
+import { type BrokerStorage, openStorage } from '../storage/storage.ts';
 import { adminHandlers } from './admin.ts';
 import { type BrokerConfig, validateTopicConfig } from './config.ts';
 import type { BrokerContext } from './context.ts';
@@ -82,7 +81,7 @@ export interface AssemblyOptions {
 
 /** A broker's rooms, running. */
 export interface Assembly {
-  readonly storage: Storage;
+  readonly storage: BrokerStorage;
   readonly store: StateStore | undefined;
   readonly host: RaftHost;
   readonly metadata: MetadataStore;
@@ -101,15 +100,16 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const storage = await openStorage({
     disk,
     path: config.dataDirectory,
-    directoryId: home.directoryId,
     environment,
     log,
     crc32,
-    walFileBytes: config.walFileBytes,
-    walFileCount: config.walFileCount,
+    crc32c,
+    settings: { walFileBytes: config.walFileBytes, walFiles: config.walFileCount },
+    failed: fatal,
   });
   const { nodeId: brokerId } = config;
-  const { directoryId, incarnation } = home;
+  const { directoryId } = home;
+  const { incarnation } = storage;
   const identity = { clusterId: cluster.clusterId, brokerId, directoryId, incarnation };
   const transport = options.createTransport({ identity, connect, environment, log });
   switchboard.addStreams(...transport.handlers());

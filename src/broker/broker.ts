@@ -79,12 +79,11 @@ class RunningBroker implements Broker {
   }
 
   async ready(signal: AbortSignal): Promise<void> {
-    const { incarnation } = this.#parts.home;
+    const { metadata, storage } = await abortable(this.#assembled, signal);
     const isMember = (image: MetadataImage) => {
       const own = image.brokers.get(this.brokerId);
-      return own?.incarnation === incarnation && !own.fenced;
+      return own?.incarnation === storage.incarnation && !own.fenced;
     };
-    const { metadata } = await abortable(this.#assembled, signal);
     await until(metadata, isMember, signal);
   }
 

@@ -23,7 +23,7 @@ export const brokerKeys = [
     default: 'broker,controller',
     values: ['broker', 'controller'],
     dynamic: false,
-    doc: 'What this process does. A controller must be named in controller.quorum.voters.',
+    doc: 'What this process does. Unless set: a controller too where controller.quorum.voters names it.',
   },
   {
     key: 'cluster.id',

@@ -196,7 +196,15 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
     },
     settings,
   };
-  return checked(withOwnVoter(config));
+  const rolesGiven = settings.some(({ key, source }) => key === 'process.roles' && source !== 'default');
+  return checked(withOwnVoter(rolesGiven ? config : withRoleOfVoters(config)));
+}
+
+/** Unless process.roles says otherwise, the voters of the quorum are its controllers. */
+function withRoleOfVoters(config: BrokerConfig): BrokerConfig {
+  return config.voters.length === 0
+    ? config
+    : { ...config, isController: config.voters.some(({ brokerId }) => brokerId === config.nodeId) };
 }
 
 /** A broker without configured voters is its own quorum. */

@@ -1,4 +1,4 @@
-/** A broker's data directory and the cluster that it belongs to: locked, counted as a new start, and, while empty, formed or joined. */
+/** A broker's data directory and the cluster that it belongs to: locked, and, while empty, formed or joined. */
 import { create } from '@bufbuild/protobuf';
 import { must } from '../base/assert.ts';
 import type { Disk, DiskLock, Environment, Logger } from '../base/environment.ts';
@@ -6,7 +6,7 @@ import type { BrokerId, ClusterId, DirectoryId, ReplicaId } from '../base/ids.ts
 import { ClusterFormation, type DirectoryIdentity, type FormedCluster, IDENTIFY_TIMEOUT_MS } from '../controller/forming.ts';
 import { IdentifyRequestSchema, type IdentifyResponse, IdentifyResponseSchema, Raft } from '../gen/flotilla/v1/raft_pb.ts';
 import { type Connect, type UnaryHandler, unaryHandler } from '../rpc/types.ts';
-import { formatDirectory, initDirectory, nextIncarnation } from '../storage/directory.ts';
+import { formatDirectory, initDirectory } from '../storage/directory.ts';
 import type { BrokerConfig } from './config.ts';
 
 export interface HomeOptions {
@@ -19,7 +19,6 @@ export interface HomeOptions {
 
 export interface Home {
   readonly directoryId: DirectoryId;
-  readonly incarnation: number;
   readonly formation: ClusterFormation;
   readonly lock: DiskLock;
 }
@@ -32,9 +31,8 @@ export async function openHome(options: HomeOptions): Promise<Home> {
   await disk.makeDirectory(path);
   const lock = await disk.lock(path);
   try {
-    await initDirectory(access, { brokerId: config.nodeId, clusterId: config.clusterId, random: environment });
-    const directory = await nextIncarnation(access);
-    const { directoryId, incarnation, clusterId, controllerVoters } = directory;
+    const owner = { brokerId: config.nodeId, clusterId: config.clusterId, random: environment };
+    const { directoryId, clusterId, controllerVoters } = await initDirectory(access, owner);
     const cluster = clusterId === undefined || controllerVoters === undefined ? undefined : { clusterId, voters: controllerVoters };
     const formation = new ClusterFormation({
       self: { brokerId: config.nodeId, directoryId, cluster },
@@ -45,7 +43,7 @@ export async function openHome(options: HomeOptions): Promise<Home> {
       },
       environment,
     });
-    return { directoryId, incarnation, formation, lock };
+    return { directoryId, formation, lock };
   } catch (error) {
     await lock.release();
     throw error;

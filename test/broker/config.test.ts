@@ -14,6 +14,11 @@ describe('loadConfig', () => {
     expect(config.topicDefaults).toMatchObject({ minInsyncReplicas: 1, maxMessageBytes: 1_048_588, segmentBytes: 2 ** 30 });
   });
 
+  it('is a controller where the quorum names it', () => {
+    const isController = (id: number) => loadConfig({ set: [`node.id=${id}`, 'controller.quorum.voters=1@a:1,2@b:1'] }).isController;
+    expect([isController(2), isController(3)]).toEqual([true, false]);
+  });
+
   it('says what is missing and how to set it', () => {
     expect(() => loadConfig({})).toThrow(/node\.id is not set.*FLOTILLA_NODE_ID.*--set node\.id=/);
   });
@@ -42,7 +47,10 @@ describe('loadConfig', () => {
     [['node.id=1', 'listeners=127.0.0.1:9092'], /NAME:\/\/host:port/],
     [['node.id=1', 'listeners=A://127.0.0.1:1,A://127.0.0.1:2'], /twice/],
     [['node.id=1', 'inter.broker.listener.name=OTHER'], /none of listeners: PLAINTEXT/],
-    [['node.id=1', 'controller.quorum.voters=2@127.0.0.1:1'], /node\.id=1 is not in controller\.quorum\.voters/],
+    [
+      ['node.id=1', 'process.roles=broker,controller', 'controller.quorum.voters=2@127.0.0.1:1'],
+      /node\.id=1 is not in controller\.quorum\.voters/,
+    ],
     [['node.id=2', 'process.roles=broker', 'controller.quorum.voters=2@127.0.0.1:1'], /process\.roles lacks controller/],
     [['node.id=1', 'controller.quorum.voters=nobody'], /id@host:port/],
     [['node.id=1', 'cluster.id=abc'], /32 lower-case hex digits/],
