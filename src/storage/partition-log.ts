@@ -42,7 +42,7 @@ interface Roll {
 }
 
 export class SegmentedLog implements PartitionLog {
-  readonly initial: PartitionLog['initial'];
+  #initial: PartitionLog['initial'];
   readonly snapshot: PartitionLog['snapshot'];
   snapshotSource: PartitionLog['snapshotSource'];
   readonly logStartOffset: number;
@@ -77,7 +77,11 @@ export class SegmentedLog implements PartitionLog {
     this.#plannedEntries = loaded.segments.at(-1)?.rowCount ?? 0;
     this.logStartOffset = loaded.segments[0]?.base.offset ?? 0;
     this.snapshot = loaded.snapshot;
-    this.initial = { base: loaded.last, terms: loaded.terms, firstReplicableIndex: loaded.segments[0]?.base.index ?? 1 };
+    this.#initial = { base: loaded.last, terms: loaded.terms, firstReplicableIndex: loaded.segments[0]?.base.index ?? 1 };
+  }
+
+  get initial(): PartitionLog['initial'] {
+    return this.#initial;
   }
 
   get configuration(): PartitionLog['configuration'] {
@@ -117,14 +121,24 @@ export class SegmentedLog implements PartitionLog {
     if (entries.length === 0) return;
     assert(!this.#closed, 'the log is open', this.#context.directory);
     let bytes = 0;
-    for (const entry of entries) bytes += entrySize(entry);
-    this.#planRoll(bytes, entries.length);
+    let payloadBytes = 0;
+    for (const entry of entries) {
+      bytes += entrySize(entry);
+      payloadBytes += entry.payload.length;
+    }
+    this.#planRoll(payloadBytes, entries.length);
     for (const entry of entries) this.#take(entry);
     this.#pendingBytes += bytes;
-    this.#plannedBytes += bytes;
+    this.#plannedBytes += payloadBytes;
     this.#plannedEntries += entries.length;
-    this.#sizeBytes += bytes;
+    this.#sizeBytes += payloadBytes;
     this.#context.writer.added(this, bytes);
+  }
+
+  /** Takes entries that recovery knows to be committed, before anything else: the log starts behind them. */
+  adopt(entries: readonly Entry[]): void {
+    this.append(entries);
+    this.#initial = { ...this.#initial, base: this.#last, terms: [...this.#terms] };
   }
 
   async read(fromOffset: number, untilOffset: number, maxBytes: number): Promise<BatchRun> {
@@ -195,6 +209,18 @@ export class SegmentedLog implements PartitionLog {
     if (this.#closed) return;
     this.#closed = true;
     await this.flush();
+    for (const segment of this.#segments) await segment.close();
+  }
+
+  /** Closes without writing: the log is deleted. */
+  async discard(): Promise<void> {
+    this.#closed = true;
+    this.#pending = [];
+    this.#rolls = [];
+    this.#context.writer.written(this.#pendingBytes);
+    this.#pendingBytes = 0;
+    this.#written = this.#last;
+    await this.#writing;
     for (const segment of this.#segments) await segment.close();
   }
 
