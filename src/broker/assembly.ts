@@ -225,7 +225,15 @@ function startFollower(
 ): MetadataFollower {
   const { config, connect } = options;
   const addresses = () => otherVoters(config);
-  const follower = new MetadataFollower({ brokerId: config.nodeId, addresses, connect, metadata, environment, logger: environment.logger, failed });
+  const follower = new MetadataFollower({
+    brokerId: config.nodeId,
+    addresses,
+    connect,
+    metadata,
+    environment,
+    logger: environment.logger,
+    failed,
+  });
   follower.start();
   return follower;
 }

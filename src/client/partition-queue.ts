@@ -294,14 +294,20 @@ export class PartitionQueue {
   /** When nothing is in flight any more: rewinds, or starts over under a new producer id. */
   #afterAnswer(): void {
     if (this.#closed) return;
-    if (this.#inFlight > 0) return this.#wake();
+    if (this.#inFlight > 0) {
+      this.#wake();
+      return;
+    }
     for (const batch of [...this.#batches]) {
       if (!batch.settled) continue;
       this.#remove(batch);
       if (batch.baseSequence >= 0) this.#resetting = true;
     }
     if (this.#resetting) this.#reset();
-    if (!this.#rewinding) return this.#wake();
+    if (!this.#rewinding) {
+      this.#wake();
+      return;
+    }
     this.#rewinding = false;
     const atOnce = this.#rewindAtOnce;
     this.#rewindAtOnce = false;

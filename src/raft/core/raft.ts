@@ -1,8 +1,7 @@
 import { assert, unreachable } from '../../base/assert.ts';
 import { FlotillaError } from '../../base/errors.ts';
 import type { ReplicaId } from '../../base/ids.ts';
-import { type ChainResult, chainAfter } from './chain.ts';
-import { decodeConfiguration } from './configuration.ts';
+import { continuesChain, isWellFormed } from './append-check.ts';
 import { ConfigurationHistory } from './configuration-history.ts';
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
 import { makeEntry } from './entry-codec.ts';
@@ -577,36 +576,5 @@ export class RaftCore {
 
   #send(message: Message): void {
     this.#outbox.messages.push(message);
-  }
-}
-
-const chain: ChainResult = { chainHigh: 0, chainLow: 0 };
-
-/** Logs with the same (index, term) are the same up to there (paper 5.3): the chain makes sure. */
-function continuesChain(previous: LogPosition, entry: Entry): boolean {
-  chainAfter(previous, entry.index, entry.term, entry.kind, entry.payloadChecksum, chain);
-  return (
-    chain.chainHigh === entry.chainHigh && chain.chainLow === entry.chainLow && previous.nextOffset + entry.recordCount === entry.nextOffset
-  );
-}
-
-/** False for what no correct leader sends. */
-function isWellFormed({ prevIndex, prevTerm, term, entries }: AppendRequest): boolean {
-  let index = prevIndex;
-  let before = prevTerm;
-  for (const entry of entries) {
-    if (entry.index !== ++index || entry.term < before || entry.term > term) return false;
-    before = entry.term;
-    if (entry.kind === EntryKind.config && !isReadable(entry)) return false;
-  }
-  return prevTerm <= term;
-}
-
-function isReadable(entry: Entry): boolean {
-  try {
-    decodeConfiguration(entry.payload);
-    return true;
-  } catch {
-    return false;
   }
 }
