@@ -89,6 +89,8 @@ export interface Assembly {
   readonly follower: MetadataFollower | undefined;
   readonly partitions: Partitions;
   readonly registration: Registration;
+  /** From now on clients are answered. */
+  serveClients(): void;
   /** Closes the channels to other brokers. */
   disconnect(): void;
 }
@@ -161,15 +163,17 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     heartbeatIntervalMs: config.heartbeatIntervalMs,
     requestTimeoutMs: config.requestTimeoutMs,
   });
-  switchboard.addStreams(produceHandler(context), fetchHandler(context));
-  switchboard.addUnary(listOffsetsHandler(context), ...adminHandlers({ context, controller: routed, local: controller, hint, leaders }));
+  const serveClients = () => {
+    switchboard.addStreams(produceHandler(context), fetchHandler(context));
+    switchboard.addUnary(listOffsetsHandler(context), ...adminHandlers({ context, controller: routed, local: controller, hint, leaders }));
+  };
   partitions.start();
   registration.start();
   const disconnect = () => {
     routed.close();
     leaders.close();
   };
-  return { storage, store, host, metadata, controller, follower, partitions, registration, disconnect };
+  return { storage, store, host, metadata, controller, follower, partitions, registration, serveClients, disconnect };
 }
 
 /** This broker's replica of the metadata log, and what it serves of it. */

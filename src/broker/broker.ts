@@ -35,7 +35,8 @@ const HAND_OVER_SHARE = 0.5;
  * Takes the data directory and listens; resolves then. The rest follows in the background, since a new cluster only forms once all
  * its voters listen: see {@link Broker.ready}. Errors: DATA_DIRECTORY, LISTENER.
  */
-export async function startBroker(options: BrokerOptions): Promise<Broker> {
+export async function startBroker(given: BrokerOptions): Promise<Broker> {
+  const options = { ...given, fatal: once(given.fatal) };
   const environment = withLogger(options.environment, options.log);
   const home = await openHome({ ...options, environment });
   const switchboard = new Switchboard();
@@ -79,12 +80,8 @@ class RunningBroker implements Broker {
   }
 
   async ready(signal: AbortSignal): Promise<void> {
-    const { metadata, storage } = await abortable(this.#assembled, signal);
-    const isMember = (image: MetadataImage) => {
-      const own = image.brokers.get(this.brokerId);
-      return own?.incarnation === storage.incarnation && !own.fenced;
-    };
-    await until(metadata, isMember, signal);
+    const assembly = await abortable(this.#assembled, signal);
+    await this.#joined(assembly, signal);
   }
 
   stop(deadlineMs: number): Promise<void> {
@@ -101,8 +98,22 @@ class RunningBroker implements Broker {
     const { options, environment, home, switchboard } = this.#parts;
     const cluster = await home.formation.form(this.#stopping.signal);
     const assembly = await assemble({ options, environment, home, cluster, switchboard, advertised: this.addresses });
+    // Only then: a broker that has yet to catch up would tell clients that their topics don't exist.
+    this.#joined(assembly, this.#stopping.signal).then(
+      () => assembly.serveClients(),
+      () => undefined,
+    );
     options.log.info('broker.started', { brokerId: this.brokerId, clusterId: cluster.clusterId, addresses: [...this.addresses.values()] });
     return assembly;
+  }
+
+  /** The metadata that this broker follows tells of its own registration, so it is not older than that. */
+  #joined({ metadata, storage }: Assembly, signal: AbortSignal): Promise<void> {
+    const isMember = (image: MetadataImage) => {
+      const own = image.brokers.get(this.brokerId);
+      return own?.incarnation === storage.incarnation && !own.fenced;
+    };
+    return until(metadata, isMember, signal);
   }
 
   async #stop(deadlineMs: number): Promise<void> {
@@ -155,6 +166,15 @@ function withLogger(environment: Environment, logger: Logger): Environment & { r
     soon: (task) => environment.soon(task),
     nextTurn: (task) => environment.nextTurn(task),
     uint32: () => environment.uint32(),
+  };
+}
+
+function once(fatal: (error: Error) => void): (error: Error) => void {
+  let called = false;
+  return (error) => {
+    if (called) return;
+    called = true;
+    fatal(error);
   };
 }
 
