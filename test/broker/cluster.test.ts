@@ -34,7 +34,7 @@ class World {
   readonly #channels = new Map<number, RpcChannel>();
 
   constructor(settings: Readonly<Record<string, string | number>> = {}) {
-    this.cluster = new SimCluster({ seed: 7, brokers: 3, settings });
+    this.cluster = new SimCluster({ seed: 7, brokers: 3, settings: { 'flotilla.wal.file.bytes': '1MiB', ...settings } });
     this.#connect = this.cluster.client('client').connect;
   }
 
