@@ -32,7 +32,8 @@ export interface ControllerServiceOptions {
   readonly metadata: MetadataView;
   /** The log of group 0's replica here. */
   readonly log: CommittedLog;
-  readonly environment: Environment & { readonly logger: Logger };
+  readonly environment: Environment;
+  readonly logger: Logger;
 }
 
 /** A follower that is further behind gets a checkpoint instead of entries. */
@@ -138,7 +139,7 @@ class MetadataStream implements StreamReceiver<FollowMetadataRequest> {
         if (!this.#ended) this.#send(message);
       }
     } catch (error) {
-      this.#options.environment.logger.warn('metadata stream ended', { error: messageOf(error) });
+      this.#options.logger.warn('metadata stream ended', { error: messageOf(error) });
       this.#end();
     } finally {
       this.#sending = false;

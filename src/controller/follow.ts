@@ -20,7 +20,8 @@ export interface MetadataFollowerOptions {
   readonly addresses: () => readonly string[];
   readonly connect: Connect;
   readonly metadata: MetadataStore;
-  readonly environment: Environment & { readonly logger: Logger };
+  readonly environment: Environment;
+  readonly logger: Logger;
   /** The metadata can't be read: an unknown record, damage. The broker must end and say why. */
   readonly failed: (error: Error) => void;
 }
@@ -72,9 +73,9 @@ export class MetadataFollower {
   #reconnectLater(why: string): void {
     this.#session = undefined;
     if (this.#stopped) return;
-    const { environment } = this.#options;
+    const { environment, logger } = this.#options;
     const ms = backoffMs(this.#failures++, environment);
-    environment.logger.info('following metadata from the next controller', { reason: why, inMs: Math.round(ms) });
+    logger.info('following metadata from the next controller', { reason: why, inMs: Math.round(ms) });
     this.#retry = environment.after(ms, () => this.#connect());
   }
 }

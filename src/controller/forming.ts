@@ -50,7 +50,8 @@ export interface FormationOptions {
   readonly identify: (address: string, asker: DirectoryIdentity) => Promise<DirectoryIdentity>;
   /** Writes the cluster into the directory file; durable when it resolves. */
   readonly persist: (cluster: FormedCluster) => Promise<void>;
-  readonly environment: Environment & { readonly logger: Logger };
+  readonly environment: Environment;
+  readonly logger: Logger;
 }
 
 export const IDENTIFY_TIMEOUT_MS = 2_000;
@@ -138,11 +139,11 @@ export class ClusterFormation {
   }
 
   #mint(answers: readonly DirectoryIdentity[]): FormedCluster {
-    const { environment } = this.#options;
+    const { environment, logger } = this.#options;
     const ordered = answers.toSorted((a, b) => a.brokerId - b.brokerId);
     const voters = ordered.map(({ brokerId, directoryId }, i) => ({ replicaId: (i + 1) as ReplicaId, brokerId, directoryId }));
     const clusterId = mintUuid(() => environment.uint32()) as ClusterId;
-    environment.logger.info('cluster formed', { clusterId, voters: voters.map(({ brokerId }) => brokerId) });
+    logger.info('cluster formed', { clusterId, voters: voters.map(({ brokerId }) => brokerId) });
     return { clusterId, voters };
   }
 
@@ -152,9 +153,9 @@ export class ClusterFormation {
     try {
       const answer = await this.#options.identify(voter.address, self);
       if (answer.brokerId === voter.brokerId) return answer;
-      this.#options.environment.logger.error('another broker answers at the address of a voter', { ...voter, answers: answer.brokerId });
+      this.#options.logger.error('another broker answers at the address of a voter', { ...voter, answers: answer.brokerId });
     } catch (error) {
-      this.#options.environment.logger.debug('voter did not answer', { ...voter, error: messageOf(error) });
+      this.#options.logger.debug('voter did not answer', { ...voter, error: messageOf(error) });
     }
     return undefined;
   }
@@ -176,7 +177,7 @@ export class ClusterFormation {
 
   #wait(reason: string): undefined {
     if (reason !== this.#reason || ++this.#reasonRounds % LOG_ROUNDS === 0) {
-      this.#options.environment.logger.warn('not part of a cluster yet', { reason });
+      this.#options.logger.warn('not part of a cluster yet', { reason });
     }
     if (reason !== this.#reason) this.#reasonRounds = 0;
     this.#reason = reason;
