@@ -30,6 +30,9 @@ import type { Switchboard } from './switchboard.ts';
 /** Segments of the metadata log. */
 const METADATA_SEGMENT_BYTES = 64 * 1024 * 1024;
 
+/** A write-ahead log file is whole pages. */
+const PAGE_BYTES = 4096;
+
 /** A transport between brokers, and what this broker serves for it. */
 export interface ServedTransport extends PeerTransport {
   handlers(): [string, StreamHandler][];
@@ -71,7 +74,6 @@ export interface Served {
 
 export interface AssemblyOptions {
   readonly options: BrokerOptions;
-  readonly environment: Environment & { readonly logger: Logger };
   readonly home: Home;
   readonly cluster: FormedCluster;
   readonly switchboard: Switchboard;
@@ -96,8 +98,8 @@ export interface Assembly {
 }
 
 export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
-  const { options, environment, home, cluster, switchboard, advertised } = assembly;
-  const { config, disk, connect, crc32, crc32c, log } = options;
+  const { options, home, cluster, switchboard, advertised } = assembly;
+  const { config, environment, disk, connect, crc32, crc32c, log } = options;
   const fatal = (error: unknown) => options.fatal(error instanceof Error ? error : new Error(messageOf(error)));
   const storage = await openStorage({
     disk,
@@ -106,7 +108,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     log,
     crc32,
     crc32c,
-    settings: { walFileBytes: config.walFileBytes, walFiles: config.walFileCount },
+    settings: { walFileBytes: config.walFileBytes - (config.walFileBytes % PAGE_BYTES), walFiles: config.walFileCount },
     failed: fatal,
   });
   const { nodeId: brokerId } = config;
@@ -186,8 +188,8 @@ async function openController(
     readonly hint: () => ControllerHint | undefined;
   },
 ): Promise<QuorumController> {
-  const { options, environment, cluster, switchboard, context, host, store, leaders, hint } = parts;
-  const { config, crc32, log } = options;
+  const { options, cluster, switchboard, context, host, store, leaders, hint } = parts;
+  const { config, environment, crc32, log } = options;
   const metadata = context.metadata as MetadataStore;
   const controller = await QuorumController.open({
     environment,
@@ -216,20 +218,24 @@ async function openController(
     campaign: false,
     owner: (opened) => controller.attach(opened),
   });
-  const service = controllerService({ controller, leader: hint, metadata, log: replica.log, environment });
+  const service = controllerService({ controller, leader: hint, metadata, log: replica.log, environment, logger: log });
   switchboard.addUnary(...service.unary);
   switchboard.addStreams(...service.streams);
   return controller;
 }
 
-function startFollower(
-  { options, environment }: AssemblyOptions,
-  metadata: MetadataStore,
-  failed: (error: Error) => void,
-): MetadataFollower {
-  const { config, connect } = options;
+function startFollower({ options }: AssemblyOptions, metadata: MetadataStore, failed: (error: Error) => void): MetadataFollower {
+  const { config, connect, environment } = options;
   const addresses = () => otherVoters(config);
-  const follower = new MetadataFollower({ brokerId: config.nodeId, addresses, connect, metadata, environment, failed });
+  const follower = new MetadataFollower({
+    brokerId: config.nodeId,
+    addresses,
+    connect,
+    metadata,
+    environment,
+    logger: options.log,
+    failed,
+  });
   follower.start();
   return follower;
 }
