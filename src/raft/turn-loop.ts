@@ -14,7 +14,7 @@ import type { Scheduler } from '../base/environment.ts';
 import type { BrokerId, GroupKey } from '../base/ids.ts';
 import type { WalWrite, WriteAheadLog } from '../storage/types.ts';
 import type { CatchUp } from './catch-up.ts';
-import type { Message, Ready } from './core/types.ts';
+import type { Message, PersistUnit, Ready } from './core/types.ts';
 import type { Outbox } from './outbox.ts';
 import type { RaftReplica } from './replica.ts';
 
@@ -43,7 +43,8 @@ export class TurnLoop {
   #flushing = 0;
   /** Each replica's newest flush in flight: what has nothing to persist itself must still wait for it. */
   readonly #lastFlush = new Map<RaftReplica, Flush>();
-  #drained: (() => void)[] = [];
+  /** Settles, and never rejects, with the newest flush; flushes end in their order. */
+  #lastWrite: Promise<void> = Promise.resolve();
   #failed = false;
 
   constructor(options: TurnLoopOptions) {
@@ -83,9 +84,9 @@ export class TurnLoop {
     }
   }
 
-  /** Resolves when no flush is in flight. */
+  /** Resolves when all that is in flight now is durable. */
   drained(): Promise<void> {
-    return this.#flushing === 0 || this.#failed ? Promise.resolve() : new Promise((resolve) => this.#drained.push(resolve));
+    return this.#lastWrite;
   }
 
   #turn(): void {
@@ -106,13 +107,7 @@ export class TurnLoop {
     if (replica.closed || !replica.core.hasReady()) return undefined;
     const ready = replica.core.ready();
     for (const message of ready.messages) this.#send(replica, message);
-    const { persist } = ready;
-    if (persist !== undefined) {
-      const { token, hardState, truncateTo, entries } = persist;
-      flush.units.push({ replica, token });
-      flush.writes.push({ group: replica.group, hardState, truncateTo, entries });
-      this.#lastFlush.set(replica, flush);
-    }
+    if (ready.persist !== undefined) this.#queue(replica, ready.persist, flush);
     const waitsFor = this.#lastFlush.get(replica);
     for (const message of ready.afterPersist) {
       const to = replica.brokerOf(message.to);
@@ -124,6 +119,20 @@ export class TurnLoop {
     return ready;
   }
 
+  #queue(replica: RaftReplica, unit: PersistUnit, flush: Flush): void {
+    const { token, hardState, truncateTo, entries } = unit;
+    const isMark = hardState === undefined && truncateTo === undefined && entries.length === 0;
+    const inFlight = this.#lastFlush.get(replica);
+    if (isMark && inFlight !== undefined) {
+      // Nothing to write: it only marks where a response may leave, which is when all before it is durable.
+      inFlight.units.push({ replica, token });
+      return;
+    }
+    flush.units.push({ replica, token });
+    flush.writes.push({ group: replica.group, hardState, truncateTo, entries });
+    this.#lastFlush.set(replica, flush);
+  }
+
   #send(replica: RaftReplica, message: Message): void {
     const to = replica.brokerOf(message.to);
     if (to !== undefined) this.#options.outbox.add(to, replica.group, message);
@@ -131,7 +140,7 @@ export class TurnLoop {
 
   #write(flush: Flush): void {
     this.#flushing++;
-    this.#options.wal.append(flush.writes).then(
+    this.#lastWrite = this.#options.wal.append(flush.writes).then(
       () => this.run(() => this.#durable(flush)),
       (error: unknown) => this.#fail(error),
     );
@@ -144,10 +153,6 @@ export class TurnLoop {
       if (!replica.closed) replica.persisted(token);
     }
     for (const { to, group, message } of flush.held) this.#options.outbox.add(to, group, message);
-    if (this.#flushing > 0) return;
-    const drained = this.#drained;
-    this.#drained = [];
-    for (const resolve of drained) resolve();
   }
 
   #markBusy(): void {
@@ -161,7 +166,6 @@ export class TurnLoop {
   #fail(error: unknown): void {
     if (this.#failed) return;
     this.#failed = true;
-    for (const resolve of this.#drained) resolve();
     this.#options.fatal(error);
   }
 }
