@@ -159,6 +159,18 @@ export class Wal implements WriteAheadLog {
     this.#armIdleTimer();
   }
 
+  /** Up to where the group's segments are durable for certain. */
+  syncedIndex(key: GroupKey): number {
+    return this.#groups.get(key)?.synced ?? 0;
+  }
+
+  /** The group's records can't be proved whole: said, durably, until it is forgotten (hazard B03). */
+  markDamaged(key: GroupKey): Promise<void> {
+    const group = this.#group(key);
+    group.damaged = true;
+    return this.append([{ group: key, hardState: group.hardState, truncateTo: undefined, entries: [] }]);
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
