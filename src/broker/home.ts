@@ -11,8 +11,7 @@ import type { BrokerConfig } from './config.ts';
 
 export interface HomeOptions {
   readonly config: BrokerConfig;
-  readonly environment: Environment;
-  readonly log: Logger;
+  readonly environment: Environment & { readonly logger: Logger };
   readonly disk: Disk;
   readonly connect: Connect;
   readonly crc32: (bytes: Uint8Array, seed?: number) => number;
@@ -43,7 +42,7 @@ export async function openHome(options: HomeOptions): Promise<Home> {
         await formatDirectory(access, { clusterId: formed.clusterId, controllerVoters: formed.voters });
       },
       environment,
-      logger: options.log,
+      logger: environment.logger,
     });
     return { directoryId, formation, lock };
   } catch (error) {

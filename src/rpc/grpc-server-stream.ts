@@ -43,12 +43,13 @@ export class ServerStream implements RpcStream<Message> {
     duplex.on('cancelled', () => this.over(new FlotillaError('NETWORK_EXCEPTION', `${context.peer} is gone or has cancelled the stream.`)));
     duplex.on('close', () => this.over(undefined));
     duplex.on('error', () => this.over(undefined));
+    // A stream that broke looks half-closed at first; by the next turn gRPC has said what it was.
     this.guard(() => {
       this.receiver = handler.open(this as RpcStream<never>, context) as StreamReceiver<Message>;
       const receiver = this.receiver;
       duplex.on('data', (message: Message) => this.guard(() => this.receiver?.message(message)));
       duplex.on('drain', () => this.guard(() => this.receiver?.drained()));
-      if (this.options.reportsHalfClose) duplex.on('end', () => this.tell(receiver, undefined));
+      if (this.options.reportsHalfClose) duplex.on('end', () => setImmediate(() => this.tell(receiver, undefined)));
     });
   }
 

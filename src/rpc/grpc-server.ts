@@ -113,15 +113,14 @@ class ListenerServer {
   }
 
   async close(deadlineMs: number): Promise<void> {
+    const deadline = Promise.withResolvers<void>();
+    const timer = setTimeout(deadline.resolve, deadlineMs);
     const closed = new Promise<void>((resolve) => this.net.close(() => resolve()));
     for (const stream of this.streams) stream.end();
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, deadlineMs);
-      this.grpc.tryShutdown(() => {
-        clearTimeout(timer);
-        resolve();
-      });
-    });
+    // Each connection ends after its last call; gRPC's own callback comes before that.
+    this.grpc.tryShutdown(() => {});
+    await Promise.race([closed, deadline.promise]);
+    clearTimeout(timer);
     this.grpc.forceShutdown();
     for (const socket of this.sockets) socket.destroy();
     await closed;

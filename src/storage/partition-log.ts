@@ -63,7 +63,6 @@ export class SegmentedLog implements PartitionLog {
   #sizeBytes: number;
   #writing: Promise<void> | undefined;
   #closed = false;
-  #discarded = false;
 
   constructor(context: LogContext, settings: LogSettings, loaded: LoadedLog) {
     this.#context = context;
@@ -200,8 +199,7 @@ export class SegmentedLog implements PartitionLog {
 
   async flush(): Promise<void> {
     const target = this.#last.index;
-    while (this.#written.index < target && !this.#discarded) await this.write();
-    if (this.#discarded) return;
+    while (this.#written.index < target) await this.write();
     const { index } = this.#written;
     await this.#segments.at(-1)?.sync();
     if (index > 0) this.#context.synced(index);
@@ -217,11 +215,12 @@ export class SegmentedLog implements PartitionLog {
   /** Closes without writing: the log is deleted. */
   async discard(): Promise<void> {
     this.#closed = true;
-    this.#discarded = true;
-    await this.#writing;
-    this.#context.writer.written(this.#pendingBytes);
     this.#pending = [];
+    this.#rolls = [];
+    this.#context.writer.written(this.#pendingBytes);
     this.#pendingBytes = 0;
+    this.#written = this.#last;
+    await this.#writing;
     for (const segment of this.#segments) await segment.close();
   }
 
@@ -249,7 +248,7 @@ export class SegmentedLog implements PartitionLog {
 
   async #writePending(): Promise<void> {
     const target = this.#last.index;
-    while (this.#written.index < target && !this.#discarded) {
+    while (this.#written.index < target) {
       const roll = this.#rolls[0];
       if (roll !== undefined && roll.afterIndex === this.#written.index) {
         await this.#roll(roll);

@@ -1,0 +1,87 @@
+/** `flotilla topic create | list | describe | delete`. */
+import type { PartitionDescription } from '../client.ts';
+import { byteSize, count, integerText } from '../format.ts';
+import type { Session } from '../session.ts';
+import { table } from '../table.ts';
+
+export interface CreateTopicOptions {
+  readonly partitions?: number;
+  readonly replicas?: number;
+  readonly config?: Readonly<Record<string, string>>;
+}
+
+export async function createTopic(session: Session, name: string, options: CreateTopicOptions): Promise<void> {
+  await using client = await session.connect();
+  const { partitions = 0, replicas = 0, config = {} } = options;
+  await client.admin.createTopic({ name, partitions, replicas, configs: config }, session.signal);
+  if (!session.json) return void (await session.out.line(`created ${name}`));
+  const topic = await client.admin.describeTopic(name, session.signal);
+  await session.out.json({ name, topicId: topic.topicId, partitions: topic.partitions.length });
+}
+
+export async function listTopics(session: Session): Promise<void> {
+  await using client = await session.connect();
+  const topics = [...(await client.admin.listTopics(session.signal))].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const rows = topics.map(({ name, partitions }) => ({
+    name,
+    partitions: partitions.length,
+    replicas: Math.max(0, ...partitions.map(({ replicas }) => replicas.length)),
+  }));
+  if (session.json) return void (await session.out.json(rows));
+  for (const { name } of rows) await session.out.line(name);
+}
+
+export async function describeTopic(session: Session, name: string): Promise<void> {
+  await using client = await session.connect();
+  const topic = await client.admin.describeTopic(name, session.signal);
+  if (session.json) {
+    return void (await session.out.json({
+      name: topic.name,
+      topicId: topic.topicId,
+      partitions: topic.partitions.map(partitionJson),
+      configs: topic.configs,
+    }));
+  }
+  const replicas = Math.max(0, ...topic.partitions.map((partition) => partition.replicas.length));
+  const configs = Object.entries(topic.configs).map(([key, value]) => `${key}=${value}`);
+  await session.out.line(
+    `${topic.name}: ${count(topic.partitions.length, 'partition')}, ${count(replicas, 'replica')}, id ${topic.topicId}`,
+  );
+  if (configs.length > 0) await session.out.line(configs.join(' '));
+  const rows = topic.partitions.map((partition) => [
+    partition.partition,
+    partition.leader === 0 ? 'none' : partition.leader,
+    partition.leaderEpoch,
+    partition.replicas.join(','),
+    partition.inSync.join(','),
+    integerText(partition.logStartOffset),
+    integerText(partition.highWatermark),
+    byteSize(partition.sizeBytes),
+  ]);
+  const head = ['PARTITION', 'LEADER', 'EPOCH', 'REPLICAS', 'IN SYNC', 'START', 'HIGH WATERMARK', 'SIZE'];
+  await session.out.line(table(head, rows, session.colour));
+  for (const { partition, error } of topic.partitions) {
+    if (error !== undefined) session.note(`partition ${partition}: its leader did not answer, so its offsets are not known: ${error}`);
+  }
+}
+
+function partitionJson(partition: PartitionDescription) {
+  const { leader, leaderEpoch, replicas, inSync, logStartOffset, highWatermark, sizeBytes, error } = partition;
+  return {
+    partition: partition.partition,
+    leader,
+    leaderEpoch,
+    replicas,
+    inSync,
+    logStartOffset,
+    highWatermark,
+    sizeBytes,
+    ...(error !== undefined && { error }),
+  };
+}
+
+export async function deleteTopic(session: Session, name: string): Promise<void> {
+  await using client = await session.connect();
+  await client.admin.deleteTopic(name, session.signal);
+  await (session.json ? session.out.json({ name, deleted: true }) : session.out.line(`deleted ${name}`));
+}

@@ -1,0 +1,28 @@
+/** The production broker: the real clock, disk, state store and gRPC behind the broker's interfaces. */
+import type { Logger } from '../base/environment.ts';
+import { type Broker, startBroker } from '../broker/broker.ts';
+import type { BrokerConfig } from '../broker/config.ts';
+import { crc32 } from '../platform/crc32.ts';
+import { nativeCrc32c } from '../platform/crc32c.ts';
+import { NodeDisk } from '../platform/disk.ts';
+import { nodeEnvironment } from '../platform/environment.ts';
+import { grpcConnect } from '../rpc/grpc-channel.ts';
+import { serveGrpc } from '../rpc/grpc-server.ts';
+import { RpcPeerTransport } from '../rpc/peer-transport.ts';
+
+export function composeBroker(config: BrokerConfig, log: Logger, fatal: (error: Error) => void): Promise<Broker> {
+  return startBroker({
+    config,
+    log,
+    fatal,
+    environment: nodeEnvironment,
+    disk: new NodeDisk(),
+    openStateStore: async (path) => (await import('../platform/state-store.ts')).openLevelStore(path),
+    connect: grpcConnect(),
+    // Each lane has a connection of its own, so that heartbeats don't wait behind appends.
+    createTransport: (options) => new RpcPeerTransport({ ...options, connect: grpcConnect({ ownConnection: true }) }),
+    serve: serveGrpc,
+    crc32,
+    crc32c: nativeCrc32c,
+  });
+}

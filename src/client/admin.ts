@@ -1,0 +1,254 @@
+import { create } from '@bufbuild/protobuf';
+import { FlotillaError } from '../base/errors.ts';
+import {
+  Admin as AdminService,
+  CreateTopicRequestSchema,
+  DeleteTopicRequestSchema,
+  DescribeClusterRequestSchema,
+  DescribeTopicRequestSchema,
+  MetadataRequestSchema,
+  type TopicMetadata,
+  TransferLeaderRequestSchema,
+} from '../gen/flotilla/v1/admin_pb.ts';
+import type { BrokerNode, ConfigEntry } from '../gen/flotilla/v1/common_pb.ts';
+import { type CallOptions, type Cluster, callAny, fromWire } from './cluster.ts';
+import { hex } from './metadata-cache.ts';
+import { EARLIEST, type Isolation, LATEST, listOffsets } from './offsets.ts';
+
+export interface TopicSpec {
+  /** 1 to 249 letters, digits, '.', '_' and '-'. */
+  readonly name: string;
+  /** Default: the cluster's num.partitions. */
+  readonly partitions?: number | undefined;
+  /** Default: the cluster's default.replication.factor. */
+  readonly replicas?: number | undefined;
+  /** Kafka's topic configuration keys, such as `retention.ms`. */
+  readonly configs?: Readonly<{ [key: string]: string }> | undefined;
+  /** Checks everything, creates nothing. Default: false. */
+  readonly validateOnly?: boolean | undefined;
+}
+
+export interface TopicPartitionInfo {
+  readonly partition: number;
+  /** The leader's broker id; undefined: none known. */
+  readonly leader: number | undefined;
+  readonly leaderEpoch: number;
+  /** Broker ids, the preferred leader first. */
+  readonly replicas: readonly number[];
+}
+
+export interface TopicInfo {
+  readonly name: string;
+  /** 32 hex digits */
+  readonly topicId: string;
+  readonly partitions: readonly TopicPartitionInfo[];
+  readonly configs: Readonly<{ [key: string]: string }>;
+}
+
+export interface TopicDescription extends Omit<TopicInfo, 'partitions'> {
+  readonly partitions: readonly PartitionInfo[];
+}
+
+export interface PartitionInfo extends TopicPartitionInfo {
+  readonly logStartOffset: number;
+  readonly highWatermark: number;
+  readonly sizeBytes: number;
+  /** Broker ids whose log is within reach of the leader's. */
+  readonly inSync: readonly number[];
+  /** Set when the leader could not be asked: offsets and sizes are then not known. */
+  readonly error: FlotillaError | undefined;
+}
+
+export interface BrokerInfo {
+  readonly brokerId: number;
+  /** host:port */
+  readonly address: string;
+  readonly rack: string | undefined;
+  /** Its heartbeats reach the controller. */
+  readonly alive: boolean;
+  readonly controller: boolean;
+}
+
+export interface ClusterInfo {
+  /** 32 hex digits */
+  readonly clusterId: string;
+  /** Undefined: no controller is known at the moment. */
+  readonly controllerId: number | undefined;
+  readonly brokers: readonly BrokerInfo[];
+}
+
+export interface ClusterDescription extends ClusterInfo {
+  readonly controllerEpoch: number;
+  /** Broker ids of the metadata quorum. */
+  readonly voters: readonly number[];
+  readonly topics: readonly TopicInfo[];
+}
+
+/**
+ * What operates a cluster. Any broker answers. Each call takes `signal` and `timeoutMs` (default 30,000), tries again while an error is
+ * retriable, and throws a FlotillaError: its own codes below, and REQUEST_TIMED_OUT, ABORTED, CLOSED.
+ */
+export class Admin {
+  readonly #cluster: Cluster;
+
+  /** @internal use {@link Client.admin} */
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster;
+  }
+
+  /**
+   * Creates a topic.
+   * @throws TOPIC_ALREADY_EXISTS (also when an earlier try of this call was carried out and its answer lost), INVALID_TOPIC_EXCEPTION,
+   *   INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR, INVALID_CONFIG
+   */
+  async createTopic(spec: TopicSpec, options?: CallOptions): Promise<TopicInfo> {
+    const configs = Object.entries(spec.configs ?? {}).map(([key, value]) => ({ key, value }));
+    const { name, partitions = 0, replicas = 0, validateOnly = false } = spec;
+    const answer = await callAny(
+      this.#cluster,
+      AdminService.method.createTopic,
+      (timeoutMs) => create(CreateTopicRequestSchema, { name, partitions, replicas, configs, validateOnly, timeoutMs }),
+      ({ error }) => error,
+      options,
+    );
+    if (answer.topic) return topicInfo(answer.topic);
+    return { name, topicId: '', partitions: [], configs: spec.configs ?? {} };
+  }
+
+  /** Deletes a topic and all its records. @throws UNKNOWN_TOPIC_OR_PARTITION */
+  async deleteTopic(name: string, options?: CallOptions): Promise<void> {
+    await callAny(
+      this.#cluster,
+      AdminService.method.deleteTopic,
+      (timeoutMs) => create(DeleteTopicRequestSchema, { name, timeoutMs }),
+      ({ error }) => fatalUnknownTopic(error),
+      options,
+    );
+  }
+
+  /** All topics. */
+  async listTopics(options?: CallOptions): Promise<TopicInfo[]> {
+    const answer = await this.#metadata([], options);
+    return answer.topics.filter(({ error }) => error === undefined).map(topicInfo);
+  }
+
+  /** A topic with the offsets and sizes of its partitions, asked of their leaders. @throws UNKNOWN_TOPIC_OR_PARTITION */
+  async describeTopic(name: string, options?: CallOptions): Promise<TopicDescription> {
+    const answer = await callAny(
+      this.#cluster,
+      AdminService.method.describeTopic,
+      (timeoutMs) => create(DescribeTopicRequestSchema, { name, timeoutMs }),
+      ({ error }) => fatalUnknownTopic(error),
+      options,
+    );
+    const partitions = answer.partitions.map((each) => ({
+      partition: each.partition,
+      leader: idOf(each.leader),
+      leaderEpoch: each.leaderEpoch,
+      replicas: each.replicas,
+      logStartOffset: Number(each.logStartOffset),
+      highWatermark: Number(each.highWatermark),
+      sizeBytes: Number(each.sizeBytes),
+      inSync: each.inSync,
+      error: each.error && fromWire(each.error),
+    }));
+    return { name: answer.name, topicId: hex(answer.topicId), partitions, configs: configsOf(answer.configs) };
+  }
+
+  async describeCluster(options?: CallOptions): Promise<ClusterDescription> {
+    const answer = await callAny(
+      this.#cluster,
+      AdminService.method.describeCluster,
+      (timeoutMs) => create(DescribeClusterRequestSchema, { timeoutMs }),
+      ({ error }) => error,
+      options,
+    );
+    return {
+      clusterId: answer.clusterId,
+      controllerId: idOf(answer.controllerId),
+      controllerEpoch: Number(answer.controllerEpoch),
+      brokers: answer.brokers.map(brokerInfo),
+      voters: answer.voters,
+      topics: answer.topics.map(topicInfo),
+    };
+  }
+
+  /** The cluster's brokers and controller, as one broker knows them. */
+  async metadata(options?: CallOptions): Promise<ClusterInfo> {
+    const { clusterId, controllerId, brokers } = await this.#metadata(['__none'], options);
+    return { clusterId, controllerId: idOf(controllerId), brokers: brokers.map(brokerInfo) };
+  }
+
+  /**
+   * Offsets of partitions, asked of their leaders: 'beginning', 'end' (the high watermark; linearizable) or the first record at or after a
+   * time in milliseconds since the epoch (-1: there is none). One offset a query, in their order.
+   * @throws UNKNOWN_TOPIC_OR_PARTITION
+   */
+  listOffsets(
+    queries: readonly {
+      readonly topic: string;
+      readonly partition: number;
+      readonly at: 'beginning' | 'end' | { readonly time: number };
+    }[],
+    options?: CallOptions & { readonly isolation?: Isolation | undefined },
+  ): Promise<number[]> {
+    const asked = queries.map(({ topic, partition, at }) => {
+      const timestamp = at === 'beginning' ? EARLIEST : at === 'end' ? LATEST : at.time;
+      return { topic, partition, timestamp };
+    });
+    return listOffsets(this.#cluster, asked, options ?? {});
+  }
+
+  /** Moves a partition's leadership to another of its voters. @throws UNKNOWN_TOPIC_OR_PARTITION, INVALID_REQUEST (not a voter) */
+  async transferLeader(topic: string, partition: number, toBroker: number, options?: CallOptions): Promise<void> {
+    await callAny(
+      this.#cluster,
+      AdminService.method.transferLeader,
+      (timeoutMs) => create(TransferLeaderRequestSchema, { topic, partition, toBroker, timeoutMs }),
+      ({ error }) => fatalUnknownTopic(error),
+      options,
+    );
+  }
+
+  #metadata(topics: string[], options: CallOptions | undefined) {
+    const request = () => create(MetadataRequestSchema, { topics });
+    return callAny(this.#cluster, AdminService.method.metadata, request, () => undefined, options);
+  }
+}
+
+/** To a person who names a topic, "unknown" is the answer and no reason to wait. */
+function fatalUnknownTopic<E extends { code: number; message: string }>(error: E | undefined): E | undefined {
+  if (error && error.code === UNKNOWN_TOPIC.number) throw new UnknownTopic(error.message);
+  return error;
+}
+
+const UNKNOWN_TOPIC = new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', '');
+
+class UnknownTopic extends FlotillaError {
+  override readonly retriable = false;
+  constructor(message: string) {
+    super('UNKNOWN_TOPIC_OR_PARTITION', message);
+  }
+}
+
+function topicInfo(topic: TopicMetadata): TopicInfo {
+  const partitions = topic.partitions.map(({ partition, leader, leaderEpoch, replicas }) => ({
+    partition,
+    leader: idOf(leader),
+    leaderEpoch,
+    replicas,
+  }));
+  return { name: topic.name, topicId: hex(topic.topicId), partitions, configs: configsOf(topic.configs) };
+}
+
+function brokerInfo({ brokerId, address, rack, alive, controller }: BrokerNode): BrokerInfo {
+  return { brokerId, address, rack: rack === '' ? undefined : rack, alive, controller };
+}
+
+function configsOf(entries: readonly ConfigEntry[]): Readonly<{ [key: string]: string }> {
+  return Object.fromEntries(entries.map(({ key, value }) => [key, value]));
+}
+
+function idOf(brokerId: number): number | undefined {
+  return brokerId === 0 ? undefined : brokerId;
+}

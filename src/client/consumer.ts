@@ -1,0 +1,455 @@
+import type { Timer } from '../base/environment.ts';
+import { FlotillaError, messageOf } from '../base/errors.ts';
+import type { FetchResult } from '../gen/flotilla/v1/data_pb.ts';
+import { type Cluster, fromWire, isRetriable } from './cluster.ts';
+import { type ConsumedBatch, type ConsumerRecord, FetchBuffer } from './fetch-buffer.ts';
+import { FetchStream, type FetchStreamOwner } from './fetch-stream.ts';
+import { FetchedPartition } from './fetched-partition.ts';
+import { EARLIEST, type Isolation, isolationLevel, LATEST, listOffsets, type Where } from './offsets.ts';
+import { abortError, backoffMs, Deferred, sleep } from './wait.ts';
+
+export interface ConsumerOptions {
+  /** Topics with all their partitions, or with some. At least one. */
+  readonly topics: readonly (string | { readonly topic: string; readonly partitions?: readonly number[] | undefined })[];
+  /** Where to start in each partition; `time` in milliseconds since the epoch. Default: 'end'. */
+  readonly from?: Where | undefined;
+  /** Default: read_uncommitted (all that is replicated; records of transactions before they end). */
+  readonly isolation?: Isolation | undefined;
+  /** Bytes that each broker may send ahead of what the application has consumed. Default 8 MiB. */
+  readonly creditBytes?: number | undefined;
+  /** A position that the partition no longer (or not yet) has: go to its beginning or end. Default: throw {@link OffsetOutOfRangeError}. */
+  readonly onOutOfRange?: 'beginning' | 'end' | undefined;
+  /** Verify each batch's CRC32C. Default: true. */
+  readonly checkCrcs?: boolean | undefined;
+  /** Ends the iteration with ABORTED and closes the consumer. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export const DEFAULT_CREDIT_BYTES = 8 << 20;
+/** How often the watchdog looks at the streams. */
+const WATCHDOG_MS = 2_000;
+/** A stream that was silent for so long is checked: is its broker there, and does it still lead? */
+const SILENCE_MS = 4_000;
+
+/** The position is outside of the partition. */
+export class OffsetOutOfRangeError extends FlotillaError {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: number;
+  /** The first offset that is there. */
+  readonly start: number;
+  /** The offset after the last record. */
+  readonly end: number;
+  constructor(partition: FetchedPartition, start: number, end: number) {
+    const { topic, position } = partition;
+    super(
+      'OFFSET_OUT_OF_RANGE',
+      `${topic}-${partition.partition} has offsets ${start} to ${end}, not ${position}: seek(), or set onOutOfRange to 'beginning' or 'end'`,
+    );
+    this.topic = topic;
+    this.partition = partition.partition;
+    this.offset = position;
+    this.start = start;
+    this.end = end;
+  }
+}
+
+/**
+ * Reads records as they commit, in order within each partition. Made by {@link Client.consumer}.
+ * Brokers push; what may lie in memory is bounded by `creditBytes` for each broker. Every error is retried with backoff or thrown from
+ * the iterator. Leaving a loop with `break` keeps the consumer: iterate again to go on, close it to end.
+ */
+export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>, AsyncDisposable {
+  readonly #cluster: Cluster;
+  readonly #options: ConsumerOptions;
+  readonly #partitions: FetchedPartition[] = [];
+  readonly #streams = new Map<string, FetchStream>();
+  readonly #buffer: FetchBuffer;
+  readonly #onClosed: (consumer: Consumer) => void;
+  readonly #started: Promise<void>;
+  readonly #closing = new AbortController();
+  readonly #onAbort: () => void;
+  #arrival: Deferred<void> | undefined;
+  #failure: FlotillaError | undefined;
+  #watchdog: Timer | undefined;
+  #closed = false;
+
+  /** @internal use {@link Client.consumer} */
+  constructor(cluster: Cluster, options: ConsumerOptions, onClosed: (consumer: Consumer) => void) {
+    if (options.topics.length === 0) throw new FlotillaError('INVALID_REQUEST', 'a consumer needs at least one topic');
+    this.#cluster = cluster;
+    this.#options = options;
+    this.#onClosed = onClosed;
+    this.#buffer = new FetchBuffer(cluster.codecs, options.checkCrcs ?? true);
+    this.#onAbort = () => {
+      if (options.signal) this.#fail(abortError(options.signal));
+    };
+    options.signal?.addEventListener('abort', this.#onAbort, { once: true });
+    this.#started = this.#start();
+    this.#started.catch((error: unknown) => this.#fail(error));
+    if (options.signal?.aborted) this.#onAbort();
+    else this.#watch();
+  }
+
+  /**
+   * The records one by one. Keys and values are views into what came over the wire: copy what you keep for long.
+   * @throws {@link OffsetOutOfRangeError}; FlotillaError UNKNOWN_TOPIC_OR_PARTITION, CORRUPT_MESSAGE, UNSUPPORTED_COMPRESSION_TYPE, ABORTED
+   */
+  [Symbol.asyncIterator](): AsyncIterator<ConsumerRecord> {
+    return this.#iterate(() => this.#buffer.nextRecord());
+  }
+
+  /** The record batches as producers made them: decoded when `records` is read. Throws as the iteration over records does. */
+  batches(): AsyncIterableIterator<ConsumedBatch> {
+    const iterator = this.#iterate(() => this.#buffer.nextBatch());
+    return {
+      ...iterator,
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+    };
+  }
+
+  /**
+   * Goes on elsewhere; what was buffered of the partition is dropped. With an offset it has effect at once, otherwise when it resolves.
+   * @throws FlotillaError INVALID_REQUEST (not a partition of this consumer), REQUEST_TIMED_OUT (30 s), CLOSED
+   */
+  async seek(topic: string, partition: number, to: number | Where): Promise<void> {
+    if (this.#partitions.length === 0) await this.#started;
+    this.#assertOpen();
+    const target = this.#find(topic, partition);
+    const where = typeof to === 'number' ? { offset: to } : to;
+    if (typeof where === 'object' && 'offset' in where) return this.#moveTo(target, where.offset);
+    const life = target.life;
+    const [offset] = await this.#resolveOffsets([target], where);
+    if (target.life === life && offset !== undefined) this.#moveTo(target, offset);
+  }
+
+  /** Stops delivery of a topic's partitions (default: all of them); what was buffered is fetched again after `resume`. */
+  async pause(topic: string, partitions?: readonly number[]): Promise<void> {
+    if (this.#partitions.length === 0) await this.#started;
+    for (const partition of this.#select(topic, partitions)) {
+      if (partition.paused) continue;
+      partition.paused = true;
+      this.#detach(partition);
+      partition.moveTo(partition.position);
+      this.#buffer.prune();
+    }
+  }
+
+  /** Goes on where `pause` stopped. */
+  async resume(topic: string, partitions?: readonly number[]): Promise<void> {
+    if (this.#partitions.length === 0) await this.#started;
+    for (const partition of this.#select(topic, partitions)) {
+      if (!partition.paused) continue;
+      partition.paused = false;
+      void this.#route(partition);
+    }
+  }
+
+  /** The offset of the next record; undefined before the start is known. */
+  position(topic: string, partition: number): number | undefined {
+    const { position } = this.#find(topic, partition);
+    return position < 0 ? undefined : position;
+  }
+
+  /** The highest high watermark that any replica has told; undefined before the first. Never goes back. */
+  highWatermark(topic: string, partition: number): number | undefined {
+    return this.#find(topic, partition).highWatermark;
+  }
+
+  /** Records between the position and the high watermark: of one partition, of a topic, or of all. Partitions not yet heard of count 0. */
+  lag(topic?: string, partition?: number): number {
+    let lag = 0;
+    for (const each of this.#partitions) {
+      if (topic !== undefined && each.topic !== topic) continue;
+      if (partition !== undefined && each.partition !== partition) continue;
+      if (each.highWatermark !== undefined && each.position >= 0) lag += Math.max(0, each.highWatermark - each.position);
+    }
+    return lag;
+  }
+
+  /** Ends its streams at once and the iteration with them. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#closing.abort(new FlotillaError('CLOSED', 'the consumer is closed'));
+    this.#options.signal?.removeEventListener('abort', this.#onAbort);
+    this.#watchdog?.cancel();
+    for (const partition of this.#partitions) partition.retryTimer?.cancel();
+    for (const stream of [...this.#streams.values()]) stream.cancel();
+    this.#buffer.clear();
+    this.#arrived();
+    this.#onClosed(this);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  // What its streams tell
+
+  /** @internal */
+  received(partition: FetchedPartition, result: FetchResult, stream: FetchStream): void {
+    if (result.error) {
+      stream.consumed(result.recordBatches.length);
+      partition.stream = undefined;
+      partition.generation++;
+      const error = fromWire(result.error);
+      if (error.code === 'OFFSET_OUT_OF_RANGE') void this.#outOfRange(partition);
+      else if (!isRetriable(result.error)) this.#fail(error);
+      else {
+        const { leader } = result.error;
+        const moved = leader !== undefined && this.#cluster.metadata.applyHint(partition.topic, partition.partition, leader);
+        partition.attempt++;
+        if (moved && partition.attempt <= 3) void this.#route(partition);
+        else this.#retryLater(partition);
+      }
+      return;
+    }
+    partition.attempt = 0;
+    partition.highWatermark = Math.max(partition.highWatermark ?? 0, Number(result.highWatermark));
+    partition.aborted.add(result.aborted);
+    const nextOffset = Number(result.nextOffset);
+    if (nextOffset < partition.fetchOffset) return stream.consumed(result.recordBatches.length);
+    partition.fetchOffset = nextOffset;
+    this.#buffer.add(partition, result.recordBatches, nextOffset, stream);
+    this.#arrived();
+  }
+
+  /** @internal */
+  streamBroke(stream: FetchStream, partitions: readonly FetchedPartition[]): void {
+    if (this.#streams.get(stream.address) === stream) this.#streams.delete(stream.address);
+    for (const partition of partitions) {
+      if (partition.stream !== stream) continue;
+      partition.stream = undefined;
+      partition.generation++;
+      partition.attempt++;
+      this.#retryLater(partition);
+    }
+  }
+
+  // Iteration
+
+  #iterate<T>(take: () => T | undefined): AsyncIterator<T> & { return(): Promise<IteratorResult<T>> } {
+    const wait = async (): Promise<IteratorResult<T>> => {
+      for (;;) {
+        if (this.#closed && this.#failure === undefined) return { done: true, value: undefined };
+        const value = take();
+        if (value !== undefined) return { done: false, value };
+        if (this.#failure !== undefined) {
+          const failure = this.#failure;
+          await this.close();
+          throw failure;
+        }
+        for (const stream of this.#streams.values()) stream.grant();
+        this.#arrival ??= new Deferred();
+        await this.#arrival.promise;
+      }
+    };
+    return {
+      next: () => {
+        if (this.#closed) return wait();
+        try {
+          const value = take();
+          return value === undefined ? wait() : Promise.resolve({ done: false, value });
+        } catch (error) {
+          // A damaged batch: the position stays before it.
+          return Promise.reject(error);
+        }
+      },
+      return: () => Promise.resolve({ done: true, value: undefined }),
+    };
+  }
+
+  #arrived(): void {
+    this.#arrival?.resolve();
+    this.#arrival = undefined;
+  }
+
+  #fail(error: unknown): void {
+    if (this.#closed) return;
+    this.#failure ??=
+      error instanceof FlotillaError ? error : new FlotillaError('UNKNOWN_SERVER_ERROR', messageOf(error), { cause: error });
+    if (this.#failure.code === 'ABORTED') void this.close();
+    this.#arrived();
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw this.#failure ?? new FlotillaError('CLOSED', 'the consumer is closed');
+  }
+
+  // Positions
+
+  async #start(): Promise<void> {
+    const { metadata } = this.#cluster;
+    const partitions: FetchedPartition[] = [];
+    for (const entry of this.#options.topics) {
+      const { topic, partitions: chosen } = typeof entry === 'string' ? { topic: entry, partitions: undefined } : entry;
+      const state = await this.#persist(() => metadata.topic(topic, this.#closing.signal));
+      for (const partition of chosen ?? state.partitions.keys()) {
+        if (partition >= state.partitions.length) {
+          throw new FlotillaError(
+            'UNKNOWN_TOPIC_OR_PARTITION',
+            `topic '${topic}' has partitions 0 to ${state.partitions.length - 1}, not ${partition}`,
+          );
+        }
+        partitions.push(new FetchedPartition(state, partition, partitions.length + 1));
+      }
+    }
+    const offsets = await this.#persist(() => this.#resolveOffsets(partitions, this.#options.from ?? 'end'));
+    if (this.#closed) return;
+    this.#partitions.push(...partitions);
+    for (const [index, partition] of partitions.entries()) {
+      partition.moveTo(offsets[index] ?? 0);
+      void this.#route(partition);
+    }
+  }
+
+  /** Tries for as long as the consumer is open and the error is retriable. */
+  async #persist<T>(attempt: () => Promise<T>): Promise<T> {
+    for (let round = 1; ; round++) {
+      try {
+        return await attempt();
+      } catch (error) {
+        const retriable = error instanceof FlotillaError && error.retriable && error.code !== 'UNKNOWN_TOPIC_OR_PARTITION';
+        if (!retriable || this.#closing.signal.aborted) throw error;
+        await sleep(this.#cluster.environment, backoffMs(this.#cluster.environment, round), this.#closing.signal);
+      }
+    }
+  }
+
+  async #resolveOffsets(partitions: readonly FetchedPartition[], where: Where): Promise<number[]> {
+    if (typeof where === 'object' && 'offset' in where) return partitions.map(() => where.offset);
+    const { isolation } = this.#options;
+    const signal = this.#closing.signal;
+    const query = (timestamp: number) => {
+      const queries = partitions.map(({ topic, partition }) => ({ topic, partition, timestamp }));
+      return listOffsets(this.#cluster, queries, { isolation, signal });
+    };
+    if (where === 'beginning') return query(EARLIEST);
+    if (where === 'end') return query(LATEST);
+    const offsets = await query(where.time);
+    if (!offsets.includes(-1)) return offsets;
+    const ends = await query(LATEST);
+    return offsets.map((offset, index) => (offset < 0 ? (ends[index] ?? 0) : offset));
+  }
+
+  async #outOfRange(partition: FetchedPartition): Promise<void> {
+    const { life } = partition;
+    try {
+      const [start] = await this.#persist(() => this.#resolveOffsets([partition], 'beginning'));
+      const [end] = await this.#persist(() => this.#resolveOffsets([partition], 'end'));
+      if (this.#closed || partition.life !== life || start === undefined || end === undefined) return;
+      // The end that an older answer did not know yet: no reason to lose the place.
+      const inRange = partition.fetchOffset >= start && partition.fetchOffset <= end;
+      if (inRange) return this.#retryLater(partition);
+      const { onOutOfRange } = this.#options;
+      if (onOutOfRange === undefined) return this.#fail(new OffsetOutOfRangeError(partition, start, end));
+      this.#moveTo(partition, onOutOfRange === 'beginning' ? start : end);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #moveTo(partition: FetchedPartition, offset: number): void {
+    partition.moveTo(offset);
+    this.#buffer.prune();
+    if (partition.paused) return;
+    if (partition.stream) partition.stream.set(partition);
+    else void this.#route(partition);
+  }
+
+  #find(topic: string, partition: number): FetchedPartition {
+    const found = this.#partitions.find((each) => each.topic === topic && each.partition === partition);
+    if (found) return found;
+    throw new FlotillaError('INVALID_REQUEST', `this consumer does not (yet) read ${topic}-${partition}`);
+  }
+
+  #select(topic: string, partitions: readonly number[] | undefined): FetchedPartition[] {
+    this.#assertOpen();
+    if (partitions) return partitions.map((partition) => this.#find(topic, partition));
+    return this.#partitions.filter((each) => each.topic === topic);
+  }
+
+  // Routing
+
+  #detach(partition: FetchedPartition): void {
+    partition.retryTimer?.cancel();
+    partition.retryTimer = undefined;
+    partition.stream?.remove(partition);
+    partition.stream = undefined;
+  }
+
+  #retryLater(partition: FetchedPartition): void {
+    if (this.#closed || partition.paused) return;
+    const { environment } = this.#cluster;
+    partition.retryTimer ??= environment.after(backoffMs(environment, Math.max(1, partition.attempt)), () => {
+      partition.retryTimer = undefined;
+      void this.#route(partition, true);
+    });
+  }
+
+  /** Finds the leader and reads on there. */
+  async #route(partition: FetchedPartition, refresh = false): Promise<void> {
+    if (partition.routing || partition.retryTimer) return;
+    const { metadata, environment, channels } = this.#cluster;
+    partition.routing = true;
+    try {
+      if (refresh) await metadata.refresh();
+      const topic = await metadata.topic(partition.topic, this.#closing.signal);
+      if (this.#closed || partition.paused) return;
+      partition.topicId = topic.topicId;
+      const leader = metadata.leader(partition.topic, partition.partition);
+      if (leader === undefined) throw new FlotillaError('BROKER_NOT_AVAILABLE', 'no leader now');
+      let stream = this.#streams.get(leader.address);
+      if (stream === undefined) {
+        const { creditBytes = DEFAULT_CREDIT_BYTES, isolation } = this.#options;
+        stream = new FetchStream(environment, channels.get(leader.address), { creditBytes, isolation: isolationLevel(isolation) }, this);
+        if (stream.closed) throw new FlotillaError('NETWORK_EXCEPTION', `${leader.address} can't be reached`);
+        this.#streams.set(leader.address, stream);
+      }
+      partition.stream = stream;
+      partition.generation++;
+      stream.set(partition);
+    } catch (error) {
+      const retriable = error instanceof FlotillaError && error.retriable && error.code !== 'UNKNOWN_TOPIC_OR_PARTITION';
+      if (!retriable) return this.#fail(error);
+      partition.attempt++;
+      this.#retryLater(partition);
+    } finally {
+      partition.routing = false;
+    }
+  }
+
+  /** Looks after streams that say nothing: a cut that TCP does not tell, or a broker that lost its cluster. */
+  #watch(): void {
+    const { environment } = this.#cluster;
+    this.#watchdog = environment.after(WATCHDOG_MS, () => {
+      if (this.#closed) return;
+      const before = environment.monotonicMs() - SILENCE_MS;
+      const silent = [...this.#streams.values()].filter(({ lastHeardMs }) => lastHeardMs <= before);
+      void Promise.all(silent.map((stream) => this.#check(stream))).then(() => {
+        if (!this.#closed) this.#watch();
+      });
+    });
+  }
+
+  async #check(stream: FetchStream): Promise<void> {
+    const { metadata } = this.#cluster;
+    try {
+      await metadata.ask(stream.address, [], this.#closing.signal);
+    } catch {
+      stream.cancel();
+      return;
+    }
+    await metadata.refresh().catch(() => {});
+    for (const partition of [...stream.partitions]) {
+      const leader = metadata.leader(partition.topic, partition.partition);
+      if (leader === undefined || leader.address === stream.address) continue;
+      this.#detach(partition);
+      void this.#route(partition);
+    }
+    stream.lastHeardMs = this.#cluster.environment.monotonicMs();
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * What the client knows of the cluster: brokers, topics and leaders. One refresh is in flight at a time; an answer never takes a
+ * partition back to an older leader epoch; hints in errors apply at once, without a refresh.
+ */
+import { create } from '@bufbuild/protobuf';
+import type { Environment } from '../base/environment.ts';
+import { FlotillaError, messageOf } from '../base/errors.ts';
+import { Admin, MetadataRequestSchema, type MetadataResponse, type TopicMetadata } from '../gen/flotilla/v1/admin_pb.ts';
+import type { LeaderHint } from '../gen/flotilla/v1/common_pb.ts';
+import type { Channels } from './channels.ts';
+import { abortable, backoffMs, sleep, throwIfAborted } from './wait.ts';
+
+/** A topic that was just created may not have reached the broker that is asked: an unknown topic is asked for again for this long. */
+export const UNKNOWN_TOPIC_RETRY_MS = 5_000;
+/** One broker's time to answer before the next is asked. */
+export const METADATA_TIMEOUT_MS = 3_000;
+/** The API version that this client speaks. */
+export const API_VERSION = 1;
+
+/** Where a partition's leader is, as far as the client knows. */
+export interface Leader {
+  readonly brokerId: number;
+  readonly address: string;
+  readonly epoch: number;
+}
+
+export interface PartitionState {
+  readonly partition: number;
+  /** 0: none known. */
+  leader: number;
+  leaderEpoch: number;
+  readonly replicas: readonly number[];
+}
+
+export interface TopicState {
+  readonly name: string;
+  /** 16 bytes */
+  readonly topicId: Uint8Array;
+  /** The topic id as 32 hex digits. */
+  readonly id: string;
+  /** By partition number. */
+  readonly partitions: readonly PartitionState[];
+}
+
+export class MetadataCache {
+  readonly #environment: Environment;
+  readonly #channels: Channels;
+  readonly #bootstrap: readonly string[];
+  readonly #brokers = new Map<number, string>();
+  readonly #topics = new Map<string, TopicState>();
+  readonly #closing: AbortSignal;
+  #clusterId: string | undefined;
+  #inFlight: Promise<void> | undefined;
+  /** Topics that the refresh in flight does not ask for, and the next will. */
+  readonly #wanted = new Set<string>();
+  #next = 0;
+
+  constructor(environment: Environment, channels: Channels, bootstrap: readonly string[], closing: AbortSignal) {
+    this.#environment = environment;
+    this.#channels = channels;
+    this.#bootstrap = bootstrap;
+    this.#closing = closing;
+  }
+
+  get clusterId(): string | undefined {
+    return this.#clusterId;
+  }
+
+  cached(topic: string): TopicState | undefined {
+    return this.#topics.get(topic);
+  }
+
+  /** The topic, from the cache or the cluster. Throws UNKNOWN_TOPIC_OR_PARTITION after {@link UNKNOWN_TOPIC_RETRY_MS}. */
+  async topic(name: string, signal?: AbortSignal): Promise<TopicState> {
+    const cached = this.#topics.get(name);
+    if (cached) return cached;
+    const deadline = this.#environment.monotonicMs() + UNKNOWN_TOPIC_RETRY_MS;
+    for (let attempt = 1; ; attempt++) {
+      throwIfAborted(signal);
+      this.#wanted.add(name);
+      await abortable(this.refresh(), signal);
+      const topic = this.#topics.get(name);
+      if (topic) return topic;
+      if (this.#environment.monotonicMs() >= deadline) {
+        this.#wanted.delete(name);
+        throw new FlotillaError(
+          'UNKNOWN_TOPIC_OR_PARTITION',
+          `topic '${name}' does not exist: create it with client.admin.createTopic({ name: '${name}' }) or 'flotilla topic create ${name}'`,
+        );
+      }
+      await sleep(this.#environment, backoffMs(this.#environment, attempt), signal);
+    }
+  }
+
+  /** The leader as the cache has it; undefined: none known. */
+  leader(topic: string, partition: number): Leader | undefined {
+    const state = this.#topics.get(topic)?.partitions[partition];
+    if (!state || state.leader === 0) return undefined;
+    const address = this.#brokers.get(state.leader);
+    return address === undefined ? undefined : { brokerId: state.leader, address, epoch: state.leaderEpoch };
+  }
+
+  /** Takes over the hint of a NOT_LEADER_OR_FOLLOWER. False when it is no news. */
+  applyHint(topic: string, partition: number, hint: LeaderHint): boolean {
+    const state = this.#topics.get(topic)?.partitions[partition];
+    if (!state || hint.brokerId === 0 || hint.leaderEpoch < state.leaderEpoch) return false;
+    const news = hint.leaderEpoch > state.leaderEpoch || hint.brokerId !== state.leader;
+    if (hint.address !== '') this.#brokers.set(hint.brokerId, hint.address);
+    state.leader = hint.brokerId;
+    state.leaderEpoch = hint.leaderEpoch;
+    return news && this.#brokers.has(hint.brokerId);
+  }
+
+  /** Addresses to ask, the known brokers before the bootstrap list, starting with another one each time. */
+  addresses(): string[] {
+    const known = [...new Set([...this.#brokers.values()])];
+    const start = known.length === 0 ? 0 : this.#next++ % known.length;
+    return [...new Set([...known.slice(start), ...known.slice(0, start), ...this.#bootstrap])];
+  }
+
+  /** Asks any broker for all known and wanted topics. Concurrent callers share one refresh. Rejects with BROKER_NOT_AVAILABLE when none answers. */
+  async refresh(): Promise<void> {
+    if (this.#inFlight) {
+      const missing = this.#wanted.size > 0;
+      await this.#inFlight;
+      if (!missing || this.#wanted.size === 0) return;
+    }
+    this.#inFlight ??= this.#refresh().finally(() => {
+      this.#inFlight = undefined;
+    });
+    return this.#inFlight;
+  }
+
+  async #refresh(): Promise<void> {
+    const topics = [...new Set([...this.#topics.keys(), ...this.#wanted])];
+    this.#wanted.clear();
+    const failures: string[] = [];
+    for (const address of this.addresses()) {
+      throwIfAborted(this.#closing);
+      try {
+        this.apply(await this.ask(address, topics, this.#closing), topics);
+        return;
+      } catch (error) {
+        if (error instanceof FlotillaError && (error.code === 'UNSUPPORTED_VERSION' || error.code === 'INCONSISTENT_CLUSTER_ID'))
+          throw error;
+        failures.push(`${address}: ${messageOf(error)}`);
+      }
+    }
+    throwIfAborted(this.#closing);
+    throw new FlotillaError('BROKER_NOT_AVAILABLE', `no broker answered; check that the cluster runs (${failures.join('; ')})`);
+  }
+
+  /** Asks one broker, with no effect on the cache. No topics: the brokers only (a name that no topic can have). */
+  ask(address: string, topics: readonly string[], signal?: AbortSignal): Promise<MetadataResponse> {
+    const request = create(MetadataRequestSchema, { topics: topics.length === 0 ? [NO_TOPIC] : [...topics] });
+    return this.#channels.get(address).unary(Admin.method.metadata, request, { timeoutMs: METADATA_TIMEOUT_MS, signal });
+  }
+
+  /** Takes over what a broker answered about `topics`. */
+  apply(response: MetadataResponse, topics: readonly string[]): void {
+    if (response.apiVersion !== 0 && response.apiVersion < API_VERSION) {
+      throw new FlotillaError(
+        'UNSUPPORTED_VERSION',
+        `the broker speaks API version ${response.apiVersion}, this client ${API_VERSION}: upgrade the brokers`,
+      );
+    }
+    if (response.clusterId !== '') {
+      if (this.#clusterId !== undefined && this.#clusterId !== response.clusterId) {
+        throw new FlotillaError(
+          'INCONSISTENT_CLUSTER_ID',
+          `the broker belongs to cluster ${response.clusterId}, not ${this.#clusterId}: check the bootstrap list`,
+        );
+      }
+      this.#clusterId = response.clusterId;
+    }
+    for (const broker of response.brokers) this.#brokers.set(broker.brokerId, broker.address);
+    const answered = new Set<string>();
+    for (const topic of response.topics) {
+      if (topic.error || topic.partitions.length === 0) continue;
+      answered.add(topic.name);
+      this.#topics.set(topic.name, merge(this.#topics.get(topic.name), topic));
+    }
+    for (const name of topics) if (!answered.has(name)) this.#topics.delete(name);
+    this.#channels.retain(new Set([...this.#brokers.values(), ...this.#bootstrap]));
+  }
+}
+
+/** A legal name that no topic should have. */
+const NO_TOPIC = '__none';
+
+/** The newer of both, partition by partition: a broker that lags behind must not send the client back to a deposed leader. */
+function merge(known: TopicState | undefined, answer: TopicMetadata): TopicState {
+  const id = hex(answer.topicId);
+  const partitions: PartitionState[] = [];
+  for (const { partition, leader, leaderEpoch, replicas } of answer.partitions) {
+    const before = known?.id === id ? known.partitions[partition] : undefined;
+    const stale = before !== undefined && before.leaderEpoch > leaderEpoch;
+    partitions[partition] = stale ? { ...before, replicas } : { partition, leader, leaderEpoch, replicas };
+  }
+  return { name: answer.name, topicId: answer.topicId, id, partitions };
+}
+
+export function hex(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) text += byte.toString(16).padStart(2, '0');
+  return text;
+}

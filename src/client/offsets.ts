@@ -1,0 +1,138 @@
+import { create } from '@bufbuild/protobuf';
+import { FlotillaError, messageOf } from '../base/errors.ts';
+import { Data, IsolationLevel, ListOffsetsRequestSchema, type ListOffsetsResult } from '../gen/flotilla/v1/data_pb.ts';
+import { type CallOptions, type Cluster, DEFAULT_CALL_TIMEOUT_MS, fromWire, isRetriable } from './cluster.ts';
+import { backoffMs, linkSignals, sleep, throwIfAborted } from './wait.ts';
+
+/** A place in a partition. `time` is in milliseconds since the epoch: the first record at or after it, or the end when there is none. */
+export type Where = 'beginning' | 'end' | { readonly offset: number } | { readonly time: number };
+
+export type Isolation = 'read_uncommitted' | 'read_committed';
+
+export interface OffsetQuery {
+  readonly topic: string;
+  readonly partition: number;
+  /** Milliseconds since the epoch, or one of the constants. */
+  readonly timestamp: number;
+}
+
+/** Kafka's constants for {@link OffsetQuery.timestamp}. */
+export const LATEST = -1;
+export const EARLIEST = -2;
+
+const LIST_OFFSETS_TIMEOUT_MS = 5_000;
+
+export function isolationLevel(isolation: Isolation | undefined): IsolationLevel {
+  return isolation === 'read_committed' ? IsolationLevel.READ_COMMITTED : IsolationLevel.READ_UNCOMMITTED;
+}
+
+/** The offset of each query in turn, asked of the partitions' leaders; -1: no record at or after the time. */
+export async function listOffsets(
+  cluster: Cluster,
+  queries: readonly OffsetQuery[],
+  options: CallOptions & { readonly isolation?: Isolation | undefined },
+): Promise<number[]> {
+  const { environment, metadata } = cluster;
+  const deadline = environment.monotonicMs() + (options.timeoutMs ?? DEFAULT_CALL_TIMEOUT_MS);
+  const offsets: number[] = new Array(queries.length);
+  const { signal, release } = linkSignals(options.signal, cluster.closing);
+  try {
+    let open = queries.map((_query, index) => index);
+    for (let attempt = 1; ; attempt++) {
+      const failures: unknown[] = [];
+      const byLeader = await groupByLeader(cluster, queries, open, signal, failures);
+      const asked = [...byLeader].map(([address, indexes]) => ask(cluster, address, queries, indexes, offsets, options.isolation, signal));
+      for (const failure of await Promise.all(asked)) if (failure !== undefined) failures.push(failure);
+      open = open.filter((index) => offsets[index] === undefined);
+      if (open.length === 0) return offsets;
+      throwIfAborted(signal);
+      const left = deadline - environment.monotonicMs();
+      if (left <= 0) throw new FlotillaError('REQUEST_TIMED_OUT', `no leader answered an offset query in time: ${messageOf(failures[0])}`);
+      await sleep(environment, Math.min(backoffMs(environment, attempt), left), signal);
+      await metadata.refresh().catch(() => {});
+    }
+  } finally {
+    release();
+  }
+}
+
+async function groupByLeader(
+  { metadata }: Cluster,
+  queries: readonly OffsetQuery[],
+  open: readonly number[],
+  signal: AbortSignal,
+  failures: unknown[],
+): Promise<Map<string, number[]>> {
+  const byLeader = new Map<string, number[]>();
+  for (const index of open) {
+    const query = queries[index];
+    if (query === undefined) continue;
+    const { topic, partition } = query;
+    try {
+      const state = await metadata.topic(topic, signal);
+      if (partition >= state.partitions.length) {
+        throw new FlotillaError(
+          'UNKNOWN_TOPIC_OR_PARTITION',
+          `topic '${topic}' has partitions 0 to ${state.partitions.length - 1}, not ${partition}`,
+        );
+      }
+    } catch (error) {
+      if (error instanceof FlotillaError && error.retriable && error.code !== 'UNKNOWN_TOPIC_OR_PARTITION') {
+        failures.push(error);
+        continue;
+      }
+      throw error;
+    }
+    const leader = metadata.leader(topic, partition);
+    if (leader === undefined) {
+      failures.push(new FlotillaError('BROKER_NOT_AVAILABLE', `${topic}-${partition} has no leader now`));
+      continue;
+    }
+    const indexes = byLeader.get(leader.address);
+    if (indexes) indexes.push(index);
+    else byLeader.set(leader.address, [index]);
+  }
+  return byLeader;
+}
+
+/** Asks one leader; fills in what it answers and returns a retriable failure, if any. */
+async function ask(
+  { channels, metadata }: Cluster,
+  address: string,
+  queries: readonly OffsetQuery[],
+  indexes: readonly number[],
+  offsets: number[],
+  isolation: Isolation | undefined,
+  signal: AbortSignal,
+): Promise<unknown> {
+  const partitions = indexes.flatMap((index) => {
+    const query = queries[index];
+    const topicId = query && metadata.cached(query.topic)?.topicId;
+    return query && topicId ? [{ topicId, partition: query.partition, timestamp: BigInt(query.timestamp) }] : [];
+  });
+  let results: readonly ListOffsetsResult[];
+  try {
+    const request = create(ListOffsetsRequestSchema, {
+      partitions,
+      isolationLevel: isolationLevel(isolation),
+      timeoutMs: LIST_OFFSETS_TIMEOUT_MS,
+    });
+    ({ results } = await channels.get(address).unary(Data.method.listOffsets, request, { timeoutMs: LIST_OFFSETS_TIMEOUT_MS, signal }));
+  } catch (error) {
+    if (error instanceof FlotillaError && !error.retriable) throw error;
+    return error;
+  }
+  let failure: unknown;
+  for (const [at, index] of indexes.entries()) {
+    const query = queries[index];
+    const result = results[at];
+    if (query === undefined || result === undefined || result.partition !== query.partition) continue;
+    if (result.error === undefined) offsets[index] = Number(result.offset);
+    else if (!isRetriable(result.error)) throw fromWire(result.error);
+    else {
+      if (result.error.leader) metadata.applyHint(query.topic, query.partition, result.error.leader);
+      failure = fromWire(result.error);
+    }
+  }
+  return failure;
+}

@@ -1,0 +1,464 @@
+import type { Timer } from '../base/environment.ts';
+import { FlotillaError } from '../base/errors.ts';
+import { Acks } from '../gen/flotilla/v1/data_pb.ts';
+import type { BatchBuilder } from '../record/builder.ts';
+import { recordSizeBound } from '../record/builder.ts';
+import type { CompressionName } from '../record/types.ts';
+import { allocateProducerId, type Cluster } from './cluster.ts';
+import type { MetadataCache, TopicState } from './metadata-cache.ts';
+import { MAX_IN_FLIGHT, PartitionQueue, type QueueOwner, type QueueSettings } from './partition-queue.ts';
+import { ProduceStream } from './produce-stream.ts';
+import type { ProducerBatch, RecordMetadata, Waiting } from './producer-batch.ts';
+import { bytesOf, DefaultPartitioner, type EncodedRecord, headersOf, type Partitioner, type ProducerRecord } from './records.ts';
+import { abortable, Deferred, sleep, throwIfAborted, withDeadline } from './wait.ts';
+
+export interface ProducerOptions {
+  /**
+   * When a record counts as acknowledged: `quorum` (default): synced on a majority of replicas; `leader`: synced by the leader alone,
+   * may be lost at a failover; `none`: on arrival.
+   */
+  readonly acks?: 'quorum' | 'leader' | 'none' | undefined;
+  /** No duplicates and no reordering by retries. Default: true with `acks: 'quorum'`; other acks exclude it (INVALID_REQUIRED_ACKS). */
+  readonly idempotent?: boolean | undefined;
+  /** Default: none. Codecs that are not at hand are refused here (UNSUPPORTED_COMPRESSION_TYPE). */
+  readonly compression?: CompressionName | undefined;
+  /** Default: Kafka's murmur2 of the key; records without a key stay with a partition for 16 KiB, then go to the next. */
+  readonly partitioner?: Partitioner | undefined;
+  /** Milliseconds from `send` to REQUEST_TIMED_OUT, retries included. Default 120,000. */
+  readonly deliveryTimeoutMs?: number | undefined;
+  /** Milliseconds that a broker may take to acknowledge before the batch is sent again. Default 30,000. */
+  readonly requestTimeoutMs?: number | undefined;
+  /** Bytes of records that are not yet acknowledged; beyond it `send` waits. Default 64 MiB. */
+  readonly maxBufferedBytes?: number | undefined;
+  /** Bytes of a batch before compression, at most; batches are as large as the load makes them. Default 1 MiB - 64 KiB. */
+  readonly maxBatchBytes?: number | undefined;
+  /** Batches in flight for each partition: 1 to 5. Default 5. Without idempotence, more than 1 lets retries change the order. */
+  readonly maxInFlight?: number | undefined;
+}
+
+export interface SendOptions {
+  /** ABORTED as soon as it fires. A record that is already in a batch may be appended all the same. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export const DEFAULT_DELIVERY_TIMEOUT_MS = 120_000;
+export const DEFAULT_REQUEST_TIMEOUT_MS = 30_000;
+export const DEFAULT_MAX_BUFFERED_BYTES = 64 << 20;
+/** Below Kafka's default max.message.bytes (1 MiB), with room for what compression may add. */
+export const DEFAULT_MAX_BATCH_BYTES = (1 << 20) - (64 << 10);
+export const DEFAULT_CLOSE_DEADLINE_MS = 10_000;
+/** Calls of `send` that may wait for space. Beyond, `send` rejects with THROTTLING_QUOTA_EXCEEDED: await it, or `ready()`. */
+export const MAX_WAITING_SENDS = 100_000;
+const SWEEP_MS = 250;
+/** A broker that owes answers and is silent for so long is checked against the cluster's metadata. */
+const SILENCE_MS = 1_500;
+/** What a broker's answer may take beyond its own timeout. */
+const REQUEST_GRACE_MS = 2_000;
+
+interface TopicQueues {
+  state: TopicState;
+  readonly producerId: number;
+  /** By partition number. */
+  readonly queues: PartitionQueue[];
+}
+
+interface Held {
+  readonly record: EncodedRecord;
+  readonly size: number;
+  readonly waiting: Waiting | undefined;
+}
+
+interface UnresolvedTopic {
+  readonly held: Held[];
+  readonly resolved: Promise<void>;
+}
+
+interface Blocked extends Held {
+  readonly topic: string;
+  readonly promise: Promise<RecordMetadata>;
+}
+
+// The ends of the promise made last: one executor for all, so that a record costs no closure.
+let madeResolve: (metadata: RecordMetadata) => void;
+let madeReject: (error: unknown) => void;
+function keepEnds(resolve: (metadata: RecordMetadata) => void, reject: (error: unknown) => void): void {
+  madeResolve = resolve;
+  madeReject = reject;
+}
+
+/**
+ * Sends records. Made by {@link Client.producer}; one for a whole application is right.
+ * Records of one partition keep the order of their `send` calls.
+ */
+export class Producer implements QueueOwner, AsyncDisposable {
+  readonly settings: QueueSettings;
+  readonly #cluster: Cluster;
+  readonly #acks: Acks;
+  readonly #partitioner: Partitioner | undefined;
+  readonly #defaultPartitioner: DefaultPartitioner;
+  readonly #maxBufferedBytes: number;
+  readonly #requestTimeoutMs: number;
+  readonly #topics = new Map<string, TopicQueues>();
+  readonly #unresolved = new Map<string, UnresolvedTopic>();
+  readonly #streams = new Map<string, ProduceStream>();
+  readonly #onClosed: (producer: Producer) => void;
+  readonly #blocked: Blocked[] = [];
+  #space: Deferred<void> | undefined;
+  #bufferedBytes = 0;
+  #producerId: Promise<number> | undefined;
+  #sweepTimer: Timer | undefined;
+  #probing = false;
+  #enqueueFailure: FlotillaError | undefined;
+  readonly #closing = new AbortController();
+  #draining = false;
+  #closed: Promise<void> | undefined;
+
+  /** @internal use {@link Client.producer} */
+  constructor(cluster: Cluster, options: ProducerOptions, onClosed: (producer: Producer) => void) {
+    this.#cluster = cluster;
+    this.#onClosed = onClosed;
+    const acks = options.acks ?? 'quorum';
+    const idempotent = options.idempotent ?? acks === 'quorum';
+    if (idempotent && acks !== 'quorum') {
+      throw new FlotillaError('INVALID_REQUIRED_ACKS', `idempotent needs acks 'quorum', not '${acks}': leave out one of the two`);
+    }
+    const maxInFlight = options.maxInFlight ?? MAX_IN_FLIGHT;
+    if (!Number.isInteger(maxInFlight) || maxInFlight < 1 || maxInFlight > MAX_IN_FLIGHT) {
+      throw new FlotillaError('INVALID_REQUEST', `maxInFlight is 1 to ${MAX_IN_FLIGHT}, not ${maxInFlight}`);
+    }
+    const { compression, crc32c } = cluster.codecs;
+    const codec = options.compression ?? 'none';
+    this.settings = {
+      idempotent,
+      maxInFlight,
+      maxBatchBytes: options.maxBatchBytes ?? DEFAULT_MAX_BATCH_BYTES,
+      deliveryTimeoutMs: options.deliveryTimeoutMs ?? DEFAULT_DELIVERY_TIMEOUT_MS,
+      compression: codec === 'none' ? undefined : compression.get(codec),
+      crc32c,
+      builders: [] satisfies BatchBuilder[],
+    };
+    this.#acks = { quorum: Acks.QUORUM, leader: Acks.LEADER, none: Acks.NONE }[acks];
+    this.#partitioner = options.partitioner;
+    this.#defaultPartitioner = new DefaultPartitioner(cluster.environment.uint32());
+    this.#maxBufferedBytes = options.maxBufferedBytes ?? DEFAULT_MAX_BUFFERED_BYTES;
+    this.#requestTimeoutMs = options.requestTimeoutMs ?? DEFAULT_REQUEST_TIMEOUT_MS;
+  }
+
+  /** Bytes of records that are not yet acknowledged. */
+  get bufferedBytes(): number {
+    return this.#bufferedBytes;
+  }
+
+  /**
+   * Sends a record; resolves when it is acknowledged as `acks` asks. Need not be awaited one by one: what is sent meanwhile shares batches.
+   * Waits for space first when `maxBufferedBytes` is reached.
+   * @throws FlotillaError UNKNOWN_TOPIC_OR_PARTITION, MESSAGE_TOO_LARGE, INVALID_RECORD, REQUEST_TIMED_OUT (deliveryTimeoutMs; the message says
+   *   whether it may have been appended), OUT_OF_ORDER_SEQUENCE_NUMBER (the same doubt, see its message), THROTTLING_QUOTA_EXCEEDED
+   *   (100,000 calls wait already), CLOSED, ABORTED
+   */
+  send(topic: string, record: ProducerRecord, options?: SendOptions): Promise<RecordMetadata> {
+    let promise: Promise<RecordMetadata>;
+    try {
+      throwIfAborted(options?.signal);
+      this.#assertOpen();
+      const encoded = this.#encode(record);
+      const size = recordSizeBound(encoded.key, encoded.value, encoded.headers);
+      this.#assertFits(size);
+      promise = new Promise<RecordMetadata>(keepEnds);
+      const waiting: Waiting = { resolve: madeResolve, reject: madeReject, index: 0, timestamp: 0 };
+      if (this.#hasSpace(size)) this.#accept(topic, encoded, size, waiting);
+      else this.#block({ topic, record: encoded, size, waiting, promise }, options?.signal);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return options?.signal ? abortable(promise, options.signal) : promise;
+  }
+
+  /**
+   * Sends records and waits for all of them. One result a record, in their order, as of Promise.allSettled: a record that failed says so
+   * in its own place (`reason` is a FlotillaError as in {@link send}).
+   */
+  sendBatch(topic: string, records: readonly ProducerRecord[], options?: SendOptions): Promise<PromiseSettledResult<RecordMetadata>[]> {
+    return Promise.allSettled(records.map((record) => this.send(topic, record, options)));
+  }
+
+  /**
+   * Fire and forget: takes the record if there is space. False: it was not taken, as `maxBufferedBytes` is reached; `await ready()` and
+   * enqueue it again. What fails later is thrown by {@link flush}.
+   * @throws FlotillaError MESSAGE_TOO_LARGE, INVALID_RECORD, CLOSED
+   */
+  enqueue(topic: string, record: ProducerRecord): boolean {
+    this.#assertOpen();
+    const encoded = this.#encode(record);
+    const size = recordSizeBound(encoded.key, encoded.value, encoded.headers);
+    this.#assertFits(size);
+    if (!this.#hasSpace(size)) return false;
+    this.#accept(topic, encoded, size, undefined);
+    return true;
+  }
+
+  /** Resolves when at least half of `maxBufferedBytes` is free. */
+  async ready(options?: SendOptions): Promise<void> {
+    while (this.#blocked.length > 0 || this.#bufferedBytes > this.#maxBufferedBytes / 2) {
+      this.#assertOpen();
+      this.#space ??= new Deferred();
+      await abortable(this.#space.promise, options?.signal);
+    }
+  }
+
+  /**
+   * Resolves when every record given before is acknowledged or has failed.
+   * @throws the first failure of an enqueued record since the last flush; ABORTED
+   */
+  async flush(options?: SendOptions): Promise<void> {
+    throwIfAborted(options?.signal);
+    await abortable(this.#settledNow(), options?.signal);
+    const failure = this.#enqueueFailure;
+    this.#enqueueFailure = undefined;
+    if (failure) throw failure;
+  }
+
+  /**
+   * Takes no more records, waits for the acknowledgement of those it has, and ends its streams. What is not acknowledged after `deadlineMs`
+   * (default 10,000) fails with CLOSED. Never takes longer, even with the whole cluster gone.
+   */
+  close(options?: { readonly deadlineMs?: number | undefined }): Promise<void> {
+    this.#closed ??= this.#close(options?.deadlineMs ?? DEFAULT_CLOSE_DEADLINE_MS);
+    return this.#closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  // What its queues ask of it
+
+  /** @internal */
+  get environment(): Cluster['environment'] {
+    return this.#cluster.environment;
+  }
+
+  /** @internal */
+  get metadata(): MetadataCache {
+    return this.#cluster.metadata;
+  }
+
+  /** @internal */
+  streamTo(address: string): ProduceStream {
+    const known = this.#streams.get(address);
+    if (known) return known;
+    const options = { acks: this.#acks, requestTimeoutMs: this.#requestTimeoutMs };
+    const stream = new ProduceStream(this.environment, this.#cluster.channels.get(address), options, (closed) => {
+      if (this.#streams.get(address) === closed) this.#streams.delete(address);
+    });
+    this.#streams.set(address, stream);
+    return stream;
+  }
+
+  /** @internal */
+  newProducerId(): Promise<number> {
+    return allocateProducerId(this.#cluster, { signal: this.#closing.signal });
+  }
+
+  /** @internal */
+  settled(batch: ProducerBatch, error: FlotillaError | undefined): void {
+    if (error && batch.unawaited > 0) this.#enqueueFailure ??= error;
+    this.#release(batch.bufferedBytes);
+  }
+
+  // Taking records in
+
+  #encode(record: ProducerRecord): EncodedRecord {
+    return {
+      key: bytesOf(record.key),
+      value: bytesOf(record.value),
+      headers: headersOf(record.headers),
+      timestamp: record.timestamp,
+      partition: record.partition,
+    };
+  }
+
+  #assertOpen(): void {
+    if (this.#draining) throw new FlotillaError('CLOSED', 'the producer is closed');
+  }
+
+  #assertFits(size: number): void {
+    if (size <= this.#maxBufferedBytes) return;
+    throw new FlotillaError('MESSAGE_TOO_LARGE', `a record of ${size} bytes is larger than maxBufferedBytes (${this.#maxBufferedBytes})`);
+  }
+
+  #hasSpace(size: number): boolean {
+    return this.#blocked.length === 0 && this.#bufferedBytes + size <= this.#maxBufferedBytes;
+  }
+
+  #block(blocked: Blocked, signal: AbortSignal | undefined): void {
+    if (this.#blocked.length >= MAX_WAITING_SENDS) {
+      throw new FlotillaError(
+        'THROTTLING_QUOTA_EXCEEDED',
+        `${MAX_WAITING_SENDS} sends wait for space: await send() or ready() before sending more`,
+      );
+    }
+    this.#blocked.push(blocked);
+    this.#sweep();
+    signal?.addEventListener(
+      'abort',
+      () => {
+        const at = this.#blocked.indexOf(blocked);
+        if (at < 0) return;
+        this.#blocked.splice(at, 1);
+        blocked.waiting?.reject(new FlotillaError('ABORTED', 'the call was aborted before the record was taken'));
+      },
+      { once: true },
+    );
+  }
+
+  #accept(name: string, record: EncodedRecord, size: number, waiting: Waiting | undefined): void {
+    this.#bufferedBytes += size;
+    const topic = this.#topics.get(name);
+    if (topic) return this.#append(topic, record, size, waiting);
+    let unresolved = this.#unresolved.get(name);
+    if (unresolved === undefined) {
+      const held: Held[] = [];
+      unresolved = { held, resolved: this.#resolve(name, held) };
+      this.#unresolved.set(name, unresolved);
+    }
+    unresolved.held.push({ record, size, waiting });
+    this.#sweep();
+  }
+
+  #append(topic: TopicQueues, record: EncodedRecord, size: number, waiting: Waiting | undefined): void {
+    const { name } = topic.state;
+    const newest = this.metadata.cached(name);
+    if (newest && newest !== topic.state) {
+      topic.state = newest;
+      this.#openQueues(topic);
+    }
+    const count = topic.queues.length;
+    const chosen = record.partition ?? this.#partitioner?.(name, record.key, count);
+    const partition = chosen ?? this.#defaultPartitioner.partition(name, record.key, size, count);
+    if (!(Number.isInteger(partition) && partition >= 0 && partition < count)) {
+      this.#release(size);
+      const error = new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `topic '${name}' has partitions 0 to ${count - 1}, not ${partition}`);
+      if (waiting) waiting.reject(error);
+      else this.#enqueueFailure ??= error;
+      return;
+    }
+    const queue = topic.queues[partition];
+    if (queue === undefined) return;
+    queue.append(record.key, record.value, record.headers, record.timestamp ?? this.environment.wallMs(), size, waiting);
+    this.#sweep();
+  }
+
+  #openQueues(topic: TopicQueues): void {
+    for (let partition = topic.queues.length; partition < topic.state.partitions.length; partition++) {
+      topic.queues.push(new PartitionQueue(this, topic.state, partition, topic.producerId));
+    }
+  }
+
+  /** Finds the topic and a producer id, then appends what was held meanwhile. */
+  async #resolve(name: string, held: Held[]): Promise<void> {
+    const { signal } = this.#closing;
+    const deadline = this.environment.monotonicMs() + this.settings.deliveryTimeoutMs;
+    for (;;) {
+      try {
+        const state = await abortable(this.metadata.topic(name), signal);
+        let producerId = -1;
+        if (this.settings.idempotent) {
+          this.#producerId ??= this.newProducerId();
+          producerId = await this.#producerId;
+        }
+        const topic: TopicQueues = { state, producerId, queues: [] };
+        this.#openQueues(topic);
+        this.#topics.set(name, topic);
+        this.#unresolved.delete(name);
+        for (const { record, size, waiting } of held) this.#append(topic, record, size, waiting);
+        return;
+      } catch (error) {
+        this.#producerId = undefined;
+        const retriable = error instanceof FlotillaError && error.retriable && error.code !== 'UNKNOWN_TOPIC_OR_PARTITION';
+        const failure = error instanceof FlotillaError ? error : new FlotillaError('UNKNOWN_SERVER_ERROR', String(error), { cause: error });
+        if (!retriable || signal.aborted || this.environment.monotonicMs() >= deadline) return this.#dropHeld(name, held, failure);
+        await sleep(this.environment, SWEEP_MS, signal).catch(() => {});
+      }
+    }
+  }
+
+  #dropHeld(name: string, held: Held[], error: FlotillaError): void {
+    this.#unresolved.delete(name);
+    for (const { size, waiting } of held.splice(0)) {
+      this.#release(size);
+      if (waiting) waiting.reject(error);
+      else this.#enqueueFailure ??= error;
+    }
+  }
+
+  #release(bytes: number): void {
+    this.#bufferedBytes -= bytes;
+    for (let next = this.#blocked[0]; next && this.#bufferedBytes + next.size <= this.#maxBufferedBytes; next = this.#blocked[0]) {
+      this.#blocked.shift();
+      this.#accept(next.topic, next.record, next.size, next.waiting);
+    }
+    if (this.#space && this.#blocked.length === 0 && this.#bufferedBytes <= this.#maxBufferedBytes / 2) {
+      this.#space.resolve();
+      this.#space = undefined;
+    }
+  }
+
+  // Time
+
+  /** Looks after deadlines and silent brokers for as long as anything is unacknowledged. */
+  #sweep(): void {
+    this.#sweepTimer ??= this.environment.after(SWEEP_MS, () => {
+      this.#sweepTimer = undefined;
+      if (this.#bufferedBytes === 0) return;
+      const nowMs = this.environment.monotonicMs();
+      for (const { queues } of this.#topics.values()) for (const queue of queues) queue.expire(nowMs);
+      for (const stream of [...this.#streams.values()]) {
+        const silentMs = stream.silentMs(nowMs);
+        if (silentMs > this.#requestTimeoutMs + REQUEST_GRACE_MS) stream.cancel();
+        else if (silentMs > SILENCE_MS) void this.#probe();
+      }
+      this.#sweep();
+    });
+  }
+
+  /** A silent broker may be cut off from the cluster: where others know a newer leader, its batches go there. */
+  async #probe(): Promise<void> {
+    if (this.#probing) return;
+    this.#probing = true;
+    await this.metadata.refresh().catch(() => {});
+    for (const stream of [...this.#streams.values()]) {
+      for (const queue of stream.queues) {
+        if (!queue.misrouted) continue;
+        stream.cancel();
+        break;
+      }
+    }
+    this.#probing = false;
+  }
+
+  #settledNow(): Promise<unknown> {
+    const waits: Promise<unknown>[] = this.#blocked.map(({ promise }) => promise.catch(() => {}));
+    const batches = (queues: readonly PartitionQueue[]) => queues.flatMap((queue) => queue.unsettled().map((batch) => batch.done()));
+    for (const [name, { resolved }] of this.#unresolved) {
+      waits.push(resolved.then(() => Promise.all(batches(this.#topics.get(name)?.queues ?? []))));
+    }
+    for (const { queues } of this.#topics.values()) waits.push(...batches(queues));
+    return Promise.all(waits);
+  }
+
+  async #close(deadlineMs: number): Promise<void> {
+    this.#draining = true;
+    const late = () => new FlotillaError('CLOSED', 'not acknowledged before the close deadline');
+    await withDeadline(this.environment, deadlineMs, this.#settledNow(), late).catch(() => {});
+    const error = new FlotillaError('CLOSED', 'the producer was closed before the record was acknowledged; it may have been appended');
+    this.#closing.abort(error);
+    this.#sweepTimer?.cancel();
+    for (const { waiting } of this.#blocked.splice(0)) waiting?.reject(error);
+    for (const [name, { held }] of this.#unresolved) this.#dropHeld(name, held, error);
+    for (const { queues } of this.#topics.values()) for (const queue of queues) queue.close(error);
+    for (const stream of [...this.#streams.values()]) stream.cancel();
+    this.#space?.reject(error);
+    this.#onClosed(this);
+  }
+}
