@@ -198,7 +198,6 @@ describe('three brokers', () => {
 
     await world.settle(world.cluster.start(before));
     await world.settle(world.cluster.machine(before).broker!.ready(new AbortController().signal));
-    world = Object.assign(world);
     expect(await world.fetch(before, topic!.topicId, 6)).toEqual(['v0', 'v1', 'v2', 'v3', 'v4', 'v5']);
   });
 
