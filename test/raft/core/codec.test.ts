@@ -62,8 +62,12 @@ describe('entry codec', () => {
       payloadChecksum: 0,
       previous: first,
     });
-    expect(hex(stored(first))).toMatchInlineSnapshot(`"7fd1481100000003000001000000000000000006000100000000000200000000deadbeef0000000388ffd1698f814af6616263"`);
-    expect(hex(stored(second))).toMatchInlineSnapshot(`"7790c2a0000000000000010000000001000000070101000000000002000000000000000000000000a7f8f0a8842b8f0d"`);
+    expect(hex(stored(first))).toMatchInlineSnapshot(
+      `"7fd1481100000003000001000000000000000006000100000000000200000000deadbeef0000000388ffd1698f814af6616263"`,
+    );
+    expect(hex(stored(second))).toMatchInlineSnapshot(
+      `"7790c2a0000000000000010000000001000000070101000000000002000000000000000000000000a7f8f0a8842b8f0d"`,
+    );
   });
 
   test('the chain tells apart entries that differ in any field of it', () => {
