@@ -7,8 +7,9 @@
  *   read ID CONTEXT        transfer ID TO        status [ID…]          log ID
  *   ready ID               handles the Readys: messages go to the network, persist units wait
  *   persist ID [N]         completes N (all) waiting units              persisted ID TOKEN   reports a completion only
- *   deliver FROM TO [N]    delivers N (all) messages of a link          drop FROM TO | drop all
- *   duplicate FROM TO      the newest message of a link goes twice      cut FROM TO | heal
+ *   deliver FROM TO [N]    delivers N (all) messages of a link          drop FROM TO [TYPE] | drop all
+ *   duplicate FROM TO      the newest message of a link goes twice      late FROM TO    the oldest goes last
+ *   cut FROM TO | heal
  *   stabilize [ID…]        all of it, until nothing moves; prints states only
  *   crash ID               restart ID
  *   append FROM TO term=T prev=I/T commit=C log=2,2         a hand-made append, into the network
@@ -91,7 +92,9 @@ class World {
     else if (command === 'stabilize') this.#stabilize(words.length === 0 ? [...this.#nodes.keys()] : numbers);
     else if (command === 'status') this.#status(words.length === 0 ? [...this.#nodes.keys()] : numbers);
     else if (command === 'deliver') this.#deliver(first, second, third ?? Number.POSITIVE_INFINITY);
-    else if (command === 'drop') this.#drop(words[0] === 'all' ? () => true : (m) => m.from === first && m.to === second);
+    else if (command === 'drop')
+      this.#drop(words[0] === 'all' ? () => true : (m) => m.from === first && m.to === second && (words[2] ?? m.type) === m.type);
+    else if (command === 'late') this.#makeLate(first, second);
     else if (command === 'duplicate') this.#network.push(this.#network.findLast((m) => m.from === first && m.to === second)!);
     else if (command === 'append') this.#network.push(handMade(first, second, words));
     else if (command === 'restart') this.#start(this.#nodes.get(first)!);
@@ -193,6 +196,11 @@ class World {
 
   #drop(matches: (message: Message) => boolean): void {
     this.#network = this.#network.filter((message) => !matches(message));
+  }
+
+  #makeLate(from: number, to: number): void {
+    const at = this.#network.findIndex((message) => message.from === from && message.to === to);
+    this.#network.push(...this.#network.splice(at, 1));
   }
 
   #stabilize(ids: readonly number[]): void {
