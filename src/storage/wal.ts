@@ -14,14 +14,14 @@ import type { GroupKey } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { WalStatistics, WalWrite, WriteAheadLog } from './types.ts';
 import type { WalFiles } from './wal-files.ts';
-import { type Crc32, FrameBuffer, frameBytes, type NewRow, PAGE_BYTES, ROW_BYTES, RowKind } from './wal-frame.ts';
+import { type Crc32, FRAME_HEADER_BYTES, FrameBuffer, frameBytes, type NewRow, PAGE_BYTES, ROW_BYTES, RowKind } from './wal-frame.ts';
 import { WalGroup } from './wal-groups.ts';
 import { WalQueue, type WalRecord } from './wal-queue.ts';
 
 /** Idle time after which a mark-only frame closes the window in which rot of the last frame would pass for a torn tail. */
 const IDLE_MARK_MS = 50;
-/** The part of each file that is kept for what recycling appends again. */
-const MOVE_RESERVE = 1 / 16;
+/** A sixteenth of each file, or so much, is kept for what recycling appends again. */
+const MIN_RESERVE_BYTES = 4 * PAGE_BYTES;
 
 export interface WalSettings {
   /** Bytes of each file, a multiple of 4 KiB. Default 64 MiB. */
@@ -238,7 +238,7 @@ export class Wal implements WriteAheadLog {
     const { records, bytes } = this.#queue.take();
     let rowCount = 0;
     for (const record of records) if (record.group !== undefined) rowCount++;
-    if (frameBytes(rowCount, bytes - rowCount * ROW_BYTES) > this.#room(MOVE_RESERVE)) await this.#turn();
+    if (frameBytes(rowCount, bytes - rowCount * ROW_BYTES) > this.#room(true)) await this.#turn();
     const rows: NewRow[] = [];
     for (const record of records) this.#apply(record, rows);
     await this.#writeFrame(rows, false);
@@ -366,25 +366,26 @@ export class Wal implements WriteAheadLog {
       }
       for (const run of group.runsIn(generation)) moves.pushEntries(group, RowKind.moved, run);
     }
-    // Twice the rows' bytes and a page for each frame bound what they take.
-    const frames = Math.ceil(moves.bytes / this.#maxFrameBytes) + 1;
-    if (2 * moves.bytes + 2 * frames * PAGE_BYTES > this.#room(0)) return false;
-    while (!moves.empty) {
+    // An upper bound: rows stand twice, and each frame is rounded up to a page.
+    const frames = Math.ceil((2 * moves.bytes) / this.#maxFrameBytes) + 1;
+    if (moves.bytes + moves.rows * ROW_BYTES + frames * (PAGE_BYTES + 2 * FRAME_HEADER_BYTES) > this.#room(false)) return false;
+    do {
       const rows: NewRow[] = [];
       for (const record of moves.take().records) this.#apply(record, rows);
+      // Said in the frame that holds the last of them: then all are durable, or the old file still counts.
+      if (moves.empty) this.#oldestGeneration = generation + 1;
       await this.#writeFrame(rows, false);
-    }
-    this.#oldestGeneration = generation + 1;
-    await this.#writeFrame([], false);
+    } while (!moves.empty);
     this.#files.retireOldest();
     this.#touched.delete(generation);
     this.#preparing = 'no';
     return true;
   }
 
-  #room(reserve: number): number {
+  /** Bytes left in the current file; with the reserve kept for {@link #retireOldest} or not. */
+  #room(keepReserve: boolean): number {
     const { size } = this.#files.current;
-    return size - this.#position - Math.floor(size * reserve);
+    return size - this.#position - (keepReserve ? Math.min(Math.max(size / 16, MIN_RESERVE_BYTES), size / 4) : 0);
   }
 
   #armIdleTimer(): void {
