@@ -103,9 +103,9 @@ describe('storage', () => {
 
 describe('crash at every operation', () => {
   // What was acknowledged is there after the crash, whole; an unacknowledged suffix may be there or not, never a mix.
-  it.each([1, 2, 3, 4])('keeps what was acknowledged (B01-B03, B06-B08, B22, B26), seed %i', { timeout: 60_000 }, async (seed) => {
+  it.each([11, 16])('keeps what was acknowledged (B01-B03, B06-B08, B22, B26), seed %i', { timeout: 60_000 }, async (seed) => {
     let crashed = true;
-    for (let at = 1 + seed * 3; crashed; at += 11) crashed = await crashAt(seed, at);
+    for (let at = 1; crashed; at++) crashed = await crashAt(seed, at);
   });
 });
 
