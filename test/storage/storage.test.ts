@@ -62,6 +62,21 @@ describe('storage', () => {
     expect(fixture.disk.files().filter((name) => name.endsWith('.wal')).length).toBeLessThanOrEqual(5);
   });
 
+  it('opens a closed log again in the same process, whole', async () => {
+    const storage = await new Fixture().open();
+    const { log } = await storage.openLog(A, settings);
+    await expect(storage.openLog(A, settings)).rejects.toThrow('open already');
+    const entries = chainOf(5);
+    await storage.wal.append([write(entries, { hardState: { term: 1, vote: 2, commit: 3 } })]);
+    log.append(entries.slice(0, 3));
+    await log.close();
+    const again = await storage.openLog(A, settings);
+    expect(again.whole).toBe(true);
+    expect(again.hardState).toEqual({ term: 1, vote: 2, commit: 3 });
+    expect(again.log.lastIndex).toBe(3);
+    expect(bytesOf(again.tail)).toEqual(bytesOf(entries.slice(3)));
+  });
+
   it('stops for ever when a sync fails (B25)', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
