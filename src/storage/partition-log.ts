@@ -114,6 +114,10 @@ export class SegmentedLog implements PartitionLog {
     return this.#sizeBytes;
   }
 
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   get pendingBytes(): number {
     return this.#pendingBytes;
   }

@@ -58,6 +58,7 @@ export class Segment {
   #files = new Map<Extension, Promise<DiskFile>>();
   readonly #dirty = new Set<Extension>();
   #namesDurable: boolean;
+  #syncing: Promise<void> = Promise.resolve();
   readonly #disk: Disk;
   readonly #directory: string;
   readonly #checksums: Checksums;
@@ -114,7 +115,13 @@ export class Segment {
   }
 
   /** Makes all that was appended durable, names included (hazard B26). */
-  async sync(): Promise<void> {
+  sync(): Promise<void> {
+    // One after the other: a second caller must not find nothing dirty while the first one's sync is in flight.
+    this.#syncing = this.#syncing.then(() => this.#syncDirty());
+    return this.#syncing;
+  }
+
+  async #syncDirty(): Promise<void> {
     // Payloads before the rows that name them is not needed for safety: nothing counts as synced before all are.
     for (const extension of [...this.#dirty]) {
       this.#dirty.delete(extension);

@@ -113,8 +113,9 @@ export class BrokerStorage implements Storage {
     group: GroupKey,
     settings: LogSettings,
   ): Promise<{ log: PartitionLog; tail: readonly Entry[]; hardState: HardState; whole: boolean }> {
-    if (this.#logs.has(group)) throw new FlotillaError('DATA_DIRECTORY', `the log of ${formatGroupKey(group)} is open already`);
-    const recovered = this.#recovered.get(group);
+    if (this.#logs.get(group)?.closed === false)
+      throw new FlotillaError('DATA_DIRECTORY', `the log of ${formatGroupKey(group)} is open already`);
+    const recovered = this.#recovered.get(group) ?? this.#wal.stateOf(group);
     const directory = this.#directoryOf(group);
     const known = this.#groups.has(group);
     if (!known) await this.#create(group, directory, recovered === undefined);

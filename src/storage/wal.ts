@@ -12,7 +12,7 @@ import type { Environment, Logger, Timer } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
 import type { GroupKey } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
-import type { WalStatistics, WalWrite, WriteAheadLog } from './types.ts';
+import type { RecoveredGroup, WalStatistics, WalWrite, WriteAheadLog } from './types.ts';
 import type { WalFiles } from './wal-files.ts';
 import { type Crc32, FRAME_HEADER_BYTES, FrameBuffer, frameBytes, type NewRow, PAGE_BYTES, ROW_BYTES, RowKind } from './wal-frame.ts';
 import { WalGroup } from './wal-groups.ts';
@@ -164,7 +164,14 @@ export class Wal implements WriteAheadLog {
 
   /** Up to where the group's segments are durable for certain. */
   syncedIndex(key: GroupKey): number {
-    return this.#groups.get(key)?.synced ?? 0;
+    const group = this.#groups.get(key);
+    return group === undefined ? 0 : Math.max(group.synced, group.flushed);
+  }
+
+  /** A group as the log now has it, for a replica that is opened again in one process life; undefined: the log has no record of it. */
+  stateOf(key: GroupKey): RecoveredGroup | undefined {
+    const group = this.#groups.get(key);
+    return group && { hardState: group.hardState, entries: [...group.liveEntries], whole: !group.damaged };
   }
 
   /** The group's records can't be proved whole: said, durably, until it is forgotten (hazard B03). */

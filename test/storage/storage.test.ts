@@ -62,6 +62,21 @@ describe('storage', () => {
     expect(fixture.disk.files().filter((name) => name.endsWith('.wal')).length).toBeLessThanOrEqual(5);
   });
 
+  it('opens a closed log again in the same process, whole', async () => {
+    const storage = await new Fixture().open();
+    const { log } = await storage.openLog(A, settings);
+    await expect(storage.openLog(A, settings)).rejects.toThrow('open already');
+    const entries = chainOf(5);
+    await storage.wal.append([write(entries, { hardState: { term: 1, vote: 2, commit: 3 } })]);
+    log.append(entries.slice(0, 3));
+    await log.close();
+    const again = await storage.openLog(A, settings);
+    expect(again.whole).toBe(true);
+    expect(again.hardState).toEqual({ term: 1, vote: 2, commit: 3 });
+    expect(again.log.lastIndex).toBe(3);
+    expect(bytesOf(again.tail)).toEqual(bytesOf(entries.slice(3)));
+  });
+
   it('stops for ever when a sync fails (B25)', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
@@ -103,9 +118,9 @@ describe('storage', () => {
 
 describe('crash at every operation', () => {
   // What was acknowledged is there after the crash, whole; an unacknowledged suffix may be there or not, never a mix.
-  it.each([1, 2, 3, 4])('keeps what was acknowledged (B01-B03, B06-B08, B22, B26), seed %i', { timeout: 60_000 }, async (seed) => {
+  it.each([11, 16])('keeps what was acknowledged (B01-B03, B06-B08, B22, B26), seed %i', { timeout: 60_000 }, async (seed) => {
     let crashed = true;
-    for (let at = 1 + seed * 3; crashed; at += 11) crashed = await crashAt(seed, at);
+    for (let at = 1; crashed; at++) crashed = await crashAt(seed, at);
   });
 });
 
