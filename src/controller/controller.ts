@@ -62,7 +62,7 @@ export class QuorumController implements Controller {
   /** Ends the controller's own operations when it stops leading. */
   #leading = new AbortController();
 
-  /** Loads the image from its checkpoint. Open the replica of group 0 with `owner: (replica) => controller.attach(replica)` next. */
+  /** Loads the image from its checkpoint; rejects with INCONSISTENT_CLUSTER_ID when it is another cluster's. Open the replica of group 0 with `owner: (replica) => controller.attach(replica)` next. */
   static async open(options: QuorumControllerOptions): Promise<QuorumController> {
     const controller = new QuorumController(options);
     controller.#loaded = await StateMachineRuntime.load({
@@ -79,7 +79,14 @@ export class QuorumController implements Controller {
         failed: options.failed,
       },
     });
-    options.metadata.replace(controller.#runtime.state);
+    const image = controller.#runtime.state;
+    if (image.clusterId !== undefined && image.clusterId !== options.cluster.clusterId) {
+      throw new FlotillaError(
+        'INCONSISTENT_CLUSTER_ID',
+        `the data directory belongs to cluster ${options.cluster.clusterId}, the metadata in it to ${image.clusterId}: directories were mixed up`,
+      );
+    }
+    options.metadata.replace(image);
     return controller;
   }
 

@@ -106,14 +106,22 @@ function chooseLeaders(placed: readonly Candidate[][], candidates: readonly Cand
       least(partition, draw, (a, b) => a.leaders - b.leaders),
     );
   }
-  for (;;) {
-    const path = candidates
-      .toSorted((a, b) => b.leaders - a.leaders)
-      .map((from) => pathToFewer(from, led))
-      .find((found) => found !== undefined);
-    if (path === undefined) return;
+  const fewest = (): number => Math.min(...candidates.map((candidate) => candidate.leaders));
+  for (let path = anyPath(candidates, fewest(), led); path !== undefined; path = anyPath(candidates, fewest(), led)) {
     for (const { partition, to } of path) lead(partition, to);
   }
+}
+
+function anyPath(
+  candidates: readonly Candidate[],
+  fewest: number,
+  led: ReadonlyMap<Candidate, ReadonlySet<Candidate[]>>,
+): Move[] | undefined {
+  for (const from of candidates) {
+    const path = from.leaders - fewest >= 2 ? pathToFewer(from, led) : undefined;
+    if (path !== undefined) return path;
+  }
+  return undefined;
 }
 
 interface Move {

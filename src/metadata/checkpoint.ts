@@ -78,24 +78,40 @@ function readBroker(r: ByteReader): BrokerRegistration {
 
 function writeTopic(w: ByteWriter, topic: TopicImage): void {
   w.uuid(topic.topicId).string(topic.name).strings(topic.configs);
-  const disks = new Map<string, { index: number; replica: ReplicaAssignment }>();
-  for (const { replicas } of topic.partitions) {
-    for (const replica of replicas) {
-      const key = `${replica.brokerId}/${replica.directoryId}`;
-      if (!disks.has(key)) disks.set(key, { index: disks.size, replica });
-    }
-  }
-  w.varint(disks.size);
-  for (const { replica } of disks.values()) w.varint(replica.brokerId).uuid(replica.directoryId);
+  const disks = new DiskTable();
+  for (const { replicas } of topic.partitions) for (const replica of replicas) disks.add(replica);
+  w.varint(disks.list.length);
+  for (const { brokerId, directoryId } of disks.list) w.varint(brokerId).uuid(directoryId);
   w.varint(topic.partitions.length);
   for (const { groupGeneration, leader, leaderEpoch, replicas } of topic.partitions) {
     w.varint(groupGeneration)
       .varint(leader ?? 0)
       .varint(leaderEpoch)
       .varint(replicas.length);
-    for (const { replicaId, brokerId, directoryId } of replicas) {
-      w.varint(replicaId).varint(must(disks.get(`${brokerId}/${directoryId}`), 'disk', brokerId).index);
+    for (const replica of replicas) w.varint(replica.replicaId).varint(disks.indexOf(replica));
+  }
+}
+
+type Disk = Omit<ReplicaAssignment, 'replicaId'>;
+
+/** The disks of a topic, each once. Two maps instead of a key made of both: this is asked twice a replica. */
+class DiskTable {
+  readonly list: Disk[] = [];
+  readonly #indexes = new Map<BrokerId, Map<DirectoryId, number>>();
+
+  add(disk: Disk): void {
+    let directories = this.#indexes.get(disk.brokerId);
+    if (directories === undefined) {
+      directories = new Map();
+      this.#indexes.set(disk.brokerId, directories);
     }
+    if (directories.has(disk.directoryId)) return;
+    directories.set(disk.directoryId, this.list.length);
+    this.list.push(disk);
+  }
+
+  indexOf(disk: Disk): number {
+    return must(this.#indexes.get(disk.brokerId)?.get(disk.directoryId), 'disk of a replica', disk);
   }
 }
 
@@ -108,7 +124,7 @@ function readTopic(r: ByteReader): TopicImage {
   return { topicId, name, configs, partitions };
 }
 
-function readPartition(r: ByteReader, partition: number, disks: readonly Omit<ReplicaAssignment, 'replicaId'>[]): PartitionImage {
+function readPartition(r: ByteReader, partition: number, disks: readonly Disk[]): PartitionImage {
   const groupGeneration = r.varint();
   const leader = r.varint();
   const leaderEpoch = r.varint();

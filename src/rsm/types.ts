@@ -33,8 +33,8 @@ export interface Committed<Response> {
   readonly index: number;
 }
 
-/** The part of a Replica that the runtime needs. */
-export type StateMachineReplica = Pick<Replica, 'propose' | 'commitIndex' | 'leadership'> & { readonly log: CommittedLog };
+/** The part of a Replica that the runtime needs: a {@link Replica} is one. */
+export type StateMachineReplica = Pick<Replica, 'propose'> & { readonly log: CommittedLog };
 
 /** Committed entries, from memory or segments: a PartitionLog is one. */
 export interface CommittedLog {

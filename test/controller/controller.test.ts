@@ -32,14 +32,14 @@ class Node {
     this.environment = environment;
     this.replica = group.member(broker);
   }
-  async open(): Promise<this> {
+  async open(cluster = clusterId): Promise<this> {
     this.controller = await QuorumController.open({
       environment: this.environment,
       logger: { ...silentLogger, warn: (event) => void this.warnings.push(event) },
       store: this.store,
       metadata: this.metadata,
       settings: { brokerSessionTimeoutMs: 3000, defaultPartitions: 2, defaultReplicationFactor: 1 },
-      cluster: { clusterId, voters: [{ replicaId: 1 }, { replicaId: 2 }, { replicaId: 3 }] },
+      cluster: { clusterId: cluster, voters: [{ replicaId: 1 }, { replicaId: 2 }, { replicaId: 3 }] },
       checksum: () => 0,
       validateTopicConfig: (configs) => {
         for (const key of configs.keys()) if (key !== 'retention.ms') throw new FlotillaError('INVALID_CONFIG', `unknown ${key}`);
@@ -104,6 +104,14 @@ describe('QuorumController', () => {
   test('the first leader records feature level and cluster', async () => {
     const { metadata } = await cluster(0);
     expect(metadata.image).toMatchObject({ clusterId, featureLevel: 1, nextReplicaId: 4 });
+  });
+
+  test("refuses another cluster's metadata", async () => {
+    const node = await cluster(1);
+    await node.controller.close();
+    const other = new Node(new FakeGroup(), 1);
+    for (const [key, value] of node.store.map) other.store.map.set(key, value);
+    await expect(other.open('b'.repeat(32) as ClusterId)).rejects.toMatchObject({ code: 'INCONSISTENT_CLUSTER_ID' });
   });
 
   test('creates and deletes topics', async () => {
