@@ -32,6 +32,7 @@
  * the decoded entries are views into the frame, which therefore must never change once it was handed over (hazard B42).
  * The transport carries frames whole; what a peer of another version or a fault made of them is checked here, field by field.
  */
+import { unreachable } from '../base/assert.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { GROUP_KEY_BYTES, type GroupKey, type ReplicaId } from '../base/ids.ts';
 import { ENTRY_HEADER_BYTES, type Entry } from './core/entry.ts';
@@ -168,25 +169,32 @@ export class FrameWriter {
   #body(message: Message): void {
     switch (message.type) {
       case 'append':
-        return this.#append(message);
+        this.#append(message);
+        break;
       case 'appendResponse':
         this.u64(message.matchIndex);
         this.u64(message.rejectedIndex);
         this.u64(message.hintIndex);
         this.u32(message.hintTerm);
-        return this.u32(0);
+        this.u32(0);
+        break;
       case 'vote':
         this.u64(message.lastIndex);
         this.u32(message.lastTerm);
-        return this.u32(0);
+        this.u32(0);
+        break;
       case 'heartbeat':
         this.u64(message.commit);
-        return this.u64(message.readContext);
+        this.u64(message.readContext);
+        break;
       case 'heartbeatResponse':
-        return this.u64(message.readContext);
+        this.u64(message.readContext);
+        break;
       case 'voteResponse':
       case 'timeoutNow':
-        return;
+        break;
+      default:
+        unreachable(message);
     }
   }
 
@@ -347,5 +355,8 @@ export class FrameReader {
 }
 
 function corrupt(what: string): FlotillaError {
-  return new FlotillaError('CORRUPT_MESSAGE', `dropped a frame from a peer: ${what}. If this repeats, check that all brokers run the same version.`);
+  return new FlotillaError(
+    'CORRUPT_MESSAGE',
+    `dropped a frame from a peer: ${what}. If this repeats, check that all brokers run the same version.`,
+  );
 }

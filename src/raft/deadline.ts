@@ -48,9 +48,6 @@ export function deadline<T>(deadlines: Deadlines, wait: Wait<T>): Promise<T> {
 export function within(deadlines: Deadlines, ms: number, work: Promise<unknown>): Promise<'done' | 'timeout'> {
   return new Promise((resolve, reject) => {
     const timer = deadlines.after(ms, () => resolve('timeout'));
-    work.then(
-      () => resolve('done'),
-      reject,
-    ).finally(() => timer.cancel());
+    work.then(() => resolve('done'), reject).finally(() => timer.cancel());
   });
 }

@@ -65,5 +65,8 @@ export function decodeHeartbeat(frame: Uint8Array): NodeHeartbeat {
 }
 
 function corrupt(what: string): FlotillaError {
-  return new FlotillaError('CORRUPT_MESSAGE', `dropped a heartbeat from a peer: ${what}. If this repeats, check that all brokers run the same version.`);
+  return new FlotillaError(
+    'CORRUPT_MESSAGE',
+    `dropped a heartbeat from a peer: ${what}. If this repeats, check that all brokers run the same version.`,
+  );
 }

@@ -14,7 +14,7 @@ import { type Entry, EntryKind } from './core/entry.ts';
 import { RaftCore } from './core/raft.ts';
 import type { HardState, Message } from './core/types.ts';
 import { within } from './deadline.ts';
-import { decodeHeartbeat } from './heartbeat-codec.ts';
+import { decodeHeartbeat, type NodeHeartbeat } from './heartbeat-codec.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { Outbox } from './outbox.ts';
 import { membersOf, RaftReplica, type ReplicaHost } from './replica.ts';
@@ -146,7 +146,11 @@ class GroupHost implements RaftHost, ReplicaHost {
     const replica = this.#replicas.get(group);
     if (replica === undefined) return;
     this.#detach(replica);
-    await this.#within('close', group, this.#loop.drained().then(() => flushAndClose(replica.log)));
+    await this.#within(
+      'close',
+      group,
+      this.#loop.drained().then(() => flushAndClose(replica.log)),
+    );
   }
 
   async remove(group: GroupKey): Promise<void> {
@@ -154,7 +158,11 @@ class GroupHost implements RaftHost, ReplicaHost {
     const { storage } = this.#options;
     if (replica !== undefined) {
       this.#detach(replica);
-      await this.#within('remove', group, this.#loop.drained().then(() => replica.log.close()));
+      await this.#within(
+        'remove',
+        group,
+        this.#loop.drained().then(() => replica.log.close()),
+      );
     }
     storage.wal.forget(group);
     await storage.deleteLog(group);
@@ -216,13 +224,16 @@ class GroupHost implements RaftHost, ReplicaHost {
   #frame(from: BrokerId, lane: Lane, frame: Uint8Array): void {
     if (this.#stopped) return;
     try {
-      if (lane === 'raft') return this.#receive(from, decodeFrame(frame));
-      const heartbeat = decodeHeartbeat(frame);
-      if (this.#heartbeats.received(from, heartbeat)) this.#receive(from, heartbeat.messages);
+      if (lane === 'raft') this.#receive(from, decodeFrame(frame));
+      else this.#heartbeat(from, decodeHeartbeat(frame));
     } catch (error) {
       if (!(error instanceof FlotillaError)) throw error;
       this.#options.log.warn('frame dropped', { peer: from, lane, error: messageOf(error) });
     }
+  }
+
+  #heartbeat(from: BrokerId, heartbeat: NodeHeartbeat): void {
+    if (this.#heartbeats.received(from, heartbeat)) this.#receive(from, heartbeat.messages);
   }
 
   #receive(from: BrokerId, messages: readonly GroupMessage[]): void {

@@ -9,10 +9,10 @@ import { must } from '../base/assert.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { type BrokerId, formatGroupKey, type GroupKey, type ReplicaId } from '../base/ids.ts';
 import type { PartitionLog } from '../storage/types.ts';
-import { type Deadlines, deadline } from './deadline.ts';
 import type { Entry } from './core/entry.ts';
 import type { RaftCore } from './core/raft.ts';
 import type { Configuration, Member, Message, Proposal, Ready } from './core/types.ts';
+import { type Deadlines, deadline } from './deadline.ts';
 import type { RaftHostSettings } from './settings.ts';
 import type { Leadership, Replica, ReplicaOptions, ReplicaOwner } from './types.ts';
 
@@ -122,7 +122,10 @@ export class RaftReplica implements Replica {
   propose(proposal: Proposal): { readonly index: number; readonly term: number; readonly nextOffset: number } {
     this.#mustLead();
     if (this.#host.walIsFull()) {
-      throw new FlotillaError('THROTTLING_QUOTA_EXCEEDED', 'the write-ahead log is behind: the disk is slower than what is produced. Send again later.');
+      throw new FlotillaError(
+        'THROTTLING_QUOTA_EXCEEDED',
+        'the write-ahead log is behind: the disk is slower than what is produced. Send again later.',
+      );
     }
     const { firstIndex, term } = this.core.propose([proposal]);
     this.#host.schedule(this);
@@ -263,7 +266,9 @@ export class RaftReplica implements Replica {
   /** Ends what waits on this replica; it takes part no more. */
   close(): void {
     this.closed = true;
-    this.#rejectWaiting(new FlotillaError('NOT_LEADER_OR_FOLLOWER', `${formatGroupKey(this.group)} was closed on this broker: ask for its present leader.`));
+    this.#rejectWaiting(
+      new FlotillaError('NOT_LEADER_OR_FOLLOWER', `${formatGroupKey(this.group)} was closed on this broker: ask for its present leader.`),
+    );
   }
 
   #commit(ready: Ready): void {
@@ -277,7 +282,8 @@ export class RaftReplica implements Replica {
     const last = entries.at(-1);
     if (last === undefined || last.index <= this.#appendedIndex) return;
     const first = entries[0];
-    const fresh = first !== undefined && first.index > this.#appendedIndex ? entries : entries.filter((entry) => entry.index > this.#appendedIndex);
+    const fresh =
+      first !== undefined && first.index > this.#appendedIndex ? entries : entries.filter((entry) => entry.index > this.#appendedIndex);
     this.#appendedIndex = last.index;
     this.#owner.appended(fresh);
   }

@@ -14,7 +14,7 @@ import type { Scheduler } from '../base/environment.ts';
 import type { BrokerId, GroupKey } from '../base/ids.ts';
 import type { WalWrite, WriteAheadLog } from '../storage/types.ts';
 import type { CatchUp } from './catch-up.ts';
-import type { Message, Ready } from './core/types.ts';
+import type { Message, PersistUnit, Ready } from './core/types.ts';
 import type { Outbox } from './outbox.ts';
 import type { RaftReplica } from './replica.ts';
 
@@ -106,13 +106,7 @@ export class TurnLoop {
     if (replica.closed || !replica.core.hasReady()) return undefined;
     const ready = replica.core.ready();
     for (const message of ready.messages) this.#send(replica, message);
-    const { persist } = ready;
-    if (persist !== undefined) {
-      const { token, hardState, truncateTo, entries } = persist;
-      flush.units.push({ replica, token });
-      flush.writes.push({ group: replica.group, hardState, truncateTo, entries });
-      this.#lastFlush.set(replica, flush);
-    }
+    if (ready.persist !== undefined) this.#queue(replica, ready.persist, flush);
     const waitsFor = this.#lastFlush.get(replica);
     for (const message of ready.afterPersist) {
       const to = replica.brokerOf(message.to);
@@ -122,6 +116,20 @@ export class TurnLoop {
     }
     for (const wanted of ready.reads) this.#options.catchUp.request(replica, wanted);
     return ready;
+  }
+
+  #queue(replica: RaftReplica, unit: PersistUnit, flush: Flush): void {
+    const { token, hardState, truncateTo, entries } = unit;
+    const isMark = hardState === undefined && truncateTo === undefined && entries.length === 0;
+    const inFlight = this.#lastFlush.get(replica);
+    if (isMark && inFlight !== undefined) {
+      // Nothing to write: it only marks where a response may leave, which is when all before it is durable.
+      inFlight.units.push({ replica, token });
+      return;
+    }
+    flush.units.push({ replica, token });
+    flush.writes.push({ group: replica.group, hardState, truncateTo, entries });
+    this.#lastFlush.set(replica, flush);
   }
 
   #send(replica: RaftReplica, message: Message): void {

@@ -12,7 +12,10 @@ export interface ReplicaOwner {
   apply(entries: readonly Entry[]): void;
   /** Role, term or leader changed. As leader, `ready` is false until the own-term no-op has committed (hazard B21), then this is called again. */
   leadershipChanged(leadership: Leadership): void;
-  /** Entries were appended to this replica's log (leader or follower), not yet committed: for producer state (hazard B30). */
+  /**
+   * Entries were appended to this replica's log, not yet committed: for producer state (hazard B30). On a leader, inside `propose`, before it
+   * returns; on a follower, in the turn; at open, for the entries that recovery found above the segments.
+   */
   appended(entries: readonly Entry[]): void;
   /** Entries above `index` were cut off before they committed; the log now ends at `nextOffset`. */
   truncated(index: number, nextOffset: number): void;
@@ -67,6 +70,10 @@ export interface Replica {
   transferLeadership(to: ReplicaId, signal: AbortSignal): Promise<void>;
   /** Pre-campaigns now, through PreVote. */
   campaign(): void;
+  /** Where segments ended at open. The owner's `apply` gets the entries after it; its state up to it, the owner rebuilds itself. */
+  readonly recoveredIndex: number;
+  /** The committed entries from `fromIndex` up to {@link recoveredIndex}, in pages: what a replicated state machine has not applied yet. */
+  committedEntries(fromIndex: number): AsyncIterable<readonly Entry[]>;
 }
 
 export interface RaftHost {

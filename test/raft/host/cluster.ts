@@ -1,5 +1,5 @@
-import { FlotillaError } from '../../../src/base/errors.ts';
 import { silentLogger } from '../../../src/base/environment.ts';
+import { FlotillaError } from '../../../src/base/errors.ts';
 import { type BrokerId, type DirectoryId, encodeGroupKey, type GroupKey, type ReplicaId, type TopicId } from '../../../src/base/ids.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import type { Configuration, Proposal } from '../../../src/raft/core/types.ts';

@@ -3,30 +3,20 @@ import { describe, expect, test } from 'vitest';
 import { FlotillaError } from '../../../src/base/errors.ts';
 import type { GroupKey, ReplicaId } from '../../../src/base/ids.ts';
 import { decodeFrame, encodedBytes, encodeFrames, type GroupMessage, MAX_FRAME_BYTES } from '../../../src/raft/codec.ts';
-import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
-import { makeEntry } from '../../../src/raft/core/entry-codec.ts';
+import type { Entry } from '../../../src/raft/core/entry.ts';
 import type { Message } from '../../../src/raft/core/types.ts';
 import { decodeHeartbeat, encodeHeartbeat } from '../../../src/raft/heartbeat-codec.ts';
 import { groupKey } from './cluster.ts';
+import { entriesAfter } from './entries.ts';
 
-const index = fc.oneof(fc.nat(1000), fc.maxSafeNat().map((n) => Math.floor(n / 2)));
+const index = fc.oneof(
+  fc.nat(1000),
+  fc.maxSafeNat().map((n) => Math.floor(n / 2)),
+);
 const term = fc.oneof(fc.nat(10), fc.nat(2 ** 31 - 1));
 const replicaId = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }).map((id) => id as ReplicaId);
 const group = fc.uint8Array({ minLength: 24, maxLength: 24 }).map((bytes) => String.fromCharCode(...bytes) as GroupKey);
 const envelope = { from: replicaId, to: replicaId, term };
-
-export function entriesAfter(prevIndex: number, atTerm: number, payloads: readonly Uint8Array[]): Entry[] {
-  const entries: Entry[] = [];
-  for (const payload of payloads) {
-    const previous = entries.at(-1) ?? { chainHigh: 0, chainLow: 0, nextOffset: 7 };
-    const at = prevIndex + entries.length + 1;
-    const nextOffset = previous.nextOffset + 1;
-    entries.push(
-      makeEntry({ index: at, term: atTerm, kind: EntryKind.batch, nextOffset, recordCount: 1, payloadChecksum: 9, payload, previous }),
-    );
-  }
-  return entries;
-}
 
 const append = fc
   .record({ ...envelope, prevIndex: index, commit: index, payloads: fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 5 }) })
@@ -152,7 +142,11 @@ describe('heartbeat frames', () => {
   });
 
   test('what is encoded is decoded', () => {
-    fc.assert(fc.property(heartbeats, (node) => expect(decodeHeartbeat(encodeHeartbeat(node))).toEqual(node)));
+    fc.assert(
+      fc.property(heartbeats, (node) => {
+        expect(decodeHeartbeat(encodeHeartbeat(node))).toEqual(node);
+      }),
+    );
   });
 
   test('garbage, and messages of the raft lane, are typed errors', () => {

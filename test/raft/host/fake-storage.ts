@@ -81,7 +81,8 @@ class FakeWal implements WriteAheadLog {
     if (truncateTo !== undefined) durable.entries = durable.entries.filter((entry) => entry.index <= truncateTo);
     for (const entry of entries) {
       const last = durable.entries.at(-1);
-      if (last !== undefined && entry.index !== last.index + 1) throw new Error(`hole in the write-ahead log: ${last.index}, ${entry.index}`);
+      if (last !== undefined && entry.index !== last.index + 1)
+        throw new Error(`hole in the write-ahead log: ${last.index}, ${entry.index}`);
       durable.entries.push(entry);
     }
   }
@@ -106,8 +107,11 @@ export class FakePartitionLog implements PartitionLog {
   readonly sizeBytes = 0;
   readonly logStartOffset = 0;
   closed = false;
-  constructor(disk: DurableGroup) {
+  readonly #isDead: () => boolean;
+
+  constructor(disk: DurableGroup, isDead: () => boolean) {
     this.#disk = disk;
+    this.#isDead = isDead;
     this.entries = [...disk.segments];
     this.recovered = this.entries.length;
   }
@@ -164,7 +168,7 @@ export class FakePartitionLog implements PartitionLog {
   async scanBatchHeaders(): Promise<void> {}
 
   async flush(): Promise<void> {
-    this.#disk.segments = [...this.entries];
+    if (!this.#isDead()) this.#disk.segments = [...this.entries];
   }
 
   async close(): Promise<void> {
@@ -190,7 +194,7 @@ export class FakeStorage implements Storage {
 
   async openLog(group: GroupKey) {
     const disk = this.#disk.group(group);
-    const log = new FakePartitionLog(disk);
+    const log = new FakePartitionLog(disk, () => this.wal.dead);
     const tail = disk.entries.filter((entry) => entry.index > log.lastIndex);
     return { log, tail, hardState: disk.hardState, whole: disk.whole };
   }

@@ -38,7 +38,11 @@ export class VirtualEnvironment implements Environment {
   after(ms: number, task: () => void): Timer {
     const timer = { at: this.#now + Math.max(0, ms), order: this.#order++, run: task };
     this.#timers.push(timer);
-    return { cancel: () => void (this.#timers = this.#timers.filter((other) => other !== timer)) };
+    return {
+      cancel: () => {
+        this.#timers = this.#timers.filter((other) => other !== timer);
+      },
+    };
   }
 
   soon(task: () => void): void {

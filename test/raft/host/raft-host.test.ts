@@ -1,0 +1,401 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import type { BrokerId, ReplicaId } from '../../../src/base/ids.ts';
+import { decodeFrame } from '../../../src/raft/codec.ts';
+import { brokers, Cluster, command, configurationOf, groupKey, replicaIdOf } from './cluster.ts';
+
+const never = new AbortController().signal;
+let cluster: Cluster;
+afterEach(() => cluster.assertHealthy());
+
+const others = (broker: BrokerId) => brokers.filter((other) => other !== broker);
+
+describe('replication', () => {
+  test('elects, replicates, and tells every owner in the order of the log', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    const placed = ['a', 'b', 'c'].map((text) => cluster.propose(leader, text));
+    expect(placed.map(({ index }) => index)).toEqual([2, 3, 4]);
+    expect(placed.map(({ nextOffset }) => nextOffset)).toEqual([1, 2, 3]);
+    for (const broker of brokers) await cluster.applied(broker, ['a', 'b', 'c']);
+    const { events } = cluster.owner(leader);
+    expect(events.indexOf('leader')).toBeLessThan(events.indexOf('appended 1'));
+    expect(events.indexOf('apply 1')).toBeLessThan(events.indexOf('leader ready'));
+  });
+
+  test('a chosen first leader campaigns at once, even before its peers opened the group', async () => {
+    cluster = new Cluster();
+    for (const broker of brokers) cluster.boot(broker);
+    await cluster.open(brokers[1]!, 0, true);
+    await cluster.environment.run(5);
+    for (const broker of others(brokers[1]!)) await cluster.open(broker);
+    await cluster.environment.run(20);
+    expect(cluster.leader()).toBe(brokers[1]);
+  });
+
+  test('appended is called inside propose, so that the next proposal can build on it', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    const { index } = cluster.propose(leader, 'x');
+    expect(cluster.owner(leader).appendedIndex).toBe(index);
+    expect(cluster.owner(leader).appliedIndex).toBe(index - 1);
+  });
+
+  test('one record alone is sent within its task, and what comes while a flush is in flight shares one frame and one flush', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    await cluster.environment.run(30);
+    const appends: number[] = [];
+    cluster.network.observe = (from, to, lane, frame) => {
+      if (from !== leader || lane !== 'raft' || to !== others(leader)[0]) return;
+      const entries = decodeFrame(frame).flatMap(({ message }) => (message.type === 'append' ? message.entries : []));
+      if (entries.length > 0) appends.push(entries.length);
+    };
+    const before = cluster.node(leader).storage.wal.statistics.flushes;
+    cluster.propose(leader, 'alone');
+    await cluster.environment.run(0);
+    expect(appends).toEqual([1]);
+    for (let i = 0; i < 50; i++) cluster.propose(leader, `${i}`);
+    await cluster.environment.run(0);
+    expect(appends).toEqual([1, 50]);
+    await cluster.environment.run(10);
+    expect(cluster.node(leader).storage.wal.statistics.flushes - before).toBe(2);
+  });
+
+  test('the groups of a turn share one frame a peer and one flush', async () => {
+    const groups = Array.from({ length: 20 }, (_, i) => i);
+    cluster = await Cluster.start([]);
+    for (const group of groups) for (const broker of brokers) await cluster.open(broker, group, broker === brokers[0]);
+    for (const group of groups) await cluster.elected(group);
+    await cluster.environment.run(200);
+    const leader = brokers[0]!;
+    expect(groups.every((group) => cluster.leader(group) === leader)).toBe(true);
+    let frames = 0;
+    cluster.network.observe = (from, _to, lane) => {
+      if (from === leader && lane === 'raft') frames++;
+    };
+    const before = cluster.node(leader).storage.wal.statistics.flushes;
+    for (const group of groups) cluster.propose(leader, 'x', group);
+    await cluster.environment.run(0);
+    expect(frames).toBe(2);
+    await cluster.environment.run(0.25);
+    expect(cluster.node(leader).storage.wal.statistics.flushes - before).toBe(1);
+    for (const group of groups) for (const broker of brokers) await cluster.applied(broker, ['x'], group);
+  });
+
+  test('a follower that was away catches up from segments', async () => {
+    cluster = await Cluster.start([0], { maxAppendBytes: 2000 });
+    const leader = await cluster.elected();
+    const away = others(leader)[0]!;
+    cluster.kill(away);
+    const commands = Array.from({ length: 200 }, (_, i) => `${i}`.padStart(100, '.'));
+    for (const text of commands) {
+      cluster.propose(leader, text);
+      await cluster.environment.run(2);
+    }
+    await cluster.applied(leader, commands);
+    cluster.boot(away);
+    await cluster.open(away);
+    await cluster.applied(away, commands);
+  });
+});
+
+describe('durability', () => {
+  test('nothing is acknowledged, and no vote leaves, before it is durable', async () => {
+    cluster = await Cluster.start([]);
+    const promised: string[] = [];
+    cluster.network.observe = (from, _to, lane, frame) => {
+      if (lane !== 'raft') return;
+      const disk = cluster.disks.get(from)!.group(groupKey(0));
+      for (const { message } of decodeFrame(frame)) {
+        if (message.type === 'voteResponse' && message.granted && !message.pre) {
+          expect(disk.hardState).toMatchObject({ term: message.term, vote: message.to });
+          promised.push('vote');
+        }
+        if (message.type === 'vote' && !message.pre) expect(disk.hardState).toMatchObject({ term: message.term, vote: message.from });
+        if (message.type === 'appendResponse' && !message.rejected && message.matchIndex > 0) {
+          expect(disk.entries.at(-1)?.index).toBeGreaterThanOrEqual(message.matchIndex);
+          promised.push('append');
+        }
+      }
+    };
+    for (const broker of brokers) await cluster.open(broker);
+    const leader = await cluster.elected();
+    for (let i = 0; i < 20; i++) {
+      cluster.propose(leader, `${i}`);
+      await cluster.environment.run(i % 3 === 0 ? 0 : 0.15);
+    }
+    await cluster.environment.run(50);
+    expect(cluster.owner(leader).commands).toHaveLength(20);
+    expect(new Set(promised)).toEqual(new Set(['vote', 'append']));
+  });
+
+  test('a failed write ends the process, once', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    const node = cluster.node(leader);
+    node.storage.wal.failWith = new Error('EIO');
+    cluster.propose(leader, 'a');
+    await cluster.environment.run(0);
+    cluster.propose(leader, 'b');
+    await cluster.environment.run(20);
+    expect(node.fatal).toHaveLength(1);
+    expect(cluster.owner(leader).commands).toEqual([]);
+    cluster.kill(leader);
+    const next = await cluster.elected();
+    cluster.propose(next, 'c');
+    await cluster.environment.until(() => cluster.owner(next).commands.includes('c'), 'c commits');
+  });
+
+  test('what was acknowledged survives the death of every broker', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    for (const text of ['a', 'b', 'c']) cluster.propose(leader, text);
+    await cluster.applied(leader, ['a', 'b', 'c']);
+    for (const broker of brokers) cluster.kill(broker);
+    for (const broker of brokers) {
+      cluster.boot(broker);
+      await cluster.open(broker);
+    }
+    for (const broker of brokers) await cluster.applied(broker, ['a', 'b', 'c']);
+  });
+
+  test('after a clean stop the owner gets only what follows the segments, and replays the rest by itself', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    for (const text of ['a', 'b']) cluster.propose(leader, text);
+    for (const broker of brokers) await cluster.applied(broker, ['a', 'b']);
+    for (const broker of brokers) {
+      const stopped = cluster.node(broker).host.stop();
+      await cluster.environment.run(10);
+      await stopped;
+      cluster.nodes.delete(broker);
+    }
+    for (const broker of brokers) {
+      cluster.boot(broker);
+      await cluster.open(broker);
+    }
+    const next = await cluster.elected();
+    cluster.propose(next, 'c');
+    await cluster.applied(next, ['c']);
+    const replica = cluster.replica(next);
+    expect(replica.recoveredIndex).toBe(3);
+    const replayed: number[] = [];
+    for await (const page of replica.committedEntries(1)) replayed.push(...page.map(({ index }) => index));
+    expect(replayed).toEqual([1, 2, 3]);
+  });
+
+  test('a replica that cannot prove its log whole, or that belongs to another directory, is not opened', async () => {
+    cluster = await Cluster.start();
+    await cluster.elected();
+    cluster.kill(brokers[0]!);
+    const { host } = cluster.boot(brokers[0]!);
+    cluster.disks.get(brokers[0]!)!.group(groupKey(0)).whole = false;
+    await expect(cluster.open(brokers[0]!)).rejects.toMatchObject({ code: 'STORAGE_ERROR' });
+    const stolen = host.open({
+      group: groupKey(1),
+      replicaId: replicaIdOf(brokers[1]!, 1),
+      configuration: configurationOf(1),
+      settings: { segmentBytes: 1 },
+      campaign: false,
+      owner: () => {
+        throw new Error('no owner for what is not opened');
+      },
+    });
+    await expect(stolen).rejects.toMatchObject({ code: 'DATA_DIRECTORY' });
+    expect([...host.replicas]).toEqual([]);
+  });
+});
+
+describe('leadership', () => {
+  test('the death of a leader is noticed by its connections, and another leads within half a second', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    cluster.propose(leader, 'a');
+    for (const broker of brokers) await cluster.applied(broker, ['a']);
+    cluster.kill(leader);
+    const diedAt = cluster.environment.monotonicMs();
+    const next = await cluster.elected();
+    expect(cluster.environment.monotonicMs() - diedAt).toBeLessThan(500);
+    cluster.propose(next, 'b');
+    for (const broker of others(leader)) await cluster.applied(broker, ['a', 'b']);
+  });
+
+  test('a leader that falls silent is replaced, steps down, and drops what did not commit', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    cluster.network.isolate(leader, others(leader));
+    const { index } = cluster.propose(leader, 'lost');
+    const from = cluster.environment.monotonicMs();
+    const next = await cluster.elected(0, leader);
+    expect(cluster.environment.monotonicMs() - from).toBeLessThan(3000);
+    cluster.propose(next, 'kept');
+    await cluster.environment.until(() => cluster.replica(leader).leadership.role !== 'leader', 'the old leader steps down', 3000);
+    expect(() => cluster.propose(leader, 'x')).toThrow(/does not lead/);
+    cluster.network.heal();
+    await cluster.applied(leader, ['kept']);
+    const { events } = cluster.owner(leader);
+    const truncated = events.findIndex((event) => event.startsWith(`truncated ${index - 1} `));
+    expect(truncated).toBeGreaterThan(0);
+    expect(events.slice(0, truncated)).toContain('follower');
+    expect(events[truncated + 1]).toMatch(/^appended/);
+  });
+
+  test('leadership moves on demand', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    const to = others(leader)[1]!;
+    const moved = cluster.replica(leader).transferLeadership(replicaIdOf(to), never);
+    const next = await cluster.elected(0, leader);
+    await moved;
+    expect(next).toBe(to);
+    await expect(cluster.replica(leader).transferLeadership(replicaIdOf(to), never)).rejects.toMatchObject({
+      code: 'NOT_LEADER_OR_FOLLOWER',
+    });
+  });
+
+  test('a transfer to nobody is refused, to a dead voter times out, and can be aborted', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    const replica = cluster.replica(leader);
+    await expect(replica.transferLeadership(999 as ReplicaId, never)).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
+    const dead = others(leader)[0]!;
+    cluster.kill(dead);
+    const abort = new AbortController();
+    const aborted = replica.transferLeadership(replicaIdOf(dead), abort.signal);
+    abort.abort();
+    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
+    const timedOut = replica.transferLeadership(replicaIdOf(dead), never);
+    const outcome = expect(timedOut).rejects.toMatchObject({ code: 'REQUEST_TIMED_OUT' });
+    await cluster.environment.run(10_000);
+    await outcome;
+  });
+
+  test('a leader with a stalled disk hands over to a voter whose disk is fresh', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    await cluster.environment.run(300);
+    cluster.node(leader).storage.wal.stalledSince = cluster.environment.monotonicMs();
+    const next = await cluster.elected(0, leader);
+    expect(next).not.toBe(leader);
+  });
+
+  test('a paused broker does not disturb the others when it goes on', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    cluster.propose(leader, 'a');
+    const paused = others(leader)[0]!;
+    await cluster.applied(paused, ['a']);
+    const { term } = cluster.replica(leader).leadership;
+    cluster.network.isolate(paused, others(paused));
+    await cluster.environment.run(5000);
+    cluster.network.heal();
+    await cluster.environment.run(3000);
+    expect(cluster.leader()).toBe(leader);
+    expect(cluster.replica(leader).leadership.term).toBe(term);
+  });
+});
+
+describe('reads', () => {
+  test('a leader confirms reads with a majority, and readers of one turn share a round', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    const { index } = cluster.propose(leader, 'a');
+    await cluster.applied(leader, ['a']);
+    await cluster.environment.run(10);
+    let rounds = 0;
+    cluster.network.observe = (from, _to, lane, frame) => {
+      if (lane !== 'raft' || from !== leader) return;
+      rounds += decodeFrame(frame).filter(({ message }) => message.type === 'heartbeat' && message.readContext > 0).length;
+    };
+    const reads = Promise.all([1, 2, 3].map(() => cluster.replica(leader).readIndex(never)));
+    await cluster.environment.run(1);
+    expect(await reads).toEqual([index, index, index]);
+    expect(rounds).toBe(2);
+  });
+
+  test('a follower refuses; a leader without a majority does not answer, and says so when it is deposed', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    await expect(cluster.replica(others(leader)[0]!).readIndex(never)).rejects.toMatchObject({ code: 'NOT_LEADER_OR_FOLLOWER' });
+    cluster.network.isolate(leader, others(leader));
+    let answered = false;
+    const read = cluster
+      .replica(leader)
+      .readIndex(never)
+      .finally(() => {
+        answered = true;
+      });
+    const outcome = expect(read).rejects.toMatchObject({ code: 'NOT_LEADER_OR_FOLLOWER' });
+    await cluster.environment.run(100);
+    expect(answered).toBe(false);
+    await cluster.environment.run(4000);
+    await outcome;
+  });
+});
+
+describe('bounds', () => {
+  test('proposals are refused while the write-ahead log is behind', async () => {
+    cluster = await Cluster.start([0], { maxWalPendingBytes: 1000 });
+    const leader = await cluster.elected();
+    cluster.node(leader).storage.wal.pendingBytes = 1001;
+    expect(() => cluster.propose(leader, 'x')).toThrow(expect.objectContaining({ code: 'THROTTLING_QUOTA_EXCEEDED', retriable: true }));
+    cluster.node(leader).storage.wal.pendingBytes = 0;
+    cluster.propose(leader, 'x');
+  });
+
+  test('proposals are refused while too much is uncommitted', async () => {
+    cluster = await Cluster.start([0], { maxUncommittedBytes: 1000 });
+    const leader = await cluster.elected();
+    const fill = () => {
+      for (let i = 0; i < 100; i++) cluster.replica(leader).propose(command('0123456789'));
+    };
+    expect(fill).toThrow(expect.objectContaining({ code: 'THROTTLING_QUOTA_EXCEEDED' }));
+  });
+
+  test('garbage from a peer is dropped', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    for (const lane of ['raft', 'heartbeat'] as const) {
+      cluster.network.receivers.get(leader)!.frame(others(leader)[0]!, lane, Uint8Array.of(1, 2, 3));
+    }
+    cluster.propose(leader, 'a');
+    await cluster.applied(leader, ['a']);
+  });
+
+  test('stop ends within its deadline even when the disk does not answer', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    const { host, storage } = cluster.node(leader);
+    storage.wal.stalledSince = cluster.environment.monotonicMs();
+    cluster.propose(leader, 'a');
+    cluster.network.isolate(leader, others(leader));
+    const read = expect(cluster.replica(leader).readIndex(never)).rejects.toMatchObject({ code: 'NOT_LEADER_OR_FOLLOWER' });
+    await cluster.environment.run(1);
+    let stopped = false;
+    const stop = host.stop().then(() => {
+      stopped = true;
+    });
+    await cluster.environment.run(6000);
+    expect(stopped).toBe(true);
+    await stop;
+    await read;
+    await expect(cluster.open(leader, 5)).rejects.toMatchObject({ code: 'CLOSED' });
+    cluster.nodes.delete(leader);
+  });
+
+  test('a closed group keeps its data, a removed one does not', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    cluster.propose(leader, 'a');
+    for (const broker of brokers) await cluster.applied(broker, ['a']);
+    const [kept, gone] = others(leader);
+    const closing = Promise.all([cluster.node(kept!).host.close(groupKey(0)), cluster.node(gone!).host.remove(groupKey(0))]);
+    await cluster.environment.run(10);
+    await closing;
+    expect(cluster.node(kept!).host.get(groupKey(0))).toBeUndefined();
+    expect(cluster.disks.get(kept!)!.groups.get(groupKey(0))?.segments).toHaveLength(2);
+    expect(cluster.disks.get(gone!)!.groups.has(groupKey(0))).toBe(false);
+    await cluster.open(kept!);
+    expect(cluster.replica(kept!).lastIndex).toBe(2);
+  });
+});
