@@ -212,7 +212,7 @@ async function openController(
     campaign: false,
     owner: (opened) => controller.attach(opened),
   });
-  const service = controllerService({ controller, leader: hint, metadata, log: replica.log, environment });
+  const service = controllerService({ controller, leader: hint, metadata, log: replica.log, environment, logger: log });
   switchboard.addUnary(...service.unary);
   switchboard.addStreams(...service.streams);
   return controller;
@@ -225,7 +225,7 @@ function startFollower(
 ): MetadataFollower {
   const { config, connect } = options;
   const addresses = () => otherVoters(config);
-  const follower = new MetadataFollower({ brokerId: config.nodeId, addresses, connect, metadata, environment, failed });
+  const follower = new MetadataFollower({ brokerId: config.nodeId, addresses, connect, metadata, environment, logger: options.log, failed });
   follower.start();
   return follower;
 }

@@ -42,6 +42,7 @@ export async function openHome(options: HomeOptions): Promise<Home> {
         await formatDirectory(access, { clusterId: formed.clusterId, controllerVoters: formed.voters });
       },
       environment,
+      logger: environment.logger,
     });
     return { directoryId, formation, lock };
   } catch (error) {
