@@ -1,0 +1,223 @@
+/**
+ * All storage of a broker, in one data directory:
+ *
+ *   DIR/lock, DIR/directory.json                              taken and read before anything else (directory.ts)
+ *   DIR/wal/00000001.wal …                                    the write-ahead log
+ *   DIR/groups/TOPICID-PARTITION.GENERATION/                  a replica's segments
+ *   DIR/quarantine/TOPICID-PARTITION.GENERATION.INCARNATION/  deleted replicas, purged at a later start (hazard B24)
+ */
+import type { Disk, Environment, Logger } from '../base/environment.ts';
+import { FlotillaError, messageOf } from '../base/errors.ts';
+import { type DirectoryId, decodeGroupKey, encodeGroupKey, formatGroupKey, type GroupKey, isUuid, type TopicId } from '../base/ids.ts';
+import type { Entry } from '../raft/core/entry.ts';
+import type { HardState } from '../raft/core/types.ts';
+import { nextIncarnation } from './directory.ts';
+import { SegmentedLog } from './partition-log.ts';
+import { loadLog } from './partition-log-recovery.ts';
+import type { Checksums } from './payload.ts';
+import { SegmentWriter } from './segment-writer.ts';
+import type { LogSettings, PartitionLog, RecoveredGroup, Storage, WriteAheadLog } from './types.ts';
+import { DEFAULT_WAL_SETTINGS, Wal } from './wal.ts';
+import { INITIAL_HARD_STATE } from './wal-groups.ts';
+import { recoverWal } from './wal-recovery.ts';
+
+export interface StorageSettings {
+  /** Bytes of a write-ahead log file, a multiple of 4 KiB. Default 64 MiB. */
+  readonly walFileBytes?: number;
+  /** Write-ahead log files in use before the oldest is recycled. Default 4. */
+  readonly walFiles?: number;
+  /** Bytes of one flush frame. Default 8 MiB. */
+  readonly walMaxFrameBytes?: number;
+}
+
+export interface StorageOptions extends Checksums {
+  readonly disk: Disk;
+  /** The data directory; its lock is held by the caller, its identity exists (`initDirectory`). */
+  readonly path: string;
+  readonly environment: Environment;
+  readonly log: Logger;
+  readonly settings?: StorageSettings;
+  /** Told once, when a write or sync failed: the process must end, and not go on serving from memory (hazard B25). */
+  readonly failed: (error: Error) => void;
+}
+
+/**
+ * Opens the storage of a data directory: recovers the write-ahead log and counts a new incarnation.
+ * @throws DATA_DIRECTORY when the directory has no identity or a damaged one.
+ */
+export async function openStorage(options: StorageOptions): Promise<BrokerStorage> {
+  const { disk, path, crc32, crc32c, environment, log, settings = {} } = options;
+  const identity = await nextIncarnation({ disk, path, crc32 });
+  const walPath = `${path}/wal`;
+  for (const name of ['wal', 'groups', 'quarantine']) await disk.makeDirectory(`${path}/${name}`);
+  await disk.syncDirectory(path);
+  await purgeQuarantine(disk, `${path}/quarantine`, identity.incarnation);
+  const walSettings = {
+    fileBytes: settings.walFileBytes ?? DEFAULT_WAL_SETTINGS.fileBytes,
+    files: settings.walFiles ?? DEFAULT_WAL_SETTINGS.files,
+    maxFrameBytes: settings.walMaxFrameBytes ?? DEFAULT_WAL_SETTINGS.maxFrameBytes,
+  };
+  const recovery = await recoverWal({ disk, path: walPath, fileBytes: walSettings.fileBytes, checksums: { crc32, crc32c }, log });
+  const logs = new Map<GroupKey, SegmentedLog>();
+  const flushSegments = async (group: GroupKey): Promise<void> => logs.get(group)?.flush();
+  const walOptions = { environment, crc32, log, settings: walSettings, flushSegments, failed: options.failed };
+  const wal = new Wal(walOptions, recovery.files, recovery.groups, recovery.position);
+  await wal.start(recovery.position.unproven);
+  const groups = (await disk.list(`${path}/groups`)).map(parseGroupName).filter((group) => group !== undefined);
+  return new BrokerStorage(options, identity.directoryId, identity.incarnation, { wal, logs, recovered: recovery.recovered, groups });
+}
+
+interface Opened {
+  readonly wal: Wal;
+  readonly logs: Map<GroupKey, SegmentedLog>;
+  readonly recovered: Map<GroupKey, RecoveredGroup>;
+  readonly groups: readonly GroupKey[];
+}
+
+export class BrokerStorage implements Storage {
+  readonly directoryId: DirectoryId;
+  /** Process starts on this directory, this one counted. */
+  readonly incarnation: number;
+  readonly #options: StorageOptions;
+  readonly #wal: Wal;
+  readonly #logs: Map<GroupKey, SegmentedLog>;
+  readonly #recovered: Map<GroupKey, RecoveredGroup>;
+  readonly #groups: Set<GroupKey>;
+  readonly #writer: SegmentWriter;
+  #failed = false;
+
+  constructor(options: StorageOptions, directoryId: DirectoryId, incarnation: number, opened: Opened) {
+    this.#options = options;
+    this.directoryId = directoryId;
+    this.incarnation = incarnation;
+    this.#wal = opened.wal;
+    this.#logs = opened.logs;
+    this.#recovered = opened.recovered;
+    this.#groups = new Set(opened.groups);
+    this.#writer = new SegmentWriter(options.environment, (error) => this.#fail(error));
+  }
+
+  get wal(): WriteAheadLog {
+    return this.#wal;
+  }
+
+  get recovered(): ReadonlyMap<GroupKey, RecoveredGroup> {
+    return this.#recovered;
+  }
+
+  groups(): readonly GroupKey[] {
+    return [...this.#groups];
+  }
+
+  async openLog(
+    group: GroupKey,
+    settings: LogSettings,
+  ): Promise<{ log: PartitionLog; tail: readonly Entry[]; hardState: HardState; whole: boolean }> {
+    if (this.#logs.has(group)) throw new FlotillaError('DATA_DIRECTORY', `the log of ${formatGroupKey(group)} is open already`);
+    const recovered = this.#recovered.get(group);
+    const directory = this.#directoryOf(group);
+    const known = this.#groups.has(group);
+    if (!known) await this.#create(group, directory, recovered === undefined);
+    // A directory is made after the group's first HardState is durable: one without any has lost it (hazard B03).
+    const provable = known ? recovered?.whole === true : (recovered?.whole ?? true);
+    const { disk, crc32, crc32c, log: logger } = this.#options;
+    const checksums = { crc32, crc32c };
+    const loaded = await loadLog({ disk, directory, checksums, log: logger }, provable ? this.#wal.syncedIndex(group) : undefined);
+    const whole = provable && loaded.whole;
+    if (!whole) await this.#wal.markDamaged(group);
+    const context = {
+      disk,
+      directory,
+      checksums,
+      writer: this.#writer,
+      written: (index: number) => this.#wal.written(group, index),
+      synced: (index: number) => this.#wal.synced(group, index),
+    };
+    const hardState = recovered?.hardState ?? INITIAL_HARD_STATE;
+    const above = followingEntries(recovered?.entries ?? [], loaded.last.index);
+    const log = new SegmentedLog(context, settings, loaded);
+    // What is known to be committed goes to segments at once; the core need not hold it.
+    const committed = above.filter((entry) => entry.index <= hardState.commit);
+    log.adopt(committed);
+    this.#logs.set(group, log);
+    this.#recovered.delete(group);
+    return { log, tail: above.slice(committed.length), hardState, whole };
+  }
+
+  /** Flushes and closes a replica's log; its data stays. */
+  async closeLog(group: GroupKey): Promise<void> {
+    await this.#logs.get(group)?.close();
+    this.#logs.delete(group);
+  }
+
+  async deleteLog(group: GroupKey): Promise<number> {
+    const log = this.#logs.get(group);
+    const bytes = log?.sizeBytes ?? 0;
+    this.#logs.delete(group);
+    await log?.discard();
+    this.#wal.forget(group);
+    this.#recovered.delete(group);
+    if (!this.#groups.delete(group)) return bytes;
+    const { disk, path } = this.#options;
+    await disk.rename(this.#directoryOf(group), `${path}/quarantine/${groupName(group)}.${this.incarnation}`);
+    await disk.syncDirectory(`${path}/groups`);
+    await disk.syncDirectory(`${path}/quarantine`);
+    return bytes;
+  }
+
+  async close(): Promise<void> {
+    this.#writer.close();
+    if (!this.#failed) for (const log of this.#logs.values()) await log.close();
+    await this.#wal.close();
+  }
+
+  #directoryOf(group: GroupKey): string {
+    return `${this.#options.path}/groups/${groupName(group)}`;
+  }
+
+  async #create(group: GroupKey, directory: string, isNew: boolean): Promise<void> {
+    if (isNew) await this.#wal.append([{ group, hardState: INITIAL_HARD_STATE, truncateTo: undefined, entries: [] }]);
+    const { disk, path } = this.#options;
+    await disk.makeDirectory(directory);
+    await disk.syncDirectory(`${path}/groups`);
+    this.#groups.add(group);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failed) return;
+    this.#failed = true;
+    const failure = new FlotillaError(
+      'STORAGE_ERROR',
+      `a segment could not be written: ${messageOf(error)}; check the disk, then restart`,
+      { cause: error },
+    );
+    this.#options.log.error('segment write failed', { error });
+    this.#options.failed(failure);
+  }
+}
+
+function followingEntries(entries: readonly Entry[], lastIndex: number): readonly Entry[] {
+  const above = entries.filter((entry) => entry.index > lastIndex);
+  // Segments that end below what the write-ahead log begins with lost something: then it does not follow.
+  return above[0]?.index === lastIndex + 1 ? above : [];
+}
+
+export function groupName(group: GroupKey): string {
+  const { topicId, partition, groupGeneration } = decodeGroupKey(group);
+  return `${topicId}-${partition}.${groupGeneration}`;
+}
+
+export function parseGroupName(name: string): GroupKey | undefined {
+  const match = /^([0-9a-f]{32})-(\d+)\.(\d+)$/.exec(name);
+  const topicId = match?.[1];
+  if (match === null || topicId === undefined || !isUuid(topicId)) return undefined;
+  return encodeGroupKey({ topicId: topicId as TopicId, partition: Number(match[2]), groupGeneration: Number(match[3]) });
+}
+
+/** What was deleted before the incarnation that has just ended is gone for good: a start lies between, to notice a mistake. */
+async function purgeQuarantine(disk: Disk, directory: string, incarnation: number): Promise<void> {
+  for (const name of await disk.list(directory)) {
+    const deletedIn = Number(name.slice(name.lastIndexOf('.') + 1));
+    if (deletedIn < incarnation - 1) await disk.removeTree(`${directory}/${name}`);
+  }
+}
