@@ -113,6 +113,7 @@ export class DemoRun {
   }
 
   async close(): Promise<void> {
+    this.#onEvent = () => {};
     this.#stopLoad.abort();
     this.#stopAll.abort();
     await Promise.allSettled(this.#tasks);

@@ -44,7 +44,7 @@ export interface Paint {
 /** Lines of the frame, cut to the terminal's size. Cutting counts what is seen, not the colours' escapes. */
 export function render(frame: Frame, paint: Paint, columns: number, rows: number): string[] {
   const head = [
-    `${paint.bold('flotilla')}  ${paint.dim(`three brokers, one topic, real flights · ${Math.floor(frame.seconds)} s`)}`,
+    `${paint.bold('flotilla')}  ${paint.dim(`${frame.brokers.length} brokers, one topic, real flights · ${Math.floor(frame.seconds)} s`)}`,
     '',
     ...brokerLines(frame, paint),
     '',
