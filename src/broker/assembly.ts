@@ -228,7 +228,15 @@ function startFollower(
 ): MetadataFollower {
   const { config, connect } = options;
   const addresses = () => otherVoters(config);
-  const follower = new MetadataFollower({ brokerId: config.nodeId, addresses, connect, metadata, environment, logger: options.log, failed });
+  const follower = new MetadataFollower({
+    brokerId: config.nodeId,
+    addresses,
+    connect,
+    metadata,
+    environment,
+    logger: options.log,
+    failed,
+  });
   follower.start();
   return follower;
 }
