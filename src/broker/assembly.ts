@@ -30,6 +30,9 @@ import type { Switchboard } from './switchboard.ts';
 /** Segments of the metadata log. */
 const METADATA_SEGMENT_BYTES = 64 * 1024 * 1024;
 
+/** A write-ahead log file is whole pages. */
+const PAGE_BYTES = 4096;
+
 /** A transport between brokers, and what this broker serves for it. */
 export interface ServedTransport extends PeerTransport {
   handlers(): [string, StreamHandler][];
@@ -71,7 +74,6 @@ export interface Served {
 
 export interface AssemblyOptions {
   readonly options: BrokerOptions;
-  readonly environment: Environment & { readonly logger: Logger };
   readonly home: Home;
   readonly cluster: FormedCluster;
   readonly switchboard: Switchboard;
@@ -89,13 +91,15 @@ export interface Assembly {
   readonly follower: MetadataFollower | undefined;
   readonly partitions: Partitions;
   readonly registration: Registration;
+  /** From now on clients are answered. */
+  serveClients(): void;
   /** Closes the channels to other brokers. */
   disconnect(): void;
 }
 
 export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
-  const { options, environment, home, cluster, switchboard, advertised } = assembly;
-  const { config, disk, connect, crc32, crc32c, log } = options;
+  const { options, home, cluster, switchboard, advertised } = assembly;
+  const { config, environment, disk, connect, crc32, crc32c, log } = options;
   const fatal = (error: unknown) => options.fatal(error instanceof Error ? error : new Error(messageOf(error)));
   const storage = await openStorage({
     disk,
@@ -104,7 +108,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     log,
     crc32,
     crc32c,
-    settings: { walFileBytes: config.walFileBytes, walFiles: config.walFileCount },
+    settings: { walFileBytes: config.walFileBytes - (config.walFileBytes % PAGE_BYTES), walFiles: config.walFileCount },
     failed: fatal,
   });
   const { nodeId: brokerId } = config;
@@ -161,15 +165,17 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     heartbeatIntervalMs: config.heartbeatIntervalMs,
     requestTimeoutMs: config.requestTimeoutMs,
   });
-  switchboard.addStreams(produceHandler(context), fetchHandler(context));
-  switchboard.addUnary(listOffsetsHandler(context), ...adminHandlers({ context, controller: routed, local: controller, hint, leaders }));
+  const serveClients = () => {
+    switchboard.addStreams(produceHandler(context), fetchHandler(context));
+    switchboard.addUnary(listOffsetsHandler(context), ...adminHandlers({ context, controller: routed, local: controller, hint, leaders }));
+  };
   partitions.start();
   registration.start();
   const disconnect = () => {
     routed.close();
     leaders.close();
   };
-  return { storage, store, host, metadata, controller, follower, partitions, registration, disconnect };
+  return { storage, store, host, metadata, controller, follower, partitions, registration, serveClients, disconnect };
 }
 
 /** This broker's replica of the metadata log, and what it serves of it. */
@@ -182,8 +188,8 @@ async function openController(
     readonly hint: () => ControllerHint | undefined;
   },
 ): Promise<QuorumController> {
-  const { options, environment, cluster, switchboard, context, host, store, leaders, hint } = parts;
-  const { config, crc32, log } = options;
+  const { options, cluster, switchboard, context, host, store, leaders, hint } = parts;
+  const { config, environment, crc32, log } = options;
   const metadata = context.metadata as MetadataStore;
   const controller = await QuorumController.open({
     environment,
@@ -212,20 +218,24 @@ async function openController(
     campaign: false,
     owner: (opened) => controller.attach(opened),
   });
-  const service = controllerService({ controller, leader: hint, metadata, log: replica.log, environment, logger: environment.logger });
+  const service = controllerService({ controller, leader: hint, metadata, log: replica.log, environment, logger: log });
   switchboard.addUnary(...service.unary);
   switchboard.addStreams(...service.streams);
   return controller;
 }
 
-function startFollower(
-  { options, environment }: AssemblyOptions,
-  metadata: MetadataStore,
-  failed: (error: Error) => void,
-): MetadataFollower {
-  const { config, connect } = options;
+function startFollower({ options }: AssemblyOptions, metadata: MetadataStore, failed: (error: Error) => void): MetadataFollower {
+  const { config, connect, environment } = options;
   const addresses = () => otherVoters(config);
-  const follower = new MetadataFollower({ brokerId: config.nodeId, addresses, connect, metadata, environment, logger: environment.logger, failed });
+  const follower = new MetadataFollower({
+    brokerId: config.nodeId,
+    addresses,
+    connect,
+    metadata,
+    environment,
+    logger: options.log,
+    failed,
+  });
   follower.start();
   return follower;
 }

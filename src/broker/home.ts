@@ -11,7 +11,8 @@ import type { BrokerConfig } from './config.ts';
 
 export interface HomeOptions {
   readonly config: BrokerConfig;
-  readonly environment: Environment & { readonly logger: Logger };
+  readonly environment: Environment;
+  readonly log: Logger;
   readonly disk: Disk;
   readonly connect: Connect;
   readonly crc32: (bytes: Uint8Array, seed?: number) => number;
@@ -42,7 +43,7 @@ export async function openHome(options: HomeOptions): Promise<Home> {
         await formatDirectory(access, { clusterId: formed.clusterId, controllerVoters: formed.voters });
       },
       environment,
-      logger: environment.logger,
+      logger: options.log,
     });
     return { directoryId, formation, lock };
   } catch (error) {

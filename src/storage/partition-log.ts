@@ -63,6 +63,7 @@ export class SegmentedLog implements PartitionLog {
   #sizeBytes: number;
   #writing: Promise<void> | undefined;
   #closed = false;
+  #discarded = false;
 
   constructor(context: LogContext, settings: LogSettings, loaded: LoadedLog) {
     this.#context = context;
@@ -199,7 +200,8 @@ export class SegmentedLog implements PartitionLog {
 
   async flush(): Promise<void> {
     const target = this.#last.index;
-    while (this.#written.index < target) await this.write();
+    while (this.#written.index < target && !this.#discarded) await this.write();
+    if (this.#discarded) return;
     const { index } = this.#written;
     await this.#segments.at(-1)?.sync();
     if (index > 0) this.#context.synced(index);
@@ -215,12 +217,11 @@ export class SegmentedLog implements PartitionLog {
   /** Closes without writing: the log is deleted. */
   async discard(): Promise<void> {
     this.#closed = true;
-    this.#pending = [];
-    this.#rolls = [];
-    this.#context.writer.written(this.#pendingBytes);
-    this.#pendingBytes = 0;
-    this.#written = this.#last;
+    this.#discarded = true;
     await this.#writing;
+    this.#context.writer.written(this.#pendingBytes);
+    this.#pending = [];
+    this.#pendingBytes = 0;
     for (const segment of this.#segments) await segment.close();
   }
 
@@ -248,7 +249,7 @@ export class SegmentedLog implements PartitionLog {
 
   async #writePending(): Promise<void> {
     const target = this.#last.index;
-    while (this.#written.index < target) {
+    while (this.#written.index < target && !this.#discarded) {
       const roll = this.#rolls[0];
       if (roll !== undefined && roll.afterIndex === this.#written.index) {
         await this.#roll(roll);

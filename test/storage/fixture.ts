@@ -45,7 +45,10 @@ export class TestEnvironment implements Environment {
   after(ms: number, task: () => void): { cancel(): void } {
     const timer = { at: this.now + ms, task };
     this.#timers.push(timer);
-    return { cancel: () => void (this.#timers = this.#timers.filter((other) => other !== timer)) };
+    const cancel = (): void => {
+      this.#timers = this.#timers.filter((other) => other !== timer);
+    };
+    return { cancel };
   }
   advance(ms: number): void {
     this.now += ms;
