@@ -37,6 +37,7 @@ export async function openHome(options: HomeOptions): Promise<Home> {
     const cluster = clusterId === undefined || controllerVoters === undefined ? undefined : { clusterId, voters: controllerVoters };
     const formation = new ClusterFormation({
       self: { brokerId: config.nodeId, directoryId, cluster },
+      clusterId: clusterId ?? config.clusterId,
       voters: config.voters,
       identify: (address, asker) => identify(options.connect, address, asker),
       persist: async (formed) => {
