@@ -31,6 +31,9 @@ import type { Switchboard } from './switchboard.ts';
 /** Segments of the metadata log. */
 const METADATA_SEGMENT_BYTES = 64 * 1024 * 1024;
 
+/** A write-ahead log file is whole pages. */
+const PAGE_BYTES = 4096;
+
 /** A transport between brokers, and what this broker serves for it. */
 export interface ServedTransport extends PeerTransport {
   handlers(): [string, StreamHandler][];
@@ -72,7 +75,6 @@ export interface Served {
 
 export interface AssemblyOptions {
   readonly options: BrokerOptions;
-  readonly environment: Environment & { readonly logger: Logger };
   readonly home: Home;
   readonly cluster: FormedCluster;
   readonly switchboard: Switchboard;
@@ -90,13 +92,15 @@ export interface Assembly {
   readonly follower: MetadataFollower | undefined;
   readonly partitions: Partitions;
   readonly registration: Registration;
+  /** From now on clients are answered. */
+  serveClients(): void;
   /** Closes the channels to other brokers. */
   disconnect(): void;
 }
 
 export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
-  const { options, environment, home, cluster, switchboard, advertised } = assembly;
-  const { config, disk, connect, crc32, crc32c, log } = options;
+  const { options, home, cluster, switchboard, advertised } = assembly;
+  const { config, environment, disk, connect, crc32, crc32c, log } = options;
   const fatal = (error: unknown) => options.fatal(error instanceof Error ? error : new Error(messageOf(error)));
   const storage = await openStorage({
     disk,
@@ -105,7 +109,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     log,
     crc32,
     crc32c,
-    settings: { walFileBytes: config.walFileBytes, walFiles: config.walFileCount },
+    settings: { walFileBytes: config.walFileBytes - (config.walFileBytes % PAGE_BYTES), walFiles: config.walFileCount },
     failed: fatal,
   });
   const { nodeId: brokerId } = config;
@@ -162,15 +166,17 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     heartbeatIntervalMs: config.heartbeatIntervalMs,
     requestTimeoutMs: config.requestTimeoutMs,
   });
-  switchboard.addStreams(produceHandler(context), fetchHandler(context));
-  switchboard.addUnary(listOffsetsHandler(context), ...adminHandlers({ context, controller: routed, local: controller, hint, leaders }));
+  const serveClients = () => {
+    switchboard.addStreams(produceHandler(context), fetchHandler(context));
+    switchboard.addUnary(listOffsetsHandler(context), ...adminHandlers({ context, controller: routed, local: controller, hint, leaders }));
+  };
   partitions.start();
   registration.start();
   const disconnect = () => {
     routed.close();
     leaders.close();
   };
-  return { storage, store, host, metadata, controller, follower, partitions, registration, disconnect };
+  return { storage, store, host, metadata, controller, follower, partitions, registration, serveClients, disconnect };
 }
 
 /** This broker's replica of the metadata log, and what it serves of it. */
@@ -183,8 +189,8 @@ async function openController(
     readonly hint: () => ControllerHint | undefined;
   },
 ): Promise<QuorumController> {
-  const { options, environment, cluster, switchboard, context, host, store, leaders, hint } = parts;
-  const { config, crc32, log } = options;
+  const { options, cluster, switchboard, context, host, store, leaders, hint } = parts;
+  const { config, environment, crc32, log } = options;
   const metadata = context.metadata as MetadataStore;
   const controller = await QuorumController.open({
     environment,
@@ -221,12 +227,8 @@ async function openController(
   return controller;
 }
 
-function startFollower(
-  { options, environment }: AssemblyOptions,
-  metadata: MetadataStore,
-  failed: (error: Error) => void,
-): MetadataFollower {
-  const { config, connect } = options;
+function startFollower({ options }: AssemblyOptions, metadata: MetadataStore, failed: (error: Error) => void): MetadataFollower {
+  const { config, connect, environment } = options;
   const addresses = () => otherVoters(config);
   const follower = new MetadataFollower({
     brokerId: config.nodeId,

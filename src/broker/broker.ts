@@ -2,7 +2,6 @@
  * A broker, put together: data directory, cluster, storage, raft host, metadata, controller, partitions, services. Everything impure comes
  * in with {@link BrokerOptions}, so this very broker runs in production and in simulation.
  */
-import type { Environment, Logger } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
 import type { BrokerId } from '../base/ids.ts';
 import type { MetadataImage } from '../metadata/image.ts';
@@ -35,14 +34,14 @@ const HAND_OVER_SHARE = 0.5;
  * Takes the data directory and listens; resolves then. The rest follows in the background, since a new cluster only forms once all
  * its voters listen: see {@link Broker.ready}. Errors: DATA_DIRECTORY, LISTENER.
  */
-export async function startBroker(options: BrokerOptions): Promise<Broker> {
-  const environment = withLogger(options.environment, options.log);
-  const home = await openHome({ ...options, environment });
+export async function startBroker(given: BrokerOptions): Promise<Broker> {
+  const options = { ...given, fatal: once(given.fatal) };
+  const home = await openHome(options);
   const switchboard = new Switchboard();
   switchboard.addUnary(identifyHandler(home.formation));
   try {
     const served = await options.serve({ listeners: options.config.listeners, service: switchboard, log: options.log });
-    return new RunningBroker({ options, environment, home, switchboard, served });
+    return new RunningBroker({ options, home, switchboard, served });
   } catch (error) {
     await home.lock.release();
     throw error;
@@ -51,7 +50,6 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
 
 interface Parts {
   readonly options: BrokerOptions;
-  readonly environment: Environment & { readonly logger: Logger };
   readonly home: Home;
   readonly switchboard: Switchboard;
   readonly served: Served;
@@ -79,12 +77,8 @@ class RunningBroker implements Broker {
   }
 
   async ready(signal: AbortSignal): Promise<void> {
-    const { metadata, storage } = await abortable(this.#assembled, signal);
-    const isMember = (image: MetadataImage) => {
-      const own = image.brokers.get(this.brokerId);
-      return own?.incarnation === storage.incarnation && !own.fenced;
-    };
-    await until(metadata, isMember, signal);
+    const assembly = await abortable(this.#assembled, signal);
+    await this.#joined(assembly, signal);
   }
 
   stop(deadlineMs: number): Promise<void> {
@@ -98,15 +92,30 @@ class RunningBroker implements Broker {
   }
 
   async #assemble(): Promise<Assembly> {
-    const { options, environment, home, switchboard } = this.#parts;
+    const { options, home, switchboard } = this.#parts;
     const cluster = await home.formation.form(this.#stopping.signal);
-    const assembly = await assemble({ options, environment, home, cluster, switchboard, advertised: this.addresses });
+    const assembly = await assemble({ options, home, cluster, switchboard, advertised: this.addresses });
+    // Only then: a broker that has yet to catch up would tell clients that their topics don't exist.
+    this.#joined(assembly, this.#stopping.signal).then(
+      () => assembly.serveClients(),
+      () => undefined,
+    );
     options.log.info('broker.started', { brokerId: this.brokerId, clusterId: cluster.clusterId, addresses: [...this.addresses.values()] });
     return assembly;
   }
 
+  /** The metadata that this broker follows tells of its own registration, so it is not older than that. */
+  #joined({ metadata, storage }: Assembly, signal: AbortSignal): Promise<void> {
+    const isMember = (image: MetadataImage) => {
+      const own = image.brokers.get(this.brokerId);
+      return own?.incarnation === storage.incarnation && !own.fenced;
+    };
+    return until(metadata, isMember, signal);
+  }
+
   async #stop(deadlineMs: number): Promise<void> {
-    const { options, environment, home, switchboard, served } = this.#parts;
+    const { options, home, switchboard, served } = this.#parts;
+    const { environment } = options;
     const endMs = environment.monotonicMs() + deadlineMs;
     const leftMs = () => Math.max(0, endMs - environment.monotonicMs());
     const step = async (what: string, work: () => Promise<unknown>): Promise<void> => {
@@ -146,15 +155,12 @@ function advertisedAddresses(config: BrokerConfig, bound: ReadonlyMap<string, st
   );
 }
 
-function withLogger(environment: Environment, logger: Logger): Environment & { readonly logger: Logger } {
-  return {
-    logger,
-    monotonicMs: () => environment.monotonicMs(),
-    wallMs: () => environment.wallMs(),
-    after: (ms, task) => environment.after(ms, task),
-    soon: (task) => environment.soon(task),
-    nextTurn: (task) => environment.nextTurn(task),
-    uint32: () => environment.uint32(),
+function once(fatal: (error: Error) => void): (error: Error) => void {
+  let called = false;
+  return (error) => {
+    if (called) return;
+    called = true;
+    fatal(error);
   };
 }
 

@@ -11,7 +11,8 @@ import type { BrokerConfig } from './config.ts';
 
 export interface HomeOptions {
   readonly config: BrokerConfig;
-  readonly environment: Environment & { readonly logger: Logger };
+  readonly environment: Environment;
+  readonly log: Logger;
   readonly disk: Disk;
   readonly connect: Connect;
   readonly crc32: (bytes: Uint8Array, seed?: number) => number;
@@ -36,13 +37,14 @@ export async function openHome(options: HomeOptions): Promise<Home> {
     const cluster = clusterId === undefined || controllerVoters === undefined ? undefined : { clusterId, voters: controllerVoters };
     const formation = new ClusterFormation({
       self: { brokerId: config.nodeId, directoryId, cluster },
+      clusterId: clusterId ?? config.clusterId,
       voters: config.voters,
       identify: (address, asker) => identify(options.connect, address, asker),
       persist: async (formed) => {
         await formatDirectory(access, { clusterId: formed.clusterId, controllerVoters: formed.voters });
       },
       environment,
-      logger: environment.logger,
+      logger: options.log,
     });
     return { directoryId, formation, lock };
   } catch (error) {

@@ -86,7 +86,10 @@ export class PartitionState implements ReplicaOwner {
       log.snapshot === undefined
         ? new ProducerState(log.logStartOffset)
         : ProducerState.decode(log.snapshot.state, log.snapshot.nextOffset);
-    await log.scanBatchHeaders(producers.nextOffset, (header, nextOffset) => record(producers, header, nextOffset, 0));
+    await log.scanBatchHeaders(producers.nextOffset, (header, nextOffset) => {
+      producers.committed(nextOffset);
+      record(producers, header, nextOffset, 0);
+    });
     producers.advance(log.nextOffset);
     producers.committed(this.#highWatermark);
     this.#producers = producers;

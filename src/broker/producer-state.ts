@@ -66,6 +66,11 @@ export class ProducerState {
     return this.#producers.size;
   }
 
+  /** Batches remembered of one producer: at most five, and what is not committed yet. */
+  batchesOf(producerId: number): number {
+    return this.#producers.get(producerId)?.length ?? 0;
+  }
+
   /**
    * Whether a batch may be appended now: undefined if so, or the batch that it is a duplicate of.
    * Errors: INVALID_PRODUCER_EPOCH (a newer instance took over), OUT_OF_ORDER_SEQUENCE_NUMBER (a batch before this one is missing),
@@ -110,8 +115,9 @@ export class ProducerState {
     this.#producers.set(batch.producerId, batches);
     batches.push(batch);
     // Five committed ones must be left whatever is truncated.
-    while (batches.length > BATCHES_PER_PRODUCER && (batches[BATCHES_PER_PRODUCER]?.nextOffset ?? 0) <= this.#committedOffset)
-      batches.shift();
+    let surplus = 0;
+    while ((batches[surplus + BATCHES_PER_PRODUCER]?.nextOffset ?? Number.POSITIVE_INFINITY) <= this.#committedOffset) surplus++;
+    if (surplus > 0) batches.splice(0, surplus);
     if (this.#producers.size > MAX_PRODUCERS) this.#forgetSilent();
   }
 

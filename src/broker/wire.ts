@@ -41,13 +41,11 @@ export function fromWireError(error: WireError): FlotillaError {
   return FlotillaError.fromNumber(error.code, error.message);
 }
 
-/**
- * Anything thrown, as an error for the client (hazard B32). A broken invariant is thrown on: it ends the process. A disk's error is
- * STORAGE_ERROR. What remains is a defect of ours.
- */
+/** Anything thrown, as an error for the client (hazard B32): a disk's error is STORAGE_ERROR, what is not known is a defect of ours. */
 export function toFlotillaError(error: unknown): FlotillaError {
   if (error instanceof FlotillaError) return error;
-  if (error instanceof InvariantError) throw error;
+  if (error instanceof InvariantError)
+    return new FlotillaError('BROKER_NOT_AVAILABLE', 'This broker found itself broken and stops. Try another.');
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (typeof code === 'string' && /^E[A-Z]+$/.test(code)) {
     return new FlotillaError('STORAGE_ERROR', `The disk failed: ${messageOf(error)}. Try again; another replica may answer.`, {

@@ -44,6 +44,8 @@ export interface ConfiguredVoter {
 export interface FormationOptions {
   /** This broker as its directory has it. */
   readonly self: DirectoryIdentity;
+  /** The id of the cluster to form, when `cluster.id` or `flotilla format` named it; else one is minted. */
+  readonly clusterId?: ClusterId | undefined;
   /** Configured voters, this broker among them if it is one. */
   readonly voters: readonly ConfiguredVoter[];
   /** Asks the broker at the address (Raft.Identify) who it is; rejects when it does not answer within `IDENTIFY_TIMEOUT_MS`. */
@@ -142,7 +144,7 @@ export class ClusterFormation {
     const { environment, logger } = this.#options;
     const ordered = answers.toSorted((a, b) => a.brokerId - b.brokerId);
     const voters = ordered.map(({ brokerId, directoryId }, i) => ({ replicaId: (i + 1) as ReplicaId, brokerId, directoryId }));
-    const clusterId = mintUuid(() => environment.uint32()) as ClusterId;
+    const clusterId = this.#options.clusterId ?? (mintUuid(() => environment.uint32()) as ClusterId);
     logger.info('cluster formed', { clusterId, voters: voters.map(({ brokerId }) => brokerId) });
     return { clusterId, voters };
   }

@@ -20,8 +20,6 @@ export class CatchUp {
   readonly #scheduler: Pick<Scheduler, 'after'>;
   readonly #log: Logger;
   readonly #maxBytes: number;
-  /** Keys of followers that a read is queued or in flight for: what bounds the queue. */
-  readonly #followers = new Set<string>();
   #queue: Request[] = [];
   #bytes = 0;
 
@@ -33,9 +31,8 @@ export class CatchUp {
 
   /** Reads the entries and supplies them to the core, when the budget allows. */
   request(replica: RaftReplica, wanted: EntriesWanted): void {
-    const follower = followerKey(replica, wanted);
-    if (this.#followers.has(follower)) return;
-    this.#followers.add(follower);
+    if (replica.reading.has(wanted.to)) return;
+    replica.reading.add(wanted.to);
     this.#queue.push({ replica, wanted });
     this.#startReads();
   }
@@ -63,11 +60,7 @@ export class CatchUp {
   }
 
   #end(replica: RaftReplica, wanted: EntriesWanted): void {
-    this.#followers.delete(followerKey(replica, wanted));
+    replica.reading.delete(wanted.to);
     this.#bytes -= wanted.maxBytes;
   }
-}
-
-function followerKey(replica: RaftReplica, wanted: EntriesWanted): string {
-  return `${replica.group}${wanted.to}`;
 }

@@ -47,6 +47,8 @@ export class RaftReplica implements Replica {
   /** Managed by the turn loop. */
   scheduled = false;
   closed = false;
+  /** Followers that a catch-up read is queued or in flight for; managed by catch-up.ts. */
+  readonly reading = new Set<ReplicaId>();
 
   readonly #host: ReplicaHost;
   readonly #owner: ReplicaOwner;

@@ -40,7 +40,7 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   handOverStallMs: 2_000,
   inSyncLagMs: 5_000,
   readTimeoutMs: 5_000,
-  transferTimeoutMs: 5_000,
+  transferTimeoutMs: 2_000,
   stopTimeoutMs: 5_000,
   maxWalPendingBytes: 64 * 1024 * 1024,
   maxCatchUpBytes: 32 * 1024 * 1024,

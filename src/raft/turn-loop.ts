@@ -43,7 +43,8 @@ export class TurnLoop {
   #flushing = 0;
   /** Each replica's newest flush in flight: what has nothing to persist itself must still wait for it. */
   readonly #lastFlush = new Map<RaftReplica, Flush>();
-  #drained: (() => void)[] = [];
+  /** Settles, and never rejects, with the newest flush; flushes end in their order. */
+  #lastWrite: Promise<void> = Promise.resolve();
   #failed = false;
 
   constructor(options: TurnLoopOptions) {
@@ -83,9 +84,9 @@ export class TurnLoop {
     }
   }
 
-  /** Resolves when no flush is in flight. */
+  /** Resolves when all that is in flight now is durable. */
   drained(): Promise<void> {
-    return this.#flushing === 0 || this.#failed ? Promise.resolve() : new Promise((resolve) => this.#drained.push(resolve));
+    return this.#lastWrite;
   }
 
   #turn(): void {
@@ -139,7 +140,7 @@ export class TurnLoop {
 
   #write(flush: Flush): void {
     this.#flushing++;
-    this.#options.wal.append(flush.writes).then(
+    this.#lastWrite = this.#options.wal.append(flush.writes).then(
       () => this.run(() => this.#durable(flush)),
       (error: unknown) => this.#fail(error),
     );
@@ -152,10 +153,6 @@ export class TurnLoop {
       if (!replica.closed) replica.persisted(token);
     }
     for (const { to, group, message } of flush.held) this.#options.outbox.add(to, group, message);
-    if (this.#flushing > 0) return;
-    const drained = this.#drained;
-    this.#drained = [];
-    for (const resolve of drained) resolve();
   }
 
   #markBusy(): void {
@@ -169,7 +166,6 @@ export class TurnLoop {
   #fail(error: unknown): void {
     if (this.#failed) return;
     this.#failed = true;
-    for (const resolve of this.#drained) resolve();
     this.#options.fatal(error);
   }
 }

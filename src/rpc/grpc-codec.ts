@@ -1,5 +1,15 @@
 import { create, type DescMessage, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
+import type { GenMessage } from '@bufbuild/protobuf/codegenv2';
+import { FetchResponseSchema, ProduceRequestSchema, ProduceResponseSchema } from '../gen/flotilla/v1/data_pb.ts';
 import { type PeerFrame, PeerFrameSchema } from '../gen/flotilla/v1/raft_pb.ts';
+import {
+  readFetchResponse,
+  readProduceRequest,
+  readProduceResponse,
+  writeFetchResponse,
+  writeProduceRequest,
+  writeProduceResponse,
+} from './data-codec.ts';
 import { MessageParts } from './message-parts.ts';
 
 /** Upper bound of one message on any stream or call, both ways. */
@@ -21,7 +31,7 @@ const PAYLOAD_TAG = (1 << 3) | 2;
 export function codecFor(schema: DescMessage): MessageCodec {
   const known = codecs.get(schema.typeName);
   if (known !== undefined) return known;
-  const codec = schema === PeerFrameSchema ? peerFrameCodec : protobufCodec(schema);
+  const codec = byHand.get(schema.typeName) ?? protobufCodec(schema);
   codecs.set(schema.typeName, codec);
   return codec;
 }
@@ -72,3 +82,26 @@ function soleField(bytes: Uint8Array): Uint8Array | undefined {
   }
   return undefined;
 }
+
+/** By hand where that knows the message, otherwise by protobuf-es. */
+function handCodec<M extends Message>(
+  schema: GenMessage<M>,
+  write: (message: M) => MessageParts | undefined,
+  read: (bytes: Uint8Array) => M | undefined,
+): [string, MessageCodec] {
+  const protobuf = protobufCodec(schema);
+  return [
+    schema.typeName,
+    {
+      serialize: (message) => write(message as M)?.asBuffer() ?? protobuf.serialize(message),
+      deserialize: (bytes) => read(bytes) ?? protobuf.deserialize(bytes),
+    },
+  ];
+}
+
+const byHand = new Map<string, MessageCodec>([
+  [PeerFrameSchema.typeName, peerFrameCodec],
+  handCodec(ProduceRequestSchema, writeProduceRequest, readProduceRequest),
+  handCodec(ProduceResponseSchema, writeProduceResponse, readProduceResponse),
+  handCodec(FetchResponseSchema, writeFetchResponse, readFetchResponse),
+]);

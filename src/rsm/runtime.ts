@@ -158,6 +158,8 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
 
   leadershipChanged(leadership: Leadership): void {
     this.#leadership = leadership;
+    // The host may say `ready` before it hands over the entries up to the own-term no-op: operations wait for those.
+    if (leadership.ready) this.#knownCommit = Math.max(this.#knownCommit, this.#replica?.commitIndex ?? 0);
     const stillLeads = leadership.role === 'leader' && leadership.ready;
     const last = this.#pending.last;
     if (!stillLeads || (last !== undefined && last.term !== leadership.term)) this.#dropPending('stepped down');

@@ -42,7 +42,7 @@ interface Roll {
 }
 
 export class SegmentedLog implements PartitionLog {
-  readonly initial: PartitionLog['initial'];
+  #initial: PartitionLog['initial'];
   readonly snapshot: PartitionLog['snapshot'];
   snapshotSource: PartitionLog['snapshotSource'];
   readonly logStartOffset: number;
@@ -63,6 +63,7 @@ export class SegmentedLog implements PartitionLog {
   #sizeBytes: number;
   #writing: Promise<void> | undefined;
   #closed = false;
+  #discarded = false;
 
   constructor(context: LogContext, settings: LogSettings, loaded: LoadedLog) {
     this.#context = context;
@@ -77,7 +78,11 @@ export class SegmentedLog implements PartitionLog {
     this.#plannedEntries = loaded.segments.at(-1)?.rowCount ?? 0;
     this.logStartOffset = loaded.segments[0]?.base.offset ?? 0;
     this.snapshot = loaded.snapshot;
-    this.initial = { base: loaded.last, terms: loaded.terms, firstReplicableIndex: loaded.segments[0]?.base.index ?? 1 };
+    this.#initial = { base: loaded.last, terms: loaded.terms, firstReplicableIndex: loaded.segments[0]?.base.index ?? 1 };
+  }
+
+  get initial(): PartitionLog['initial'] {
+    return this.#initial;
   }
 
   get configuration(): PartitionLog['configuration'] {
@@ -117,14 +122,24 @@ export class SegmentedLog implements PartitionLog {
     if (entries.length === 0) return;
     assert(!this.#closed, 'the log is open', this.#context.directory);
     let bytes = 0;
-    for (const entry of entries) bytes += entrySize(entry);
-    this.#planRoll(bytes, entries.length);
+    let payloadBytes = 0;
+    for (const entry of entries) {
+      bytes += entrySize(entry);
+      payloadBytes += entry.payload.length;
+    }
+    this.#planRoll(payloadBytes, entries.length);
     for (const entry of entries) this.#take(entry);
     this.#pendingBytes += bytes;
-    this.#plannedBytes += bytes;
+    this.#plannedBytes += payloadBytes;
     this.#plannedEntries += entries.length;
-    this.#sizeBytes += bytes;
+    this.#sizeBytes += payloadBytes;
     this.#context.writer.added(this, bytes);
+  }
+
+  /** Takes entries that recovery knows to be committed, before anything else: the log starts behind them. */
+  adopt(entries: readonly Entry[]): void {
+    this.append(entries);
+    this.#initial = { ...this.#initial, base: this.#last, terms: [...this.#terms] };
   }
 
   async read(fromOffset: number, untilOffset: number, maxBytes: number): Promise<BatchRun> {
@@ -185,7 +200,8 @@ export class SegmentedLog implements PartitionLog {
 
   async flush(): Promise<void> {
     const target = this.#last.index;
-    while (this.#written.index < target) await this.write();
+    while (this.#written.index < target && !this.#discarded) await this.write();
+    if (this.#discarded) return;
     const { index } = this.#written;
     await this.#segments.at(-1)?.sync();
     if (index > 0) this.#context.synced(index);
@@ -195,6 +211,17 @@ export class SegmentedLog implements PartitionLog {
     if (this.#closed) return;
     this.#closed = true;
     await this.flush();
+    for (const segment of this.#segments) await segment.close();
+  }
+
+  /** Closes without writing: the log is deleted. */
+  async discard(): Promise<void> {
+    this.#closed = true;
+    this.#discarded = true;
+    await this.#writing;
+    this.#context.writer.written(this.#pendingBytes);
+    this.#pending = [];
+    this.#pendingBytes = 0;
     for (const segment of this.#segments) await segment.close();
   }
 
@@ -222,7 +249,7 @@ export class SegmentedLog implements PartitionLog {
 
   async #writePending(): Promise<void> {
     const target = this.#last.index;
-    while (this.#written.index < target) {
+    while (this.#written.index < target && !this.#discarded) {
       const roll = this.#rolls[0];
       if (roll !== undefined && roll.afterIndex === this.#written.index) {
         await this.#roll(roll);

@@ -121,8 +121,8 @@ export class Segment {
       await (await this.#file(extension)).sync();
     }
     if (this.#namesDurable) return;
-    await this.#disk.syncDirectory(this.#directory);
     this.#namesDurable = true;
+    await this.#disk.syncDirectory(this.#directory);
   }
 
   /**
@@ -224,10 +224,11 @@ export class Segment {
   }
 
   async #write(extension: Extension, position: number, buffers: readonly Uint8Array[]): Promise<void> {
-    if (extension === 'control' && position === 0) this.#namesDurable = false;
     const file = await this.#file(extension);
-    this.#dirty.add(extension);
     await file.write(position, buffers);
+    // Only now: a sync that ran meanwhile did not cover it.
+    this.#dirty.add(extension);
+    if (position === 0) this.#namesDurable = false;
   }
 
   #file(extension: Extension): Promise<DiskFile> {

@@ -94,7 +94,7 @@ class Replay {
   }
 
   run(files: readonly ScannedFile[]): void {
-    const frames = files.flatMap((file) => file.frames);
+    const frames = withoutTornTails(files);
     this.#last = frames.findLast((frame) => frame.intact);
     if (this.#last === undefined) return;
     this.oldestGeneration = this.#last.header.oldestGeneration;
@@ -216,6 +216,21 @@ class Replay {
     }
     return group;
   }
+}
+
+/**
+ * The frames of all files in order. What a file holds at or above the lsn that the next one starts with is a tail that an earlier recovery found torn
+ * and cut: its lsn was given out again.
+ */
+function withoutTornTails(files: readonly ScannedFile[]): ScannedFrame[] {
+  const kept: ScannedFrame[] = [];
+  let limit = Number.POSITIVE_INFINITY;
+  for (const file of files.toReversed()) {
+    const frames = file.frames.filter((frame) => frame.header.lsn < limit);
+    kept.unshift(...frames);
+    limit = Math.min(limit, frames.find((frame) => frame.intact)?.header.lsn ?? limit);
+  }
+  return kept;
 }
 
 function drop(group: ReplayGroup, isVoid: (index: number) => boolean): void {

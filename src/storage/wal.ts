@@ -159,6 +159,18 @@ export class Wal implements WriteAheadLog {
     this.#armIdleTimer();
   }
 
+  /** Up to where the group's segments are durable for certain. */
+  syncedIndex(key: GroupKey): number {
+    return this.#groups.get(key)?.synced ?? 0;
+  }
+
+  /** The group's records can't be proved whole: said, durably, until it is forgotten (hazard B03). */
+  markDamaged(key: GroupKey): Promise<void> {
+    const group = this.#group(key);
+    group.damaged = true;
+    return this.append([{ group: key, hardState: group.hardState, truncateTo: undefined, entries: [] }]);
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -224,7 +236,7 @@ export class Wal implements WriteAheadLog {
     for (const record of records) this.#apply(record, rows);
     await this.#writeFrame(rows, false);
     this.#queue.completed(bytes);
-    if (this.#files.freeCount === 0 && this.#position > this.#files.current.size / 2) this.#prepare();
+    this.#prepare();
   }
 
   /** Takes a record's effect into the group's state; as a row of the frame it is durable with that frame. */
@@ -309,10 +321,13 @@ export class Wal implements WriteAheadLog {
     for (let from = 0; from === 0 || from < rows.length; from += limit) await this.#writeFrame(rows.slice(from, from + limit), from === 0);
   }
 
-  /** Sees to it that a free file is there when the current one is full. */
+  /** Sees to it that a free file is there when the current one is full, and that no more files are in use than wanted. */
   #prepare(): void {
     if (this.#preparing !== 'no' || this.#closed || this.#failure !== undefined) return;
-    const create = this.#files.usedCount < this.#options.settings.files;
+    const excess = this.#files.usedCount - this.#options.settings.files;
+    const soonFull = this.#files.freeCount === 0 && this.#position > this.#files.current.size / 2;
+    if (excess <= 0 && !soonFull) return;
+    const create = excess < 0;
     this.#preparing = create ? 'creating' : 'syncing';
     this.#preparation = (create ? this.#create() : this.#syncOldest()).catch((error: unknown) => this.#fail(error));
   }

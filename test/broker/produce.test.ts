@@ -166,10 +166,9 @@ describe('the produce stream', () => {
     const context = contextOf(partitions, environment);
     const stream = new TestStream<ProduceRequest, ProduceResponse>(produceHandler(context));
     partitions[0]!.produce = () => Promise.reject(new InvariantError('broken'));
-    process.once('unhandledRejection', () => undefined);
     stream.receiver.message(request({ correlation: 1 }));
     await settled();
     expect(context.fatals).toHaveLength(1);
-    expect(resultsOf(stream)).toHaveLength(0);
+    expect(resultsOf(stream)).toMatchObject([{ error: { code: ErrorCodes.BROKER_NOT_AVAILABLE.code, retriable: true } }]);
   });
 });

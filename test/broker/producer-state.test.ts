@@ -118,6 +118,15 @@ describe('ProducerState', () => {
     expect(codeOf(() => log.send(1, 0, 1, 1))).toBe('OUT_OF_ORDER_SEQUENCE_NUMBER');
   });
 
+  it('keeps what is not committed and five more, no matter how much that is', () => {
+    const log = new Log();
+    for (let i = 0; i < 1000; i++) log.send(1, 0, i, 1);
+    expect(log.state.batchesOf(1)).toBe(1000);
+    log.commit(990);
+    log.send(1, 0, 1000, 1);
+    expect(log.state.batchesOf(1)).toBe(11 + BATCHES_PER_PRODUCER);
+  });
+
   it('refuses a snapshot of another version', () => {
     expect(codeOf(() => ProducerState.decode(Uint8Array.of(9, 0, 0, 0, 0), 0))).toBe('STORAGE_ERROR');
     expect(codeOf(() => ProducerState.decode(new Uint8Array(), 0))).toBe('STORAGE_ERROR');

@@ -84,7 +84,7 @@ class Broker {
 }
 
 const brokers: Broker[] = [];
-const proxies: Proxy[] = [];
+const proxies: ResettableProxy[] = [];
 
 afterEach(async () => {
   await Promise.all(brokers.splice(0).map((broker) => broker.stop()));
@@ -106,7 +106,7 @@ async function pair(): Promise<[Broker, Broker]> {
 }
 
 /** A TCP proxy whose connections can be reset, as those of a killed process are. */
-class Proxy {
+class ResettableProxy {
   private readonly server: Server;
   private readonly sockets = new Set<Socket>();
 
@@ -183,7 +183,7 @@ describe('a peer that is lost', () => {
   test('is noticed by its own streams too, and both come back without end', async () => {
     const [a, b] = [new Broker(A), new Broker(B)];
     const [atA, atB] = [await a.listen(), await b.listen()];
-    const proxy = new Proxy(atA);
+    const proxy = new ResettableProxy(atA);
     // Only what b opens goes through the proxy.
     b.transport.setPeers([peerOf(a, await proxy.listen())]);
     a.transport.setPeers([peerOf(b, atB)]);

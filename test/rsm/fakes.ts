@@ -85,11 +85,14 @@ export class MemoryStateStore implements StateStore {
 export class FakeLog {
   readonly entries: Entry[] = [];
   committed = 0;
+  /** Reads wait for it: a slow disk. */
+  gate: Promise<void> | undefined;
 
   get lastIndex(): number {
     return this.committed;
   }
   async readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]> {
+    await this.gate;
     const page: Entry[] = [];
     let bytes = 0;
     for (const entry of this.entries.slice(fromIndex - 1, this.committed)) {

@@ -136,6 +136,20 @@ describe('StateMachineRuntime', () => {
     expect(one.active).toEqual([true, false, true]);
   });
 
+  test('a leader that lost its majority steps down within its term, and drops the overlay too', async () => {
+    const node = await leader();
+    node.group.autoCommit = false;
+    const lost = outcome(node.say('lost'));
+    node.replica.lead({ ...node.replica.leadership, role: 'follower', ready: false, leader: undefined });
+    await settled();
+    expect(lost.code).toBe('NOT_CONTROLLER');
+    expect(node.runtime.active).toBe(false);
+    node.group.elect(node.replica);
+    await expect(node.runtime.run(({ words }) => ({ records: [], response: words }), neverAborted)).resolves.toMatchObject({
+      response: [],
+    });
+  });
+
   test('a record that the new leader commits is applied once, though its response was dropped', async () => {
     const group = new FakeGroup();
     const [one, two] = [await new Node(group, 1).open(), await new Node(group, 2).open()];
@@ -227,15 +241,40 @@ describe('StateMachineRuntime', () => {
     const node = await leader();
     await node.say('a');
     node.replica.owner = undefined;
-    const again = new Node(node.group, 2);
-    const opening = again.open();
-    await Promise.resolve();
-    await Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    node.group.log.gate = promise;
+    const again = await new Node(node.group, 2).open();
     node.group.elect(again.replica);
-    await opening;
+    await expect(again.say('early')).rejects.toMatchObject({ code: 'NOT_CONTROLLER' });
+    expect(again.active).toEqual([]);
+    resolve();
     await again.environment.advance(10);
     expect(again.active).toEqual([true]);
     await expect(again.say('b')).resolves.toMatchObject({ response: 1 });
+  });
+
+  test('ready is believed only once all that was committed before is applied', async () => {
+    const node = await new Node().open();
+    const { group, replica } = node;
+    group.leader = replica;
+    group.append({ kind: EntryKind.batch, payload: encodeRecords(words.codec, ['before']), recordCount: 0, payloadChecksum: 0 });
+    group.log.committed = 1;
+    replica.lead(group.leadership('leader', true));
+    await expect(node.say('early')).rejects.toMatchObject({ code: 'NOT_CONTROLLER' });
+    node.runtime.apply(group.log.entries);
+    await expect(node.say('after')).resolves.toMatchObject({ response: 1 });
+  });
+
+  test('entries that were committed before the process began are read from the log', async () => {
+    const node = await new Node().open();
+    const { log } = node.group;
+    for (const word of ['a', 'b', 'c']) {
+      node.group.append({ kind: EntryKind.batch, payload: encodeRecords(words.codec, [word]), recordCount: 0, payloadChecksum: 0 });
+    }
+    log.committed = 3;
+    node.runtime.apply(log.entries.slice(2));
+    await settled();
+    expect(node.runtime.state).toEqual({ index: 3, words: ['a', 'b', 'c'] });
   });
 
   test('checkpoints are written after many entries, or after a while', async () => {

@@ -394,7 +394,13 @@ class ServerSide {
       end: () => this.#finish(undefined),
       cancel: () => this.#finish(new FlotillaError('NETWORK_EXCEPTION', 'the server cancelled the stream')),
     };
-    this.#receiver = open(responder, this.#context);
+    try {
+      this.#receiver = open(responder, this.#context);
+    } catch (error) {
+      this.#closed = true;
+      this.#finish(error instanceof Error ? error : new Error(String(error)));
+      return;
+    }
     pipe.onDrain.down = () => this.#receiver?.drained();
   }
 

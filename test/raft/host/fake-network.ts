@@ -1,4 +1,4 @@
-import type { Environment } from '../../../src/base/environment.ts';
+import { type Environment, randomBelow } from '../../../src/base/environment.ts';
 import type { BrokerId } from '../../../src/base/ids.ts';
 import type { Lane, Peer, PeerReceiver, PeerTransport } from '../../../src/raft/types.ts';
 
@@ -6,6 +6,11 @@ import type { Lane, Peer, PeerReceiver, PeerTransport } from '../../../src/raft/
 export class FakeNetwork {
   readonly receivers = new Map<BrokerId, PeerReceiver>();
   readonly cut = new Set<string>();
+  /** Of 1000 frames, so many are lost. */
+  lostPerMille = 0;
+  /** Each frame takes up to this long; those of a (peer, lane) keep their order. */
+  maxDelayMs = 0.1;
+  readonly #arrival = new Map<string, number>();
   /** Called for each frame that leaves: for assertions on what was sent when. */
   observe: (from: BrokerId, to: BrokerId, lane: Lane, frame: Uint8Array) => void = () => {};
   readonly #environment: Environment;
@@ -27,7 +32,8 @@ export class FakeNetwork {
       send: (to, lane, frame) => {
         if (this.receivers.get(self) !== mine || this.cut.has(`${self}>${to}`)) return false;
         this.observe(self, to, lane, frame);
-        this.#environment.after(0.1, () => {
+        if (randomBelow(this.#environment, 1000) < this.lostPerMille) return true;
+        this.#environment.after(this.#delay(`${self}>${to} ${lane}`), () => {
           if (!this.cut.has(`${self}>${to}`)) this.receivers.get(to)?.frame(self, lane, frame);
         });
         return true;
@@ -36,6 +42,14 @@ export class FakeNetwork {
         if (this.receivers.get(self) === mine) this.down(self);
       },
     };
+  }
+
+  #delay(stream: string): number {
+    const now = this.#environment.monotonicMs();
+    const drawn = this.maxDelayMs <= 0.1 ? this.maxDelayMs : 0.1 + randomBelow(this.#environment, this.maxDelayMs * 10) / 10;
+    const at = Math.max(now + drawn, this.#arrival.get(stream) ?? 0);
+    this.#arrival.set(stream, at);
+    return at - now;
   }
 
   /** The process is gone: the others' connections break. */

@@ -1,0 +1,155 @@
+import { crc32c } from '@node-rs/crc32';
+import { must } from '../../src/base/assert.ts';
+import { type Environment, silentLogger } from '../../src/base/environment.ts';
+import { type BrokerId, encodeGroupKey, type GroupKey, type TopicId } from '../../src/base/ids.ts';
+import { crc32 } from '../../src/platform/crc32.ts';
+import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
+import { makeEntry, putUint32, putUint64 } from '../../src/raft/core/entry-codec.ts';
+import { initDirectory } from '../../src/storage/directory.ts';
+import { type BrokerStorage, openStorage, type StorageSettings } from '../../src/storage/storage.ts';
+import { SimDisk } from '../sim/disk.ts';
+
+export const checksums = { crc32, crc32c: (bytes: Uint8Array, seed?: number) => crc32c(bytes, seed) };
+
+export function seeded(seed: number): { uint32(): number } {
+  let state = seed >>> 0;
+  return {
+    uint32() {
+      state = (state + 0x6d2b79f5) >>> 0;
+      let t = Math.imul(state ^ (state >>> 15), 1 | state);
+      t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+      return (t ^ (t >>> 14)) >>> 0;
+    },
+  };
+}
+
+/** Time that passes when a test says so; I/O completes on the real event loop. */
+export class TestEnvironment implements Environment {
+  now = 0;
+  readonly #random: { uint32(): number };
+  #timers: { at: number; task: () => void }[] = [];
+  constructor(seed = 1) {
+    this.#random = seeded(seed);
+  }
+  monotonicMs = (): number => this.now;
+  wallMs = (): number => 1_700_000_000_000 + this.now;
+  soon(task: () => void): void {
+    queueMicrotask(task);
+  }
+  nextTurn(task: () => void): void {
+    setImmediate(task);
+  }
+  uint32(): number {
+    return this.#random.uint32();
+  }
+  after(ms: number, task: () => void): { cancel(): void } {
+    const timer = { at: this.now + ms, task };
+    this.#timers.push(timer);
+    const cancel = (): void => {
+      this.#timers = this.#timers.filter((other) => other !== timer);
+    };
+    return { cancel };
+  }
+  advance(ms: number): void {
+    this.now += ms;
+    for (const timer of this.#timers.filter(({ at }) => at <= this.now)) {
+      this.#timers = this.#timers.filter((other) => other !== timer);
+      timer.task();
+    }
+  }
+}
+
+export function groupKey(partition: number): GroupKey {
+  return encodeGroupKey({ topicId: 'a'.repeat(32) as TopicId, partition, groupGeneration: 0 });
+}
+
+const START = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, chainLow: 0 };
+
+/** A RecordBatch v2 of `recordCount` records with filler for records. */
+export function batchPayload(baseOffset: number, recordCount: number, bytes: number, timestamp: number, epoch = 1): Uint8Array {
+  const payload = new Uint8Array(Math.max(61, bytes));
+  for (let i = 61; i < payload.length; i++) payload[i] = (baseOffset * 31 + i * 7) & 0xff;
+  putUint64(payload, 0, baseOffset);
+  putUint32(payload, 8, payload.length - 12);
+  putUint32(payload, 12, epoch);
+  payload[16] = 2;
+  putUint32(payload, 23, recordCount - 1);
+  putUint64(payload, 27, timestamp);
+  putUint64(payload, 35, timestamp);
+  putUint32(payload, 57, recordCount);
+  putUint32(payload, 17, crc32c(payload.subarray(21)));
+  return payload;
+}
+
+export function nextEntry(
+  previous: Entry | undefined,
+  options: { term?: number; bytes?: number; records?: number; kind?: Entry['kind']; payload?: Uint8Array } = {},
+): Entry {
+  const before = previous ?? START;
+  const { term = Math.max(1, before.term), bytes = 100, records = 1, kind = EntryKind.batch } = options;
+  const index = before.index + 1;
+  if (kind !== EntryKind.batch || records === 0) {
+    const payload = options.payload ?? new Uint8Array(0);
+    const payloadChecksum = crc32(payload);
+    return makeEntry({ index, term, kind, nextOffset: before.nextOffset, recordCount: 0, payloadChecksum, payload, previous: before });
+  }
+  const payload = batchPayload(before.nextOffset, records, bytes, 1000 + index, term);
+  const payloadChecksum = crc32c(payload.subarray(21));
+  return makeEntry({
+    index,
+    term,
+    kind,
+    nextOffset: before.nextOffset + records,
+    recordCount: records,
+    payloadChecksum,
+    payload,
+    previous: before,
+  });
+}
+
+export function chainOf(
+  count: number,
+  options: { after?: Entry | undefined; term?: number; bytes?: number; records?: number } = {},
+): Entry[] {
+  const entries: Entry[] = [];
+  const { after, ...rest } = options;
+  let last = after;
+  for (let i = 0; i < count; i++) {
+    last = nextEntry(last, rest);
+    entries.push(last);
+  }
+  return entries;
+}
+
+export const smallWal: StorageSettings = { walFileBytes: 64 * 1024, walFiles: 2 };
+
+export class Fixture {
+  readonly environment: TestEnvironment;
+  readonly disk: SimDisk;
+  readonly settings: StorageSettings;
+  failures: Error[] = [];
+  constructor(seed = 1, settings: StorageSettings = smallWal) {
+    this.environment = new TestEnvironment(seed);
+    this.disk = new SimDisk(this.environment, seeded(seed + 1000));
+    this.settings = settings;
+  }
+  async open(): Promise<BrokerStorage> {
+    const { disk, environment } = this;
+    await initDirectory({ disk, path: 'data', crc32 }, { brokerId: 1 as BrokerId, random: environment });
+    const failed = (error: Error): void => void this.failures.push(error);
+    return openStorage({ disk, path: 'data', environment, log: silentLogger, settings: this.settings, failed, ...checksums });
+  }
+}
+
+/** The bytes of entries, to compare. */
+export function bytesOf(entries: readonly Entry[]): string[] {
+  return entries.map((entry) => `${entry.index}/${entry.term}:${hex(entry.header)}:${checksums.crc32(entry.payload)}`);
+}
+
+export function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+export function last<T>(items: readonly T[]): T {
+  return must(items.at(-1), 'not empty');
+}

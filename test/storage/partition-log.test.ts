@@ -1,0 +1,173 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { encodeConfiguration } from '../../src/raft/core/configuration.ts';
+import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
+import { bytesOf, chainOf, Fixture, groupKey, nextEntry } from './fixture.ts';
+
+const A = groupKey(3);
+
+function concat(chunks: readonly Uint8Array[]): string {
+  return Buffer.concat(chunks).toString('hex');
+}
+
+describe('partition log', () => {
+  it('reads as an array of batches does, from memory and disk (B31)', async () => {
+    const action = fc.oneof(
+      fc.record({
+        type: fc.constant('append' as const),
+        count: fc.integer({ min: 1, max: 20 }),
+        bytes: fc.integer({ min: 61, max: 600 }),
+        noop: fc.boolean(),
+      }),
+      fc.record({ type: fc.constant('write' as const) }),
+      fc.record({ type: fc.constant('flush' as const) }),
+      fc.record({ type: fc.constant('reopen' as const) }),
+      fc.record({ type: fc.constant('read' as const), at: fc.nat(), until: fc.nat(), max: fc.integer({ min: 1, max: 3000 }) }),
+      fc.record({ type: fc.constant('time' as const), at: fc.nat() }),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(action, { maxLength: 25 }), async (actions) => {
+        const fixture = new Fixture(5);
+        let storage = await fixture.open();
+        let { log } = await storage.openLog(A, { segmentBytes: 4000 });
+        const all: Entry[] = [];
+        for (const step of actions) {
+          if (step.type === 'append') {
+            const entries = step.noop ? [nextEntry(all.at(-1), { kind: EntryKind.noop, term: (all.at(-1)?.term ?? 0) + 1 })] : [];
+            entries.push(...chainOf(step.count, { after: entries.at(-1) ?? all.at(-1), bytes: step.bytes, records: 3 }));
+            await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
+            log.append(entries);
+            all.push(...entries);
+          } else if (step.type === 'write') {
+            fixture.environment.advance(250);
+            for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+          } else if (step.type === 'flush') await log.flush();
+          else if (step.type === 'reopen') {
+            await storage.close();
+            storage = await fixture.open();
+            ({ log } = await storage.openLog(A, { segmentBytes: 4000 }));
+            expect(log.lastIndex).toBe(all.length);
+          } else if (step.type === 'time') {
+            const batches = all.filter(({ recordCount }) => recordCount > 0);
+            const time = 1000 + (all.length === 0 ? 0 : step.at % (all.length + 2));
+            const first = batches.find(({ index }) => 1000 + index >= time);
+            expect(await log.offsetForTime(time)).toBe(first === undefined ? undefined : first.nextOffset - first.recordCount);
+          } else {
+            const end = all.at(-1)?.nextOffset ?? 0;
+            const from = step.at % (end + 1);
+            const until = step.until % (end + 1);
+            const run = await log.read(from, until, step.max);
+            const wanted = all.filter((entry) => entry.recordCount > 0 && entry.nextOffset > from && entry.nextOffset <= until);
+            const served = wanted.filter(({ nextOffset }) => nextOffset <= run.nextOffset);
+            expect(concat(run.chunks)).toBe(concat(served.map(({ payload }) => payload)));
+            if (wanted.length > 0) expect(served.length).toBeGreaterThan(0);
+            expect(run.bytes).toBe(served.reduce((sum, { payload }) => sum + payload.length, 0));
+          }
+        }
+        const stored: Entry[] = [];
+        while (stored.length < all.length) stored.push(...(await log.readEntries(stored.length + 1, 2000)));
+        expect(bytesOf(stored)).toEqual(bytesOf(all));
+        const starts = all.filter((entry, i) => entry.term !== all[i - 1]?.term).map(({ term, index }) => ({ term, index }));
+        expect(log.terms).toEqual(starts);
+        let headers = 0;
+        await log.scanBatchHeaders(0, (header) => {
+          expect(header.length).toBe(61);
+          headers++;
+        });
+        expect(headers).toBe(all.filter(({ recordCount }) => recordCount > 0).length);
+      }),
+      { numRuns: 40, seed: 7 },
+    );
+  });
+
+  it('keeps the configuration and the state of the last roll', async () => {
+    const fixture = new Fixture(2);
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, { segmentBytes: 2000 });
+    log.snapshotSource = (nextOffset) => Uint8Array.of(nextOffset);
+    const configuration = { voters: [], outgoing: [], learners: [] };
+    const config = nextEntry(undefined, { kind: EntryKind.config, payload: encodeConfiguration(configuration) });
+    const entries = [config, ...chainOf(30, { after: config, bytes: 300 })];
+    await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
+    for (const entry of entries) log.append([entry]);
+    await storage.close();
+    const again = await (await fixture.open()).openLog(A, { segmentBytes: 2000 });
+    expect(again.whole).toBe(true);
+    expect(again.log.configuration?.configuration).toEqual(configuration);
+    expect(again.log.configuration?.index).toBe(1);
+    const { snapshot } = again.log;
+    expect(snapshot?.state).toEqual(Uint8Array.of(snapshot?.nextOffset ?? -1));
+    expect(snapshot?.nextOffset).toBeGreaterThan(20);
+  });
+
+  it('refuses an offset below the start, and never hands on a rotten entry (B23)', async () => {
+    const fixture = new Fixture(2);
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, { segmentBytes: 1e6 });
+    const entries = chainOf(5, { bytes: 300 });
+    await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
+    log.append(entries);
+    await log.flush();
+    await expect(log.read(-1, 5, 100)).rejects.toThrow('below');
+    const file = fixture.disk.files().find((name) => name.endsWith('.log')) ?? '';
+    fixture.disk.corrupt(file, 700, 1);
+    await expect(log.readEntries(3, 100)).rejects.toThrow('damaged');
+    expect(await log.readEntries(1, 10)).toHaveLength(1);
+  });
+});
+
+describe('the write-ahead log under damage', () => {
+  async function written(): Promise<{ fixture: Fixture; entries: Entry[]; wal: string }> {
+    const fixture = new Fixture(9, { walFileBytes: 1 << 20, walFiles: 2 });
+    const storage = await fixture.open();
+    await storage.openLog(A, { segmentBytes: 1e6 });
+    const entries: Entry[] = [];
+    for (let i = 0; i < 10; i++) {
+      const entry = nextEntry(entries.at(-1), { bytes: 2000 });
+      entries.push(entry);
+      await storage.wal.append([{ group: A, hardState: { term: 1, vote: 0, commit: 0 }, truncateTo: undefined, entries: [entry] }]);
+    }
+    fixture.disk.kill();
+    return { fixture, entries, wal: fixture.disk.files().find((name) => name.endsWith('.wal')) ?? '' };
+  }
+
+  /** Frames of 4 KiB: the head, the first HardState, then one an entry. */
+  const frameOf = (entry: number): number => (2 + entry) * 4096;
+
+  it('cuts a torn last frame and stays whole', async () => {
+    const { fixture, entries, wal } = await written();
+    fixture.disk.corrupt(wal, frameOf(9) + 900);
+    const { tail, whole } = await (await fixture.open()).openLog(A, { segmentBytes: 1e6 });
+    expect(whole).toBe(true);
+    expect(bytesOf(tail)).toEqual(bytesOf(entries.slice(0, 9)));
+  });
+
+  it.each([10, 60, 100, 300, 1500])('tells rot before a later frame from a torn tail, at byte %i (B22)', async (at) => {
+    const { fixture, entries, wal } = await written();
+    fixture.disk.corrupt(wal, frameOf(4) + at);
+    const { tail, whole } = await (await fixture.open()).openLog(A, { segmentBytes: 1e6 });
+    // Only rot of the entry itself loses it; all else stands twice.
+    expect(whole).toBe(at < 192);
+    expect(bytesOf(tail)).toEqual(bytesOf(entries.slice(0, whole ? 10 : 4)));
+  });
+
+  it('a group that is not whole stays so after its file is gone (B03)', async () => {
+    const { fixture, wal } = await written();
+    fixture.disk.corrupt(wal, frameOf(4) + 1500);
+    let storage = await fixture.open();
+    for (let turn = 0; turn < 3; turn++) {
+      const { whole, hardState } = await storage.openLog(A, { segmentBytes: 1e6 });
+      expect(whole).toBe(false);
+      expect(hardState.term).toBe(1);
+      await storage.close();
+      storage = await fixture.open();
+    }
+  });
+
+  it('a directory without any HardState is not whole (B03)', async () => {
+    const { fixture } = await written();
+    for (const name of fixture.disk.files().filter((file) => file.endsWith('.wal'))) await fixture.disk.remove(name);
+    const { whole } = await (await fixture.open()).openLog(A, { segmentBytes: 1e6 });
+    expect(whole).toBe(false);
+  });
+});

@@ -1,0 +1,201 @@
+import { describe, expect, it } from 'vitest';
+import { randomBelow } from '../../src/base/environment.ts';
+import type { Entry } from '../../src/raft/core/entry.ts';
+import { bytesOf, chainOf, Fixture, groupKey, seeded } from './fixture.ts';
+
+const A = groupKey(0);
+const settings = { segmentBytes: 20_000 };
+const write = (entries: readonly Entry[], more: object = {}) => ({
+  group: A,
+  hardState: undefined,
+  truncateTo: undefined,
+  entries,
+  ...more,
+});
+
+describe('storage', () => {
+  it('gives back what was acknowledged, after a clean close', async () => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    const { log, whole } = await storage.openLog(A, settings);
+    expect(whole).toBe(true);
+    const entries = chainOf(50, { bytes: 900 });
+    await storage.wal.append([write(entries, { hardState: { term: 1, vote: 3, commit: 40 } })]);
+    log.append(entries.slice(0, 40));
+    await storage.close();
+    const again = await (await fixture.open()).openLog(A, settings);
+    expect(again.whole).toBe(true);
+    expect(again.hardState).toEqual({ term: 1, vote: 3, commit: 40 });
+    expect(again.log.lastIndex).toBe(40);
+    expect(bytesOf(again.tail)).toEqual(bytesOf(entries.slice(40)));
+    expect(bytesOf(await again.log.readEntries(1, 1e9))).toEqual(bytesOf(entries.slice(0, (await again.log.readEntries(1, 1e9)).length)));
+    expect(again.log.initial.base.index).toBe(40);
+  });
+
+  it('recycles files over many turns and keeps the uncommitted tail (B09)', async () => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, settings);
+    const other = await storage.openLog(groupKey(1), settings);
+    const kept = chainOf(3, { bytes: 500 });
+    await storage.wal.append([{ ...write(kept, { hardState: { term: 1, vote: 7, commit: 0 } }), group: groupKey(1) }]);
+    let all: Entry[] = [];
+    for (let round = 0; round < 60; round++) {
+      const entries = chainOf(10, { after: all.at(-1), bytes: 900 });
+      await storage.wal.append([write(entries)]);
+      log.append(entries);
+      all = [...all, ...entries];
+    }
+    expect(storage.wal.statistics.fileTurns).toBeGreaterThan(3);
+    expect(other.log.lastIndex).toBe(0);
+    fixture.disk.crash();
+    fixture.disk.restart();
+    const reopened = await fixture.open();
+    const recovered = await reopened.openLog(groupKey(1), settings);
+    expect(recovered.whole).toBe(true);
+    expect(recovered.hardState).toEqual({ term: 1, vote: 7, commit: 0 });
+    expect(bytesOf(recovered.tail)).toEqual(bytesOf(kept));
+    const first = await reopened.openLog(A, settings);
+    expect(first.whole).toBe(true);
+    const stored = await readAll(first.log);
+    expect(bytesOf([...stored, ...first.tail])).toEqual(bytesOf(all));
+    expect(fixture.disk.files().filter((name) => name.endsWith('.wal')).length).toBeLessThanOrEqual(5);
+  });
+
+  it('stops for ever when a sync fails (B25)', async () => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    await storage.openLog(A, settings);
+    fixture.disk.intercept = ({ kind, path }) => (kind === 'sync' && path.endsWith('.wal') ? 'EIO' : undefined);
+    await expect(storage.wal.append([write(chainOf(1))])).rejects.toThrow('EIO');
+    fixture.disk.intercept = undefined;
+    await expect(storage.wal.append([write(chainOf(1))])).rejects.toThrow('EIO');
+    expect(fixture.failures).toHaveLength(1);
+  });
+
+  it('writes a mark-only frame after 50 ms', async () => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    await storage.openLog(A, settings);
+    const before = storage.wal.statistics.flushes;
+    for (let i = 0; i < 5; i++) {
+      fixture.environment.advance(60);
+      await new Promise((resolve) => setImmediate(() => setImmediate(() => setImmediate(resolve))));
+    }
+    expect(storage.wal.statistics.flushes).toBe(before + 1);
+  });
+
+  it('a deleted group is forgotten and its data quarantined (B24)', async () => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, settings);
+    const entries = chainOf(4);
+    await storage.wal.append([write(entries)]);
+    log.append(entries);
+    await storage.deleteLog(A);
+    await storage.close();
+    expect(fixture.disk.files().some((name) => name.includes('quarantine'))).toBe(false);
+    const again = await fixture.open();
+    expect(again.recovered.has(A)).toBe(false);
+    expect(again.groups()).toEqual([]);
+  });
+});
+
+describe('crash at every operation', () => {
+  // What was acknowledged is there after the crash, whole; an unacknowledged suffix may be there or not, never a mix.
+  it.each([1, 2, 3, 4])('keeps what was acknowledged (B01-B03, B06-B08, B22, B26), seed %i', { timeout: 60_000 }, async (seed) => {
+    let crashed = true;
+    for (let at = 1 + seed * 3; crashed; at += 11) crashed = await crashAt(seed, at);
+  });
+});
+
+/** Runs a workload with appends, truncations, commits and recycling until operation `at`, crashes there, recovers, twice; false: never got there. */
+async function crashAt(seed: number, at: number): Promise<boolean> {
+  const fixture = new Fixture(seed * 7919 + at, { walFileBytes: 32 * 1024, walFiles: 2 });
+  const model = { log: [] as Entry[], durable: [] as Entry[], committed: 0, term: 1, durableTerm: 0 };
+  fixture.disk.intercept = ({ number }) => (number === at ? 'crash' : undefined);
+  const finished = await Promise.race([workload(fixture, model, seed), powerCut(fixture)]);
+  if (finished) return false;
+  fixture.disk.intercept = undefined;
+  fixture.disk.restart();
+  const storage = await fixture.open();
+  // A second cut, before anything new was written: what recovery found it must find again.
+  const first = await storage.openLog(A, settings);
+  const found = [...(await readAll(first.log)), ...first.tail];
+  const context = `seed ${seed}, operation ${at}`;
+  expect(first.whole, context).toBe(true);
+  check(found, model, context);
+  expect(first.hardState.term, context).toBeGreaterThanOrEqual(model.durableTerm);
+  fixture.disk.crash();
+  fixture.disk.restart();
+  const second = await (await fixture.open()).openLog(A, settings);
+  expect(second.whole, context).toBe(true);
+  expect(bytesOf([...(await readAll(second.log)), ...second.tail]), context).toEqual(bytesOf(found));
+  expect(second.hardState, context).toEqual(first.hardState);
+  return true;
+}
+
+interface Model {
+  log: Entry[];
+  /** As of the last acknowledgement. */
+  durable: Entry[];
+  committed: number;
+  term: number;
+  durableTerm: number;
+}
+
+function check(found: readonly Entry[], model: Model, context: string): void {
+  // Up to what was in flight, found is a prefix of the newest log that holds the durable one, or the durable log itself with part of the old suffix.
+  const durable = bytesOf(model.durable);
+  const got = bytesOf(found);
+  const newest = bytesOf(model.log);
+  const agree = got.findIndex((entry, i) => entry !== newest[i]);
+  const matchesNewest = agree < 0 ? got.length : agree;
+  expect(bytesOf(model.log.slice(0, model.committed)), context).toEqual(got.slice(0, model.committed));
+  if (matchesNewest === got.length) {
+    const common = durable.findIndex((entry, i) => entry !== newest[i]);
+    expect(got.length, context).toBeGreaterThanOrEqual(common < 0 ? durable.length : model.committed);
+  } else expect(got, context).toEqual(durable);
+}
+
+async function powerCut(fixture: Fixture): Promise<false> {
+  while (!fixture.disk.off) await new Promise((resolve) => setImmediate(resolve));
+  return false;
+}
+
+async function workload(fixture: Fixture, model: Model, seed: number): Promise<true> {
+  const random = seeded(seed);
+  const storage = await fixture.open();
+  const { log } = await storage.openLog(A, { segmentBytes: 12_000 });
+  for (let round = 0; round < 25; round++) {
+    const truncates = model.log.length > model.committed && randomBelow(random, 4) === 0;
+    if (truncates) {
+      model.term++;
+      model.log = model.log.slice(0, model.committed + randomBelow(random, model.log.length - model.committed));
+    }
+    const after = model.log.at(-1);
+    const truncateTo = truncates ? (after?.index ?? 0) : undefined;
+    const entries = chainOf(1 + randomBelow(random, 4), { after, term: model.term, bytes: 200 + randomBelow(random, 2500) });
+    model.log = [...model.log, ...entries];
+    await storage.wal.append([{ group: A, hardState: { term: model.term, vote: 0, commit: model.committed }, truncateTo, entries }]);
+    model.durable = model.log;
+    model.durableTerm = model.term;
+    const commit = model.committed + randomBelow(random, model.log.length - model.committed + 1);
+    log.append(model.log.slice(model.committed, commit));
+    model.committed = commit;
+    if (randomBelow(random, 5) === 0) await log.flush();
+    if (randomBelow(random, 3) === 0) fixture.environment.advance(70);
+  }
+  await storage.close();
+  return true;
+}
+
+async function readAll(log: { lastIndex: number; readEntries(from: number, bytes: number): Promise<Entry[]> }): Promise<Entry[]> {
+  const entries: Entry[] = [];
+  while (entries.length < log.lastIndex) {
+    const run = await log.readEntries(entries.length + 1, 8192);
+    expect(run.length).toBeGreaterThan(0);
+    entries.push(...run);
+  }
+  return entries;
+}
