@@ -12,8 +12,10 @@ export class WalGroup {
   hardState: HardState = INITIAL_HARD_STATE;
   /** Of the last row. */
   sequence = 0;
-  /** Entries up to here are durable in segments. */
+  /** Entries up to here are durable in segments, as the log's frames say. */
   synced = 0;
+  /** Entries up to here are durable in segments; a row that says so may still be queued. */
+  flushed = 0;
   /** Its records can't be proved whole: said in each file's head until the group is forgotten. */
   damaged = false;
   forgotten = false;

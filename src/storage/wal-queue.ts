@@ -19,8 +19,6 @@ export interface WalRecord {
   readonly entries: readonly Entry[] | undefined;
   readonly bytes: number;
   readonly waiter: Waiter | undefined;
-  /** The frame with this record says that this generation and all before are void. */
-  readonly retires: number | undefined;
 }
 
 type NewRecord = Pick<WalRecord, 'kind' | 'term' | 'index' | 'extra' | 'entries'> & { readonly group: WalGroup };
@@ -31,8 +29,6 @@ export class WalQueue {
   #head = 0;
   #bytes = 0;
   #inFlight: readonly WalRecord[] = [];
-  /** The retirement at the head was expanded: its moved entries stand before it now. */
-  #expanded: WalRecord | undefined;
 
   constructor(maxFrameBytes: number) {
     this.#maxFrameBytes = maxFrameBytes;
@@ -47,8 +43,12 @@ export class WalQueue {
     return this.#bytes;
   }
 
+  get rows(): number {
+    return this.#records.length - this.#head;
+  }
+
   push(record: NewRecord): void {
-    this.#add({ ...record, bytes: ROW_BYTES + bytesOf(record.entries), waiter: undefined, retires: undefined });
+    this.#add({ ...record, bytes: ROW_BYTES + bytesOf(record.entries), waiter: undefined });
   }
 
   /** Queues entries, in runs that fit a frame. */
@@ -56,28 +56,8 @@ export class WalQueue {
     for (const run of runsOf(entries, this.#maxFrameBytes)) this.#add(entriesRecord(group, kind, run));
   }
 
-  /** Before everything else that is queued. */
-  unshiftEntries(group: WalGroup, entries: readonly Entry[]): void {
-    const records = runsOf(entries, this.#maxFrameBytes).map((run) => entriesRecord(group, RowKind.moved, run));
-    for (const record of records) this.#bytes += record.bytes;
-    this.#records.splice(0, this.#head, ...records);
-    this.#head = 0;
-  }
-
   pushBarrier(waiter: Waiter | undefined): void {
     this.#add({ ...NO_ROW, waiter });
-  }
-
-  pushRetirement(generation: number, waiter: Waiter): void {
-    this.#add({ ...NO_ROW, waiter, retires: generation });
-  }
-
-  /** The generation whose retirement stands at the head and is to be expanded now; told once. */
-  retirementAtHead(): number | undefined {
-    const record = this.#records[this.#head];
-    if (record?.retires === undefined || record === this.#expanded) return undefined;
-    this.#expanded = record;
-    return record.retires;
   }
 
   /** The records of the next frame: as many as fit, at least one. */
@@ -87,7 +67,6 @@ export class WalQueue {
     while (this.#head < this.#records.length) {
       const record = this.#records[this.#head];
       if (record === undefined || (bytes > 0 && bytes + record.bytes > this.#maxFrameBytes)) break;
-      if (record.retires !== undefined && record !== this.#expanded) break;
       records.push(record);
       bytes += record.bytes;
       this.#head++;
@@ -128,7 +107,6 @@ const NO_ROW = {
   extra: 0,
   entries: undefined,
   bytes: 0,
-  retires: undefined,
 } as const;
 
 function entriesRecord(group: WalGroup, kind: RowKind, entries: readonly Entry[]): WalRecord {
@@ -141,7 +119,6 @@ function entriesRecord(group: WalGroup, kind: RowKind, entries: readonly Entry[]
     entries,
     bytes: ROW_BYTES + bytesOf(entries),
     waiter: undefined,
-    retires: undefined,
   };
 }
 

@@ -14,12 +14,14 @@ import type { GroupKey } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { WalStatistics, WalWrite, WriteAheadLog } from './types.ts';
 import type { WalFiles } from './wal-files.ts';
-import { type Crc32, FrameBuffer, frameBytes, type NewRow, PAGE_BYTES, ROW_BYTES, RowKind } from './wal-frame.ts';
+import { type Crc32, FRAME_HEADER_BYTES, FrameBuffer, frameBytes, type NewRow, PAGE_BYTES, ROW_BYTES, RowKind } from './wal-frame.ts';
 import { WalGroup } from './wal-groups.ts';
 import { WalQueue, type WalRecord } from './wal-queue.ts';
 
 /** Idle time after which a mark-only frame closes the window in which rot of the last frame would pass for a torn tail. */
 const IDLE_MARK_MS = 50;
+/** A sixteenth of each file, or so much, is kept for what recycling appends again. */
+const MIN_RESERVE_BYTES = 4 * PAGE_BYTES;
 
 export interface WalSettings {
   /** Bytes of each file, a multiple of 4 KiB. Default 64 MiB. */
@@ -153,7 +155,8 @@ export class Wal implements WriteAheadLog {
   /** Entries up to `index` are durable in segments. Said in the next frame; no flush of its own. */
   synced(key: GroupKey, index: number): void {
     const group = this.#groups.get(key);
-    if (group === undefined || index <= group.synced || this.#failure !== undefined) return;
+    if (group === undefined || index <= group.flushed || this.#failure !== undefined) return;
+    group.flushed = index;
     group.release(index);
     this.#queue.push({ group, kind: RowKind.synced, term: 0, index, extra: 0, entries: undefined });
     this.#armIdleTimer();
@@ -176,7 +179,10 @@ export class Wal implements WriteAheadLog {
     this.#closed = true;
     this.#idleTimer?.cancel();
     while (this.#failure === undefined && (this.#preparing === 'syncing' || this.#preparing === 'creating')) await this.#preparation;
-    while (this.#failure === undefined && (this.#flushing !== undefined || !this.#queue.empty || !this.#marked)) {
+    while (
+      this.#failure === undefined &&
+      (this.#flushing !== undefined || !this.#queue.empty || this.#preparing === 'moving' || !this.#marked)
+    ) {
       if (this.#flushing === undefined && this.#queue.empty) this.#queue.pushBarrier(undefined);
       this.#kick();
       await this.#flushing;
@@ -217,7 +223,7 @@ export class Wal implements WriteAheadLog {
 
   async #flushAll(): Promise<void> {
     try {
-      while (!this.#queue.empty) await this.#flushFrame();
+      while (!this.#queue.empty || this.#preparing === 'moving') await this.#flushFrame();
     } catch (error) {
       this.#fail(error);
     }
@@ -227,11 +233,12 @@ export class Wal implements WriteAheadLog {
   }
 
   async #flushFrame(): Promise<void> {
-    this.#expandRetirement();
+    if (this.#preparing === 'moving' && !(await this.#retireOldest())) await this.#turn();
+    if (this.#queue.empty) return;
     const { records, bytes } = this.#queue.take();
     let rowCount = 0;
     for (const record of records) if (record.group !== undefined) rowCount++;
-    if (this.#position + frameBytes(rowCount, bytes - rowCount * ROW_BYTES) > this.#files.current.size) await this.#turn();
+    if (frameBytes(rowCount, bytes - rowCount * ROW_BYTES) > this.#room(true)) await this.#turn();
     const rows: NewRow[] = [];
     for (const record of records) this.#apply(record, rows);
     await this.#writeFrame(rows, false);
@@ -242,7 +249,6 @@ export class Wal implements WriteAheadLog {
   /** Takes a record's effect into the group's state; as a row of the frame it is durable with that frame. */
   #apply(record: WalRecord, rows: NewRow[]): void {
     const { group, kind, entries } = record;
-    if (record.retires !== undefined) this.#oldestGeneration = record.retires + 1;
     if (group === undefined) return;
     switch (kind) {
       case RowKind.hardState:
@@ -309,7 +315,7 @@ export class Wal implements WriteAheadLog {
       if (this.#failure !== undefined) throw this.#failure;
       const full = this.#files.count >= 2 * this.#options.settings.files;
       if (this.#preparing === 'creating' || (this.#preparing === 'syncing' && full)) await this.#preparation;
-      else await this.#files.create();
+      else if (this.#preparing !== 'moving' || !(await this.#retireOldest())) await this.#files.create();
     }
     this.#files.turn(++this.#generation);
     this.#nonce = this.#options.environment.uint32();
@@ -342,23 +348,44 @@ export class Wal implements WriteAheadLog {
     for (const group of this.#touched.get(generation) ?? []) if (!group.forgotten) await this.#options.flushSegments(group.key);
     // Whoever waited for segments goes on now: moving needs the flush loop.
     this.#preparing = 'moving';
-    const resolve = (): void => {
-      this.#files.retireOldest();
-      this.#touched.delete(generation);
-      this.#preparing = 'no';
-    };
-    this.#queue.pushRetirement(generation, { resolve, reject: () => {} });
     this.#kick();
   }
 
-  /** At the head of the queue all earlier records have taken effect, so what is live now is what must be moved. */
-  #expandRetirement(): void {
-    const generation = this.#queue.retirementAtHead();
-    if (generation === undefined) return;
+  /**
+   * Appends again what is live in the oldest file, says that it is void, and gives it free; false when the present file has no room for that.
+   * It may overtake what is queued: it repeats the state as of the last frame.
+   */
+  async #retireOldest(): Promise<boolean> {
+    const { generation } = this.#files.oldest;
+    const moves = new WalQueue(this.#maxFrameBytes);
     for (const group of this.#touched.get(generation) ?? []) {
       if (group.forgotten) continue;
-      for (const run of group.runsIn(generation)) this.#queue.unshiftEntries(group, run);
+      // The row that the flush of the segments queued may still wait behind others; without it the entries would be missed.
+      if (group.flushed > group.synced) {
+        moves.push({ group, kind: RowKind.synced, term: 0, index: group.flushed, extra: 0, entries: undefined });
+      }
+      for (const run of group.runsIn(generation)) moves.pushEntries(group, RowKind.moved, run);
     }
+    // An upper bound: rows stand twice, and each frame is rounded up to a page.
+    const frames = Math.ceil((2 * moves.bytes) / this.#maxFrameBytes) + 1;
+    if (moves.bytes + moves.rows * ROW_BYTES + frames * (PAGE_BYTES + 2 * FRAME_HEADER_BYTES) > this.#room(false)) return false;
+    do {
+      const rows: NewRow[] = [];
+      for (const record of moves.take().records) this.#apply(record, rows);
+      // Said in the frame that holds the last of them: then all are durable, or the old file still counts.
+      if (moves.empty) this.#oldestGeneration = generation + 1;
+      await this.#writeFrame(rows, false);
+    } while (!moves.empty);
+    this.#files.retireOldest();
+    this.#touched.delete(generation);
+    this.#preparing = 'no';
+    return true;
+  }
+
+  /** Bytes left in the current file; with the reserve kept for {@link #retireOldest} or not. */
+  #room(keepReserve: boolean): number {
+    const { size } = this.#files.current;
+    return size - this.#position - (keepReserve ? Math.min(Math.max(size / 16, MIN_RESERVE_BYTES), size / 4) : 0);
   }
 
   #armIdleTimer(): void {

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { BrokerId, DirectoryId, ReplicaId } from '../../src/base/ids.ts';
 import { encodeConfiguration } from '../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import { bytesOf, chainOf, Fixture, groupKey, nextEntry } from './fixture.ts';
@@ -85,7 +86,8 @@ describe('partition log', () => {
     const storage = await fixture.open();
     const { log } = await storage.openLog(A, { segmentBytes: 2000 });
     log.snapshotSource = (nextOffset) => Uint8Array.of(nextOffset);
-    const configuration = { voters: [], outgoing: [], learners: [] };
+    const member = { replicaId: 5 as ReplicaId, brokerId: 1 as BrokerId, directoryId: 'b'.repeat(32) as DirectoryId };
+    const configuration = { voters: [member], outgoing: [], learners: [] };
     const config = nextEntry(undefined, { kind: EntryKind.config, payload: encodeConfiguration(configuration) });
     const entries = [config, ...chainOf(30, { after: config, bytes: 300 })];
     await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
