@@ -1,0 +1,100 @@
+import type { Entry } from '../../../src/raft/core/entry.ts';
+import type { Message, ReadState } from '../../../src/raft/core/types.ts';
+import type { SimulatedReplica } from './simulated-replica.ts';
+
+/** The properties of paper figure 3, and those that Flotilla adds, watched over all replicas. Each check throws with what it saw. */
+export class Invariants {
+  readonly #replicas: readonly SimulatedReplica[];
+  readonly #leaders = new Map<number, number>();
+  readonly #chains = new Map<string, string>();
+  /** The cluster's committed log: the term at each index, slot i - 1. */
+  readonly #committed: number[] = [];
+  readonly #reads = new Map<number, number>();
+  confirmedReads = 0;
+
+  constructor(replicas: readonly SimulatedReplica[]) {
+    this.#replicas = replicas;
+  }
+
+  get committedIndex(): number {
+    return this.#committed.length;
+  }
+
+  /** Election safety and leader completeness. */
+  led(replica: SimulatedReplica): void {
+    const core = replica.core;
+    if (core?.role !== 'leader') return;
+    const other = this.#leaders.get(core.term);
+    if (other === replica.id) return;
+    check(other === undefined, `election safety: ${other} and ${replica.id} lead term ${core.term}`);
+    this.#leaders.set(core.term, replica.id);
+    const last = this.#committed.length;
+    if (last === 0) return;
+    check(
+      core.termAt(last) === this.#committed[last - 1],
+      `leader completeness: ${replica.id} lacks committed entry ${last} in term ${core.term}`,
+    );
+  }
+
+  /** Log matching: same index and term, same chain. */
+  appended(entries: readonly Entry[]): void {
+    for (const { index, term, chainHigh, chainLow } of entries) {
+      const key = `${index}:${term}`;
+      const chain = `${chainHigh}:${chainLow}`;
+      const known = this.#chains.get(key);
+      check(known === undefined || known === chain, `log matching: two logs up to (${key})`);
+      this.#chains.set(key, chain);
+    }
+  }
+
+  /** State machine safety, order, and that what commits is durable on a majority. */
+  committed(replica: SimulatedReplica, entries: readonly Entry[]): void {
+    for (const entry of entries) {
+      check(entry.index === replica.appliedIndex + 1, `replica ${replica.id} committed ${entry.index} after ${replica.appliedIndex}`);
+      replica.appliedIndex = entry.index;
+      const known = this.#committed[entry.index - 1];
+      check(known === undefined || known === entry.term, `state machine safety: at ${entry.index} terms ${known} and ${entry.term}`);
+      if (known !== undefined) continue;
+      this.#committed.push(entry.term);
+      const copies = this.#replicas.filter((each) => each.hasDurable(entry.index, entry.term)).length;
+      check(copies * 2 > this.#replicas.length, `entry ${entry.index} committed with ${copies} durable copies of ${this.#replicas.length}`);
+    }
+  }
+
+  /** What a message promises is on the sender's disk when it leaves (hazard B01). */
+  sent(replica: SimulatedReplica, message: Message): void {
+    if (message.type === 'voteResponse' && message.granted && !message.pre) {
+      check(
+        replica.votes.get(message.term) === message.to,
+        `replica ${replica.id} sent a vote of term ${message.term} that is not durable`,
+      );
+    } else if (message.type === 'vote' && !message.pre) {
+      check(
+        replica.votes.get(message.term) === replica.id,
+        `replica ${replica.id} campaigns at term ${message.term} without a durable vote`,
+      );
+    } else if (message.type === 'appendResponse' && !message.rejected) {
+      check(
+        replica.durable.length >= message.matchIndex,
+        `replica ${replica.id} acknowledged ${message.matchIndex}, has ${replica.durable.length}`,
+      );
+    }
+  }
+
+  readBegins(context: number): void {
+    this.#reads.set(context, this.#committed.length);
+  }
+
+  /** A read sees all that was committed anywhere when it began. */
+  readConfirmed({ context, index }: ReadState): void {
+    const begun = this.#reads.get(context);
+    check(begun !== undefined, `read ${context} confirmed twice or never asked`);
+    check(index >= begun, `stale read: began when ${begun} was committed, served at ${index}`);
+    this.#reads.delete(context);
+    this.confirmedReads++;
+  }
+}
+
+function check(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new Error(message);
+}

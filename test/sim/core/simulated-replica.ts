@@ -1,0 +1,108 @@
+import type { BrokerId, DirectoryId, ReplicaId } from '../../../src/base/ids.ts';
+import { CHAIN_START } from '../../../src/raft/core/chain.ts';
+import type { Entry } from '../../../src/raft/core/entry.ts';
+import { RaftCore } from '../../../src/raft/core/raft.ts';
+import type { Configuration, HardState, LogPosition, Message, PersistUnit, TermStart } from '../../../src/raft/core/types.ts';
+import type { SeededRandom } from '../random.ts';
+
+export interface Pending {
+  readonly unit: PersistUnit;
+  readonly afterwards: readonly Message[];
+}
+
+const ORIGIN: LogPosition = { index: 0, term: 0, nextOffset: 0, ...CHAIN_START };
+
+export function configurationOf(voters: number): Configuration {
+  const member = (id: number) => ({
+    replicaId: id as ReplicaId,
+    brokerId: id as BrokerId,
+    directoryId: id.toString(16).padStart(32, '0') as DirectoryId,
+  });
+  return { voters: Array.from({ length: voters }, (_, i) => member(i + 1)), outgoing: [], learners: [] };
+}
+
+/** A core with the disk under it: what is durable, and what is on the way there. */
+export class SimulatedReplica {
+  readonly id: ReplicaId;
+  readonly #configuration: Configuration;
+  readonly #random: SeededRandom;
+  readonly #maxWindowBytes: number;
+  /** Undefined: crashed. */
+  core: RaftCore | undefined;
+  hardState: HardState = { term: 0, vote: 0, commit: 0 };
+  /** Durable entries, the one at index i in slot i - 1. */
+  durable: Entry[] = [];
+  /** Up to here the entries are in segments and out of the write-ahead log. */
+  segmentIndex = 0;
+  pending: Pending[] = [];
+  appliedIndex = 0;
+  /** Votes that became durable, by term: never two. */
+  readonly votes = new Map<number, number>();
+
+  constructor(id: ReplicaId, configuration: Configuration, random: SeededRandom, maxWindowBytes: number) {
+    this.id = id;
+    this.#configuration = configuration;
+    this.#random = random;
+    this.#maxWindowBytes = maxWindowBytes;
+    this.start();
+  }
+
+  start(): void {
+    const base = this.segmentIndex === 0 ? ORIGIN : (this.durable[this.segmentIndex - 1] as Entry);
+    const terms: TermStart[] = [];
+    for (const { term, index } of this.durable.slice(0, this.segmentIndex)) if (terms.at(-1)?.term !== term) terms.push({ term, index });
+    this.appliedIndex = this.segmentIndex;
+    this.core = new RaftCore({
+      id: this.id,
+      hardState: this.hardState,
+      configuration: this.#configuration,
+      configurationIndex: 0,
+      log: { base, tail: this.durable.slice(this.segmentIndex), terms, firstReplicableIndex: 1 },
+      electionTicks: 10,
+      heartbeatTicks: 2,
+      uint32: () => this.#random.uint32(),
+      maxAppendBytes: 256,
+      maxInflightBytes: 1024,
+      maxInflightMessages: 6,
+      maxUncommittedBytes: 4096,
+      maxWindowBytes: this.#maxWindowBytes,
+    });
+  }
+
+  /** Loses all that is not durable; the disk may have finished some of what was under way without anyone having heard of it. */
+  crash(): void {
+    const finished = this.#random.below(this.pending.length + 1);
+    for (let i = 0; i < finished; i++) this.write((this.pending[i] as Pending).unit);
+    this.pending = [];
+    this.core = undefined;
+  }
+
+  write(unit: PersistUnit): void {
+    if (unit.hardState !== undefined) {
+      const { term, vote } = unit.hardState;
+      const before = this.votes.get(term);
+      if (vote !== 0) {
+        if (before !== undefined && before !== vote) throw new Error(`replica ${this.id} voted for ${before} and ${vote} in term ${term}`);
+        this.votes.set(term, vote);
+      }
+      if (term < this.hardState.term) throw new Error(`replica ${this.id}: the durable term went back to ${term}`);
+      this.hardState = unit.hardState;
+    }
+    if (unit.truncateTo !== undefined) this.durable.length = Math.min(this.durable.length, unit.truncateTo);
+    for (const entry of unit.entries) {
+      if (entry.index !== this.durable.length + 1) throw new Error(`replica ${this.id}: a hole before entry ${entry.index} on disk`);
+      this.durable.push(entry);
+    }
+  }
+
+  /** Writes what is committed and durable to segments, and lets the core drop it. */
+  release(): void {
+    if (this.core === undefined) return;
+    this.segmentIndex = Math.max(this.segmentIndex, Math.min(this.appliedIndex, this.core.durableIndex, this.durable.length));
+    this.core.release(this.segmentIndex);
+  }
+
+  hasDurable(index: number, term: number): boolean {
+    return this.durable[index - 1]?.term === term;
+  }
+}
