@@ -82,8 +82,8 @@ describe('replication', () => {
     for (const group of groups) for (const broker of brokers) await cluster.applied(broker, ['x'], group);
   });
 
-  test('a follower that was away catches up from segments', async () => {
-    cluster = await Cluster.start([0], { maxAppendBytes: 2000 });
+  test('a follower that was away catches up from segments, over read errors', async () => {
+    cluster = await Cluster.start([0], { maxAppendBytes: 2000, maxWindowBytes: 0 });
     const leader = await cluster.elected();
     const away = others(leader)[0]!;
     cluster.kill(away);
@@ -93,9 +93,19 @@ describe('replication', () => {
       await cluster.environment.run(2);
     }
     await cluster.applied(leader, commands);
+    const { log } = cluster.replica(leader);
+    let failures = 3;
+    let reads = 0;
+    const readEntries = log.readEntries.bind(log);
+    log.readEntries = async (from, maxBytes) => {
+      reads++;
+      if (failures-- > 0) throw new Error('EIO');
+      return readEntries(from, maxBytes);
+    };
     cluster.boot(away);
     await cluster.open(away);
     await cluster.applied(away, commands);
+    expect(reads).toBeGreaterThan(10);
   });
 });
 
