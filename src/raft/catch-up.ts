@@ -5,6 +5,7 @@
 import type { Logger, Scheduler } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
 import { formatGroupKey } from '../base/ids.ts';
+import type { Entry } from './core/entry.ts';
 import type { EntriesWanted } from './core/types.ts';
 import type { RaftReplica } from './replica.ts';
 
@@ -47,20 +48,22 @@ export class CatchUp {
   }
 
   async #read({ replica, wanted }: Request): Promise<void> {
-    try {
-      const entries = replica.closed ? [] : await replica.log.readEntries(wanted.fromIndex, wanted.maxBytes);
-      this.#end(replica, wanted);
-      replica.supply(wanted.to, entries);
-    } catch (error) {
-      this.#log.warn('catch-up read failed', { group: formatGroupKey(replica.group), from: wanted.fromIndex, error: messageOf(error) });
-      this.#end(replica, wanted);
-      this.#scheduler.after(RETRY_MS, () => replica.supply(wanted.to, []));
-    }
+    const entries = await this.#entries(replica, wanted);
+    replica.reading.delete(wanted.to);
+    this.#bytes -= wanted.maxBytes;
+    if (entries !== undefined) replica.supply(wanted.to, entries);
+    else this.#scheduler.after(RETRY_MS, () => replica.supply(wanted.to, []));
     this.#startReads();
   }
 
-  #end(replica: RaftReplica, wanted: EntriesWanted): void {
-    replica.reading.delete(wanted.to);
-    this.#bytes -= wanted.maxBytes;
+  /** Undefined: they could not be read. */
+  async #entries(replica: RaftReplica, wanted: EntriesWanted): Promise<readonly Entry[] | undefined> {
+    if (replica.closed) return [];
+    try {
+      return await replica.log.readEntries(wanted.fromIndex, wanted.maxBytes);
+    } catch (error) {
+      this.#log.warn('catch-up read failed', { group: formatGroupKey(replica.group), from: wanted.fromIndex, error: messageOf(error) });
+      return undefined;
+    }
   }
 }

@@ -116,6 +116,10 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#loop.schedule(replica);
   }
 
+  guard(inputs: () => void): void {
+    this.#loop.guard(inputs);
+  }
+
   walIsFull(): boolean {
     return this.#options.storage.wal.pendingBytes > this.settings.maxWalPendingBytes;
   }
@@ -209,6 +213,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       maxInflightBytes: settings.maxInflightBytes,
       maxInflightMessages: settings.maxInflightMessages,
       maxUncommittedBytes: settings.maxUncommittedBytes,
+      maxWindowBytes: settings.maxWindowBytes,
     });
     const replica = new RaftReplica(options, core, log, this);
     this.#replicas.set(group, replica);

@@ -22,6 +22,8 @@ export interface ReplicaHost {
   readonly deadlines: Deadlines;
   /** Gives the replica a turn. */
   schedule(replica: RaftReplica): void;
+  /** Does it; anything thrown ends the process. For what nobody waits for, whose errors would get lost. */
+  guard(inputs: () => void): void;
   isAlive(broker: BrokerId): boolean;
   /** The disk is so far behind that nothing more may be proposed. */
   walIsFull(): boolean;
@@ -224,7 +226,7 @@ export class RaftReplica implements Replica {
   /** Entries that the core asked for, for a follower that lags; none if they could not be read. */
   supply(to: ReplicaId, entries: readonly Entry[]): void {
     if (this.closed) return;
-    this.core.supplyEntries(to, entries);
+    this.#host.guard(() => this.core.supplyEntries(to, entries));
     this.#host.schedule(this);
   }
 

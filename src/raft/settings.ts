@@ -29,6 +29,8 @@ export interface RaftHostSettings {
   readonly maxInflightBytes: number;
   readonly maxInflightMessages: number;
   readonly maxUncommittedBytes: number;
+  /** Bytes that each group keeps in memory, though they are in segments, for followers that are a little behind. */
+  readonly maxWindowBytes: number;
 }
 
 export const defaultRaftHostSettings: RaftHostSettings = {
@@ -48,4 +50,5 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   maxInflightBytes: 8 * 1024 * 1024,
   maxInflightMessages: 256,
   maxUncommittedBytes: 64 * 1024 * 1024,
+  maxWindowBytes: 4 * 1024 * 1024,
 };

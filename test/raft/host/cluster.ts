@@ -9,6 +9,7 @@ import { defaultRaftHostSettings, type RaftHostSettings } from '../../../src/raf
 import type { Leadership, RaftHost, Replica, ReplicaOwner } from '../../../src/raft/types.ts';
 import { FakeNetwork } from './fake-network.ts';
 import { FakeDisk, FakeStorage } from './fake-storage.ts';
+import { Pause } from './pause.ts';
 import { VirtualEnvironment } from './virtual-environment.ts';
 
 export const brokers = [1, 2, 3] as BrokerId[];
@@ -88,6 +89,7 @@ export class Cluster {
   readonly network: FakeNetwork;
   readonly disks = new Map(brokers.map((broker) => [broker, new FakeDisk(directoryOf(broker))]));
   readonly nodes = new Map<BrokerId, Node>();
+  readonly pauses = new Map<BrokerId, Pause>();
   readonly #settings: RaftHostSettings;
   #incarnation = 1;
 
@@ -106,12 +108,14 @@ export class Cluster {
   }
 
   boot(broker: BrokerId): Node {
-    const storage = new FakeStorage(this.environment, this.disks.get(broker)!);
+    const pause = new Pause(this.environment);
+    this.pauses.set(broker, pause);
+    const storage = new FakeStorage(pause.environment, this.disks.get(broker)!);
     const fatal: unknown[] = [];
     const host = createRaftHost({
-      environment: this.environment,
+      environment: pause.environment,
       storage,
-      transport: this.network.transport(broker),
+      transport: pause.transport(this.network.transport(broker)),
       brokerId: broker,
       directoryId: directoryOf(broker),
       incarnation: this.#incarnation++,

@@ -48,7 +48,7 @@ async function disturb(cluster: Cluster): Promise<void> {
 }
 
 test.each(seeds)('with kills, partitions, loss and delay, nothing acknowledged is lost and logs agree (seed %i)', async (seed) => {
-  const cluster = await Cluster.start([0], { maxAppendBytes: 300 }, seed * 7919);
+  const cluster = await Cluster.start([0], { maxAppendBytes: 300, maxWindowBytes: 1000 }, seed * 7919);
   const workload = new Workload();
   for (let step = 0; step < 60; step++) {
     await disturb(cluster);

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import type { BrokerId, ReplicaId } from '../../../src/base/ids.ts';
-import { decodeFrame } from '../../../src/raft/codec.ts';
+import { decodeFrame, encodeFrames } from '../../../src/raft/codec.ts';
 import { brokers, Cluster, command, configurationOf, groupKey, replicaIdOf } from './cluster.ts';
 
 const never = new AbortController().signal;
@@ -82,8 +82,8 @@ describe('replication', () => {
     for (const group of groups) for (const broker of brokers) await cluster.applied(broker, ['x'], group);
   });
 
-  test('a follower that was away catches up from segments', async () => {
-    cluster = await Cluster.start([0], { maxAppendBytes: 2000 });
+  test('a follower that was away catches up from segments, over read errors', async () => {
+    cluster = await Cluster.start([0], { maxAppendBytes: 2000, maxWindowBytes: 0 });
     const leader = await cluster.elected();
     const away = others(leader)[0]!;
     cluster.kill(away);
@@ -93,9 +93,19 @@ describe('replication', () => {
       await cluster.environment.run(2);
     }
     await cluster.applied(leader, commands);
+    const { log } = cluster.replica(leader);
+    let failures = 3;
+    let reads = 0;
+    const readEntries = log.readEntries.bind(log);
+    log.readEntries = async (from, maxBytes) => {
+      reads++;
+      if (failures-- > 0) throw new Error('EIO');
+      return readEntries(from, maxBytes);
+    };
     cluster.boot(away);
     await cluster.open(away);
     await cluster.applied(away, commands);
+    expect(reads).toBeGreaterThan(10);
   });
 });
 
@@ -279,19 +289,48 @@ describe('leadership', () => {
     expect(next).not.toBe(leader);
   });
 
-  test('a paused broker does not disturb the others when it goes on', async () => {
+  test('a broker that was cut off does not disturb the others when it is back', async () => {
     cluster = await Cluster.start();
     const leader = await cluster.elected();
-    cluster.propose(leader, 'a');
-    const paused = others(leader)[0]!;
-    await cluster.applied(paused, ['a']);
+    const away = others(leader)[0]!;
     const { term } = cluster.replica(leader).leadership;
-    cluster.network.isolate(paused, others(paused));
+    cluster.network.isolate(away, others(away));
     await cluster.environment.run(5000);
     cluster.network.heal();
     await cluster.environment.run(3000);
     expect(cluster.leader()).toBe(leader);
     expect(cluster.replica(leader).leadership.term).toBe(term);
+  });
+
+  test('a stopped leader is replaced within three seconds, and follows when it goes on', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    cluster.pauses.get(leader)!.pause();
+    const from = cluster.environment.monotonicMs();
+    const next = await cluster.elected(0, leader);
+    expect(cluster.environment.monotonicMs() - from).toBeLessThan(3000);
+    const { term } = cluster.replica(next).leadership;
+    await cluster.environment.run(5000);
+    cluster.pauses.get(leader)!.resume();
+    await cluster.environment.run(3000);
+    expect(cluster.replica(leader).leadership).toMatchObject({ role: 'follower', term, leader: { brokerId: next } });
+    expect(cluster.replica(next).leadership).toMatchObject({ role: 'leader', term });
+  });
+
+  test('a stopped follower that goes on sees no peer as down', async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    const stopped = others(leader)[0]!;
+    await cluster.environment.run(300);
+    cluster.pauses.get(stopped)!.pause();
+    await cluster.environment.run(5000);
+    const { events } = cluster.owner(stopped);
+    const before = events.length;
+    cluster.pauses.get(stopped)!.resume();
+    await cluster.environment.run(2000);
+    expect(events.slice(before)).toEqual([]);
+    expect(cluster.node(stopped).host.isAlive(leader)).toBe(true);
+    expect(cluster.leader()).toBe(leader);
   });
 });
 
@@ -350,6 +389,33 @@ describe('bounds', () => {
       for (let i = 0; i < 100; i++) cluster.replica(leader).propose(command('0123456789'));
     };
     expect(fill).toThrow(expect.objectContaining({ code: 'THROTTLING_QUOTA_EXCEEDED' }));
+  });
+
+  test("a member's message from another broker, or for another replica, is dropped", async () => {
+    cluster = await Cluster.start();
+    const leader = await cluster.elected();
+    const [real, other] = others(leader);
+    const { term } = cluster.replica(leader).leadership;
+    const from = replicaIdOf(real!);
+    const send = (sender: BrokerId, to: ReplicaId) => {
+      const message = {
+        type: 'appendResponse',
+        from,
+        to,
+        term: term + 1,
+        rejected: true,
+        matchIndex: 0,
+        rejectedIndex: 0,
+        hintIndex: 0,
+        hintTerm: 0,
+      } as const;
+      cluster.network.receivers.get(leader)!.frame(sender, 'raft', encodeFrames([{ group: groupKey(0), message }])[0]!);
+    };
+    send(other!, replicaIdOf(leader));
+    send(real!, replicaIdOf(other!));
+    expect(cluster.replica(leader).core.term).toBe(term);
+    send(real!, replicaIdOf(leader));
+    expect(cluster.replica(leader).core.term).toBe(term + 1);
   });
 
   test('garbage from a peer is dropped', async () => {
