@@ -211,7 +211,10 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
     partition.highWatermark = Math.max(partition.highWatermark ?? 0, Number(result.highWatermark));
     partition.aborted.add(result.aborted);
     const nextOffset = Number(result.nextOffset);
-    if (nextOffset < partition.fetchOffset) return stream.consumed(result.recordBatches.length);
+    if (nextOffset < partition.fetchOffset) {
+      stream.consumed(result.recordBatches.length);
+      return;
+    }
     partition.fetchOffset = nextOffset;
     this.#buffer.add(partition, result.recordBatches, nextOffset, stream);
     this.#arrived();

@@ -51,6 +51,7 @@ export class MetadataCache {
   readonly #closing: AbortSignal;
   #clusterId: string | undefined;
   #inFlight: Promise<void> | undefined;
+  #following: Promise<void> | undefined;
   /** Topics that the refresh in flight does not ask for, and the next will. */
   readonly #wanted = new Set<string>();
   #next = 0;
@@ -119,13 +120,21 @@ export class MetadataCache {
   }
 
   /** Asks any broker for all known and wanted topics. Concurrent callers share one refresh. Rejects with BROKER_NOT_AVAILABLE when none answers. */
-  async refresh(): Promise<void> {
-    if (this.#inFlight) {
-      const missing = this.#wanted.size > 0;
-      await this.#inFlight;
-      if (!missing || this.#wanted.size === 0) return;
-    }
-    this.#inFlight ??= this.#refresh().finally(() => {
+  refresh(): Promise<void> {
+    if (this.#inFlight === undefined) return this.#begin();
+    if (this.#wanted.size === 0) return this.#inFlight;
+    // The refresh in flight does not ask for what is wanted now: one more follows it, for all who came meanwhile.
+    this.#following ??= this.#inFlight
+      .catch(() => {})
+      .then(() => {
+        this.#following = undefined;
+        return this.#inFlight ?? this.#begin();
+      });
+    return this.#following;
+  }
+
+  #begin(): Promise<void> {
+    this.#inFlight = this.#refresh().finally(() => {
       this.#inFlight = undefined;
     });
     return this.#inFlight;

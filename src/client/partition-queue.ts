@@ -65,6 +65,7 @@ export class PartitionQueue {
   #inFlight = 0;
   #producerId: number;
   #nextSequence = 0;
+  #nextOrdinal = 0;
   #stream: ProduceStream | undefined;
   #routing = false;
   #retryTimer: Timer | undefined;
@@ -121,12 +122,10 @@ export class PartitionQueue {
   /** The stream asks for the next batch to send; small open ones only when `idle`. */
   next(idle: boolean): ProducerBatch | undefined {
     if (!this.sendable) return undefined;
-    let batch = this.#batches.find(({ inFlight, baseSequence }) => !inFlight && (!this.#resetting || baseSequence >= 0));
+    let batch = this.#firstUnsent();
     if (batch === undefined) {
-      if (this.#resetting) return undefined;
       const open = this.#open;
-      if (open?.builder === undefined) return undefined;
-      if (!idle && open.builder.sizeBytes < TARGET_BATCH_BYTES) return undefined;
+      if (open?.builder === undefined || (!idle && open.builder.sizeBytes < TARGET_BATCH_BYTES)) return undefined;
       batch = this.#build(open);
     }
     batch.inFlight = true;
@@ -137,10 +136,24 @@ export class PartitionQueue {
 
   /** Whether `next` may have something, now or when the broker is idle. */
   get sendable(): boolean {
-    if (this.#rewinding || this.#routing || this.#retryTimer || this.#inFlight >= this.#settings.maxInFlight || this.#closed) return false;
-    if (this.#inFlight < this.#batches.length)
-      return !this.#resetting || this.#batches.some((batch) => !batch.inFlight && batch.baseSequence >= 0);
-    return this.#open !== undefined && !this.#resetting;
+    if (this.#rewinding || this.#routing || this.#retryTimer || this.#closed) return false;
+    const unsent = this.#firstUnsent();
+    if (unsent) return this.#inWindow(unsent.ordinal);
+    return this.#open !== undefined && !this.#resetting && this.#inWindow(this.#nextOrdinal);
+  }
+
+  #firstUnsent(): ProducerBatch | undefined {
+    for (const batch of this.#batches) if (!batch.inFlight && (!this.#resetting || batch.baseSequence >= 0)) return batch;
+    return undefined;
+  }
+
+  /**
+   * Answers may come in any order, and the broker knows a producer's last five batches only: so the window starts at the oldest
+   * batch that is not resolved, however many of the later ones are.
+   */
+  #inWindow(ordinal: number): boolean {
+    const oldest = this.#batches[0];
+    return oldest === undefined || ordinal - oldest.ordinal < this.#settings.maxInFlight;
   }
 
   bytesOf(batch: ProducerBatch): Uint8Array {
@@ -237,6 +250,7 @@ export class PartitionQueue {
     }
     batch.bytes = builder.build();
     batch.builder = undefined;
+    batch.ordinal = this.#nextOrdinal++;
     this.#settings.builders.push(builder);
     this.#batches.push(batch);
     return batch;
@@ -294,14 +308,20 @@ export class PartitionQueue {
   /** When nothing is in flight any more: rewinds, or starts over under a new producer id. */
   #afterAnswer(): void {
     if (this.#closed) return;
-    if (this.#inFlight > 0) return this.#wake();
+    if (this.#inFlight > 0) {
+      this.#wake();
+      return;
+    }
     for (const batch of [...this.#batches]) {
       if (!batch.settled) continue;
       this.#remove(batch);
       if (batch.baseSequence >= 0) this.#resetting = true;
     }
     if (this.#resetting) this.#reset();
-    if (!this.#rewinding) return this.#wake();
+    if (!this.#rewinding) {
+      this.#wake();
+      return;
+    }
     this.#rewinding = false;
     const atOnce = this.#rewindAtOnce;
     this.#rewindAtOnce = false;

@@ -31,6 +31,8 @@ export class ProducerBatch {
   bufferedBytes = 0;
   /** -1: none yet. */
   baseSequence = -1;
+  /** Its number among the partition's batches, in order. */
+  ordinal = 0;
   correlation = 0;
   sentAtMs = 0;
   attempts = 0;

@@ -315,7 +315,10 @@ export class Producer implements QueueOwner, AsyncDisposable {
   #accept(name: string, record: EncodedRecord, size: number, waiting: Waiting | undefined): void {
     this.#bufferedBytes += size;
     const topic = this.#topics.get(name);
-    if (topic) return this.#append(topic, record, size, waiting);
+    if (topic) {
+      this.#append(topic, record, size, waiting);
+      return;
+    }
     let unresolved = this.#unresolved.get(name);
     if (unresolved === undefined) {
       const held: Held[] = [];

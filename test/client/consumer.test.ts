@@ -1,0 +1,229 @@
+import { describe, expect, it } from 'vitest';
+import type { FlotillaError } from '../../src/base/errors.ts';
+import type { Client } from '../../src/client/client.ts';
+import type { Consumer, ConsumerOptions } from '../../src/client/consumer.ts';
+import type { ConsumerRecord } from '../../src/client/fetch-buffer.ts';
+import { FakeCluster } from './fake-cluster.ts';
+
+const code = (error: unknown) => (error as FlotillaError).code;
+const textOf = (record: ConsumerRecord) => new TextDecoder().decode(record.value ?? new Uint8Array());
+
+async function filled(count: number, partitions = 1, options: { seed?: number } = {}) {
+  const cluster = new FakeCluster(options);
+  const made = cluster.createTopic('t', partitions);
+  const client = await cluster.client();
+  await add(cluster, client, 0, count, partitions);
+  return { cluster, client, partitions: made, partition: made[0]! };
+}
+
+async function add(cluster: FakeCluster, client: Client, from: number, to: number, partitions = 1): Promise<void> {
+  const producer = client.producer({ maxBatchBytes: 300 });
+  for (let i = from; i < to; i++) producer.enqueue('t', { value: `${i}`, partition: i % partitions, timestamp: 1000 + i });
+  await cluster.settle(producer.flush());
+  await cluster.settle(producer.close());
+}
+
+async function take(cluster: FakeCluster, consumer: Consumer, count: number): Promise<string[]> {
+  const values: string[] = [];
+  const read = async () => {
+    for await (const record of consumer) {
+      values.push(textOf(record));
+      if (values.length === count) return;
+    }
+  };
+  await cluster.settle(read());
+  return values;
+}
+
+const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => `${from + i}`);
+
+describe('consumer', () => {
+  it('reads from the beginning, goes on with what is sent, and knows position, high watermark and lag', async () => {
+    const { cluster, client } = await filled(100);
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning' });
+    expect(await take(cluster, consumer, 60)).toEqual(range(0, 60));
+    expect(consumer.position('t', 0)).toBe(60);
+    expect(consumer.highWatermark('t', 0)).toBe(100);
+    expect(consumer.lag()).toBe(40);
+    expect(await take(cluster, consumer, 40)).toEqual(range(60, 100));
+    const more = take(cluster, consumer, 10);
+    await add(cluster, client, 100, 110);
+    expect(await more).toEqual(range(100, 110));
+    await cluster.settle(client.close());
+  });
+
+  const starts: [string, ConsumerOptions['from'], number][] = [
+    ['end', 'end', 50],
+    ['offset', { offset: 17 }, 17],
+    ['time', { time: 1033 }, 33],
+    ['time past the end', { time: 9999 }, 50],
+  ];
+  it.each(starts)('starts at %s', async (_name, from, first) => {
+    const { cluster, client } = await filled(50);
+    const consumer = client.consumer({ topics: [{ topic: 't', partitions: [0] }], from });
+    await cluster.time.run(100);
+    await add(cluster, client, 50, 60);
+    expect(await take(cluster, consumer, 60 - first)).toEqual(range(first, 60));
+    await cluster.settle(client.close());
+  });
+
+  it('keeps what lies in memory within the credit, and never stalls', async () => {
+    const { cluster, client } = await filled(3000);
+    const creditBytes = 2000;
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning', creditBytes });
+    await cluster.time.run(5000);
+    expect(cluster.maxUnconsumed).toBeGreaterThan(0);
+    expect(await take(cluster, consumer, 3000)).toEqual(range(0, 3000));
+    // One batch is always sent whole.
+    expect(cluster.maxUnconsumed).toBeLessThan(creditBytes + 500);
+    await cluster.settle(client.close());
+  });
+
+  it('seeks at once, also in the middle of a batch', async () => {
+    const { cluster, client } = await filled(100);
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning' });
+    await take(cluster, consumer, 3);
+    await cluster.settle(consumer.seek('t', 0, 42));
+    expect(await take(cluster, consumer, 5)).toEqual(range(42, 47));
+    await cluster.settle(consumer.seek('t', 0, 'beginning'));
+    expect(await take(cluster, consumer, 2)).toEqual(range(0, 2));
+    await cluster.settle(consumer.seek('t', 0, { time: 1090 }));
+    expect(await take(cluster, consumer, 10)).toEqual(range(90, 100));
+    await cluster.settle(client.close());
+  });
+
+  it('drops what an earlier generation left in flight', async () => {
+    const { cluster, client, partition } = await filled(100);
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning' });
+    await take(cluster, consumer, 1);
+    await add(cluster, client, 100, 110);
+    partition.commit();
+    const seeking = consumer.seek('t', 0, 5);
+    await cluster.settle(seeking);
+    expect(await take(cluster, consumer, 105)).toEqual(range(5, 110));
+    await cluster.settle(client.close());
+  });
+
+  it('pauses and resumes without a gap', async () => {
+    const { cluster, client } = await filled(100, 2);
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning' });
+    const first = await take(cluster, consumer, 5);
+    await cluster.settle(consumer.pause('t', [0]));
+    const odd = range(0, 100).filter((each) => Number(each) % 2 === 1);
+    const left = odd.filter((each) => !first.includes(each));
+    expect(await take(cluster, consumer, left.length)).toEqual(left);
+    await cluster.settle(consumer.resume('t'));
+    const even = range(0, 100).filter((each) => Number(each) % 2 === 0 && !first.includes(each));
+    expect(await take(cluster, consumer, even.length)).toEqual(even);
+    await cluster.settle(client.close());
+  });
+
+  it('yields batches whose records start at the position', async () => {
+    const { cluster, client } = await filled(100);
+    const consumer = client.consumer({ topics: ['t'], from: { offset: 7 } });
+    const offsets: number[] = [];
+    const read = async () => {
+      for await (const batch of consumer.batches()) {
+        offsets.push(...batch.records.map(({ offset }) => offset));
+        if (offsets.at(-1) === 99) return;
+      }
+    };
+    await cluster.settle(read());
+    expect(offsets).toEqual(range(7, 100).map(Number));
+    await cluster.settle(client.close());
+  });
+
+  it('throws the range when the offset is gone, or goes where it is told', async () => {
+    const { cluster, client, partition } = await filled(50);
+    partition.entries.splice(0, 2);
+    partition.committed -= 2;
+    partition.startOffset = partition.entries[0]!.baseOffset;
+    const strict = client.consumer({ topics: ['t'], from: { offset: 0 } });
+    const error = await take(cluster, strict, 1).catch((caught) => caught);
+    expect(error).toMatchObject({ code: 'OFFSET_OUT_OF_RANGE', offset: 0, start: partition.startOffset, end: 50 });
+    const lenient = client.consumer({ topics: ['t'], from: { offset: 0 }, onOutOfRange: 'beginning' });
+    expect(await take(cluster, lenient, 1)).toEqual([`${partition.startOffset}`]);
+    await cluster.settle(client.close());
+  });
+
+  it('never lets the high watermark go back', async () => {
+    const { cluster, client, partition } = await filled(50);
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning' });
+    await take(cluster, consumer, 50);
+    for (const broker of cluster.brokers) broker.hwLag = 40;
+    partition.moveTo(2);
+    cluster.network.reset('client', 'broker1');
+    await add(cluster, client, 50, 55);
+    await take(cluster, consumer, 5);
+    expect(consumer.highWatermark('t', 0)).toBe(50);
+    await cluster.settle(client.close());
+  });
+
+  it('leaves a broker that is silent because it is cut off', async () => {
+    const { cluster, client, partition } = await filled(10);
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning' });
+    await take(cluster, consumer, 10);
+    cluster.brokers[0]!.silent = true;
+    partition.moveTo(2);
+    const more = take(cluster, consumer, 5);
+    await add(cluster, client, 10, 15);
+    const start = cluster.time.nowMs;
+    expect(await more).toEqual(range(10, 15));
+    expect(cluster.time.nowMs - start).toBeLessThan(15_000);
+    await cluster.settle(client.close());
+  });
+
+  it('ends on abort, on close, and throws for an unknown topic', async () => {
+    const { cluster, client } = await filled(1);
+    const controller = new AbortController();
+    const aborted = take(cluster, client.consumer({ topics: ['t'], signal: controller.signal }), 1).catch((error) => error);
+    await cluster.time.run(50);
+    controller.abort();
+    expect(code(await aborted)).toBe('ABORTED');
+    const closing = client.consumer({ topics: ['t'] });
+    const ended = take(cluster, closing, 1);
+    await cluster.time.run(50);
+    await closing.close();
+    expect(await ended).toEqual([]);
+    const unknown = client.consumer({ topics: ['nowhere'] });
+    expect(code(await take(cluster, unknown, 1).catch((error) => error))).toBe('UNKNOWN_TOPIC_OR_PARTITION');
+    await cluster.settle(client.close());
+  });
+
+  it('closes with the whole cluster gone and leaves no timer', async () => {
+    const { cluster, client } = await filled(10);
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning' });
+    await take(cluster, consumer, 10);
+    for (const broker of cluster.brokers) broker.stop();
+    await cluster.time.run(3000);
+    await cluster.settle(client.close({ deadlineMs: 500 }));
+    await cluster.time.run(60_000);
+    const { events } = cluster.time;
+    await cluster.time.run(600_000);
+    expect(cluster.time.events).toBe(events);
+  });
+
+  it.each(Array.from({ length: 20 }, (_, seed) => seed))('reads every record once and in order: schedule %i', async (seed) => {
+    const { cluster, client, partitions } = await filled(60, 3, { seed });
+    const { random } = cluster;
+    const producer = client.producer({ maxBatchBytes: 300 });
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning', creditBytes: 100 + random.below(3000) });
+    const got: string[][] = [[], [], []];
+    let total = 0;
+    const read = (async () => {
+      for await (const record of consumer) {
+        got[record.partition]!.push(textOf(record));
+        if (++total === 300) return;
+      }
+    })();
+    for (let i = 60; i < 300; i++) {
+      producer.enqueue('t', { value: `${i}`, partition: i % 3 });
+      if (random.chance(0.1)) await cluster.time.run(random.between(0, 30));
+      if (random.chance(0.05)) random.pick(partitions).moveTo(1 + random.below(3));
+      if (random.chance(0.05)) cluster.network.reset('client', `broker${1 + random.below(3)}`);
+    }
+    await cluster.settle(read);
+    for (const partition of [0, 1, 2]) expect(got[partition]).toEqual(range(0, 300).filter((each) => Number(each) % 3 === partition));
+    await cluster.settle(client.close());
+  });
+});

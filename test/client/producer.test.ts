@@ -1,0 +1,253 @@
+import { describe, expect, it } from 'vitest';
+import type { FlotillaError } from '../../src/base/errors.ts';
+import { partitionForKey } from '../../src/record/partitioner.ts';
+import { FakeCluster, type ProduceFault } from './fake-cluster.ts';
+
+const code = (error: unknown) => (error as FlotillaError).code;
+
+describe('producer', () => {
+  it('resolves each record with its partition, offset and timestamp', async () => {
+    const cluster = new FakeCluster();
+    cluster.createTopic('t', 3);
+    const client = await cluster.client();
+    const producer = client.producer();
+    const sent = ['a', 'b', 'a'].map((key, i) => producer.send('t', { key, value: `v${i}`, timestamp: 1000 + i, headers: { h: 'x' } }));
+    const results = await cluster.settle(Promise.all(sent));
+    const a = partitionForKey(new TextEncoder().encode('a'), 3);
+    expect(results[0]).toEqual({ partition: a, offset: 0, timestamp: 1000 });
+    expect(results[2]?.partition).toBe(a);
+    expect(cluster.topics.get('t')?.[a]?.values()).toContain('v2');
+    await cluster.settle(client.close());
+  });
+
+  it('sends at once when idle, and gathers while the broker is busy', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    const client = await cluster.client();
+    const producer = client.producer();
+    await cluster.settle(producer.send('t', { value: 'warm' }));
+    const broker = cluster.brokers[0]!;
+    const before = broker.produced;
+    await cluster.settle(producer.send('t', { value: 'alone' }));
+    expect(broker.produced).toBe(before + 1);
+    await cluster.settle(Promise.all(Array.from({ length: 1000 }, (_, i) => producer.send('t', { value: `${i}` }))));
+    expect(broker.produced).toBeLessThanOrEqual(before + 4);
+    expect(partition?.values()).toHaveLength(1002);
+    await cluster.settle(client.close());
+  });
+
+  it('refuses idempotence without quorum, unknown topics and bad partitions', async () => {
+    const cluster = new FakeCluster();
+    cluster.createTopic('t', 2);
+    const client = await cluster.client();
+    expect(() => client.producer({ acks: 'leader', idempotent: true })).toThrow(/idempotent/);
+    const producer = client.producer();
+    expect(code(await cluster.settle(producer.send('none', { value: 'x' }).catch((error) => error)))).toBe('UNKNOWN_TOPIC_OR_PARTITION');
+    expect(code(await cluster.settle(producer.send('t', { value: 'x', partition: 7 }).catch((error) => error)))).toBe(
+      'UNKNOWN_TOPIC_OR_PARTITION',
+    );
+    expect(producer.bufferedBytes).toBe(0);
+    await cluster.settle(client.close());
+  });
+
+  it('finds a topic that is created while it asks', async () => {
+    const cluster = new FakeCluster();
+    const client = await cluster.client();
+    const sent = client.producer().send('late', { value: 'x' });
+    cluster.time.schedule(1500, () => cluster.createTopic('late'));
+    expect((await cluster.settle(sent)).offset).toBe(0);
+    await cluster.settle(client.close());
+  });
+
+  it('keeps its buffer bounded: send waits, enqueue says no, ready tells', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    cluster.commitMs = undefined;
+    const client = await cluster.client();
+    const producer = client.producer({ maxBufferedBytes: 10_000 });
+    const value = 'x'.repeat(1000);
+    let acked = 0;
+    const sent = Array.from({ length: 50 }, (_, i) => producer.send('t', { value: `${i}${value}` }).then(() => acked++));
+    await cluster.time.run(1000);
+    expect(producer.bufferedBytes).toBeLessThanOrEqual(10_000);
+    expect(producer.enqueue('t', { value })).toBe(false);
+    expect(acked).toBe(0);
+    let ready = false;
+    const isReady = producer.ready().then(() => {
+      ready = true;
+    });
+    await cluster.time.run(10);
+    expect(ready).toBe(false);
+    cluster.commitMs = 1;
+    partition?.commit();
+    await cluster.settle(Promise.all([...sent, isReady]));
+    expect(partition?.values().map((each) => Number(each.slice(0, -1000)))).toEqual(Array.from({ length: 50 }, (_, i) => i));
+    expect(producer.bufferedBytes).toBe(0);
+    await cluster.settle(client.close());
+  });
+
+  it('aborts what waits, and what is on its way', async () => {
+    const cluster = new FakeCluster();
+    cluster.createTopic('t', 1);
+    cluster.commitMs = undefined;
+    const client = await cluster.client();
+    const producer = client.producer({ maxBufferedBytes: 2000 });
+    const controller = new AbortController();
+    const { signal } = controller;
+    const calls = [0, 1, 2].map(() => producer.send('t', { value: 'x'.repeat(900) }, { signal }));
+    const flushed = producer.flush({ signal });
+    const ready = producer.ready({ signal });
+    await cluster.time.run(100);
+    controller.abort();
+    const results = await cluster.settle(Promise.allSettled([...calls, flushed, ready, producer.send('t', { value: 'y' }, { signal })]));
+    expect(results.map((result) => result.status === 'rejected' && code(result.reason))).toEqual(Array(6).fill('ABORTED'));
+    await cluster.settle(client.close({ deadlineMs: 100 }));
+  });
+
+  it('gives up after the delivery timeout and says whether it may be there', async () => {
+    const cluster = new FakeCluster();
+    cluster.createTopic('t', 1);
+    const client = await cluster.client();
+    const producer = client.producer({ deliveryTimeoutMs: 5000 });
+    await cluster.settle(producer.send('t', { value: 'warm' }));
+    cluster.brokers[0]!.mute = true;
+    const error = await cluster.settle(producer.send('t', { value: 'x' }).catch((caught) => caught));
+    expect(code(error)).toBe('REQUEST_TIMED_OUT');
+    expect(error.message).toMatch(/may have been appended/);
+    await cluster.settle(client.close({ deadlineMs: 100 }));
+  });
+
+  it('closes within its deadline with the whole cluster gone, and leaves no timer', async () => {
+    const cluster = new FakeCluster();
+    cluster.createTopic('t', 3);
+    const client = await cluster.client();
+    const producer = client.producer();
+    await cluster.settle(producer.send('t', { value: 'warm' }));
+    for (const broker of cluster.brokers) broker.stop();
+    const sent = producer.send('t', { value: 'x' }).catch((error) => error);
+    await cluster.time.run(500);
+    const start = cluster.time.nowMs;
+    await cluster.settle(client.close({ deadlineMs: 1000 }));
+    expect(cluster.time.nowMs - start).toBeLessThanOrEqual(1001);
+    expect(code(await sent)).toBe('CLOSED');
+    await cluster.time.run(60_000);
+    const events = cluster.time.events;
+    await cluster.time.run(600_000);
+    expect(cluster.time.events).toBe(events);
+    expect(code(await producer.send('t', { value: 'y' }).catch((error) => error))).toBe('CLOSED');
+  });
+
+  it('throws the failure of an enqueued record from flush', async () => {
+    const cluster = new FakeCluster();
+    cluster.createTopic('t', 1);
+    const client = await cluster.client();
+    const producer = client.producer();
+    expect(producer.enqueue('none', { value: 'x' })).toBe(true);
+    expect(code(await cluster.settle(producer.flush().catch((error) => error)))).toBe('UNKNOWN_TOPIC_OR_PARTITION');
+    expect(producer.enqueue('t', { value: 'x' })).toBe(true);
+    await cluster.settle(producer.flush());
+    await cluster.settle(client.close());
+  });
+
+  it('moves at once to the leader that an error names', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    const client = await cluster.client();
+    const producer = client.producer();
+    await cluster.settle(producer.send('t', { value: 'a' }));
+    const { metadataCalls } = cluster;
+    partition?.moveTo(2);
+    const start = cluster.time.nowMs;
+    expect((await cluster.settle(producer.send('t', { value: 'b' }))).offset).toBe(1);
+    expect(cluster.metadataCalls).toBe(metadataCalls);
+    expect(cluster.time.nowMs - start).toBeLessThan(10);
+    await cluster.settle(client.close());
+  });
+
+  it('leaves a leader that is cut off from its cluster and answers nothing', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    const client = await cluster.client();
+    const producer = client.producer();
+    await cluster.settle(producer.send('t', { value: 'a' }));
+    cluster.brokers[0]!.mute = true;
+    const sent = producer.send('t', { value: 'b' });
+    partition?.moveTo(3);
+    const start = cluster.time.nowMs;
+    await cluster.settle(sent);
+    expect(cluster.time.nowMs - start).toBeLessThan(5000);
+    await cluster.settle(client.close());
+  });
+
+  it('takes a new producer id when the broker lost its state, without a duplicate', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    const client = await cluster.client();
+    const producer = client.producer();
+    await cluster.settle(producer.send('t', { value: 'a' }));
+    partition!.entries = partition!.entries.map((entry) => ({ ...entry, producerId: -1 }));
+    await cluster.settle(Promise.all(['b', 'c'].map((value) => producer.send('t', { value }))));
+    expect(partition?.values()).toEqual(['a', 'b', 'c']);
+    await cluster.settle(client.close());
+  });
+
+  it('does not send again what may be there when the broker lost its state', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    const client = await cluster.client();
+    const producer = client.producer();
+    await cluster.settle(producer.send('t', { value: 'a' }));
+    cluster.brokers[0]!.fault = () => {
+      cluster.brokers[0]!.fault = () => 'none';
+      cluster.time.schedule(1.5, () => {
+        partition!.entries = partition!.entries.map((entry) => ({ ...entry, producerId: -1 }));
+      });
+      return 'cut-after';
+    };
+    const error = await cluster.settle(producer.send('t', { value: 'b' }).catch((caught) => caught));
+    expect(code(error)).toBe('OUT_OF_ORDER_SEQUENCE_NUMBER');
+    expect((await cluster.settle(producer.send('t', { value: 'c' }))).offset).toBe(2);
+    expect(partition?.values()).toEqual(['a', 'b', 'c']);
+    await cluster.settle(client.close());
+  });
+
+  const faults: ProduceFault[] = ['error-before', 'error-after', 'lost', 'cut-before', 'cut-after', 'twice'];
+  it.each(Array.from({ length: 40 }, (_, seed) => seed))('loses, repeats and reorders nothing: schedule %i', async (seed) => {
+    const cluster = new FakeCluster({ seed });
+    const { random } = cluster;
+    const partitions = cluster.createTopic('t', 3);
+    cluster.hints = random.chance(0.7);
+    cluster.commitMs = random.between(0, 20);
+    const client = await cluster.client();
+    const producer = client.producer({ requestTimeoutMs: 1000, maxBatchBytes: 600, maxInFlight: 1 + random.below(5) });
+    let calm = false;
+    const rate = random.between(0, 0.4);
+    for (const broker of cluster.brokers) broker.fault = () => (!calm && random.chance(rate) ? random.pick(faults) : 'none');
+    const expected: string[][] = [[], [], []];
+    const acked: { partition: number; offset: number; value: string }[] = [];
+    const failed: unknown[] = [];
+    for (let round = 0; round < 60; round++) {
+      for (let i = random.below(12); i > 0; i--) {
+        const partition = random.below(3);
+        const value = `${partition}:${expected[partition]!.length}`;
+        expected[partition]!.push(value);
+        producer.send('t', { value, partition }).then(
+          ({ offset }) => acked.push({ partition, offset, value }),
+          (error) => failed.push(error),
+        );
+      }
+      await cluster.time.run(random.between(0, 15));
+      if (random.chance(0.15)) random.pick(partitions).moveTo(1 + random.below(3), random.below(3));
+      if (random.chance(0.03)) cluster.network.reset('client', `broker${1 + random.below(3)}`);
+    }
+    calm = true;
+    await cluster.settle(producer.flush());
+    expect(failed).toEqual([]);
+    for (const [partition, { entries }] of partitions.entries()) {
+      expect(partitions[partition]!.values()).toEqual(expected[partition]);
+      expect(entries.length).toBeGreaterThan(0);
+    }
+    for (const { partition, offset, value } of acked) expect(partitions[partition]!.values()[offset]).toBe(value);
+    await cluster.settle(client.close());
+  });
+});
