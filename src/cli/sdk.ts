@@ -52,7 +52,7 @@ function adminOf({ admin }: Client): ClusterAdmin {
         controller: cluster.controllerId ?? 0,
         controllerEpoch: cluster.controllerEpoch,
         voters: cluster.voters,
-        brokers: cluster.brokers.map(({ brokerId, ...broker }) => ({ id: brokerId, ...broker })),
+        brokers: cluster.brokers.map(({ brokerId, ...broker }) => ({ id: brokerId, ...broker })).sort((a, b) => a.id - b.id),
         topics: cluster.topics.map(summaryOf),
       };
     },

@@ -125,8 +125,7 @@ export class DemoRun {
     while (!signal.aborted) {
       try {
         const topic = await this.#client.admin.describeTopic(DEMO_TOPIC, AbortSignal.any([signal, AbortSignal.timeout(WATCH_TIMEOUT_MS)]));
-        for (const partition of topic.partitions) this.#compare(partition);
-        this.partitions = topic.partitions;
+        this.partitions = topic.partitions.map((partition) => this.#newest(partition));
       } catch {
         // While a leader is being elected there may be no answer; the next round asks again.
       }
@@ -134,9 +133,14 @@ export class DemoRun {
     }
   }
 
-  #compare(now: PartitionDescription): void {
+  /** A broker that was cut off or paused may answer with what was true before: terms never go back here. */
+  #newest(now: PartitionDescription): PartitionDescription {
     const before = this.partitions.find(({ partition }) => partition === now.partition);
-    if (before === undefined || now.leader === 0 || now.leaderEpoch <= before.leaderEpoch) return;
-    this.event(`partition ${now.partition}: broker ${now.leader} leads in term ${now.leaderEpoch} (before: broker ${before.leader})`);
+    if (before === undefined) return now;
+    if (now.leaderEpoch < before.leaderEpoch) return before;
+    if (now.leader !== 0 && now.leaderEpoch > before.leaderEpoch) {
+      this.event(`partition ${now.partition}: broker ${now.leader} leads in term ${now.leaderEpoch} (before: broker ${before.leader})`);
+    }
+    return now;
   }
 }
