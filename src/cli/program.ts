@@ -92,7 +92,7 @@ function defineClusterCommands(program: Command, choose: Choose): void {
   program
     .command('start')
     .description('one broker, as production runs it')
-    .requiredOption('--config <file>', 'YAML with Kafka’s configuration keys')
+    .option('--config <file>', 'YAML with Kafka’s configuration keys; without it, the environment and --set say it all')
     .option('--set <key=value>', 'overrides a key; may be repeated', value.assignment)
     .addHelpText(
       'after',
