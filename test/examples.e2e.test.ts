@@ -1,5 +1,6 @@
 /** The examples, each as a person runs it: a process of its own against three broker processes. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { DevCluster } from '../bench/dev-cluster.ts';
@@ -23,8 +24,11 @@ interface Run {
   readonly ended: Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }>;
 }
 
-function run(name: string, args: readonly string[] = [], environment: Record<string, string> = {}): Run {
-  const child = spawn(process.execPath, [join(root, 'examples', name), ...args], {
+const run = (name: string, args: readonly string[] = [], environment: Record<string, string> = {}) =>
+  start([join(root, 'examples', name), ...args], environment);
+
+function start(argv: readonly string[], environment: Record<string, string> = {}): Run {
+  const child = spawn(process.execPath, argv, {
     cwd: root,
     env: { ...process.env, FLOTILLA_BOOTSTRAP: cluster.bootstrap, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -97,4 +101,12 @@ test('tail ends cleanly when it is interrupted', async () => {
   expect(code, stderr).toBe(0);
   expect(stdout).toBe('');
   expect(stderr).toContain('0 records');
+}, 60_000);
+
+test("the tutorial's program runs as it is printed", async () => {
+  const page = readFileSync(join(root, 'docs/tutorial.md'), 'utf8');
+  const program = /```ts\n([\s\S]*?)```/.exec(page)?.[1]?.replace('127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103', cluster.bootstrap);
+  const { code, stdout, stderr } = await start(['--input-type=module-typescript', '--eval', program ?? 'throw new Error("none")']).ended;
+  expect(code, stderr).toBe(0);
+  expect(stdout).toBe('10000 acknowledged\n10000 read, each parcel in order\n');
 }, 60_000);
