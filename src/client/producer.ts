@@ -47,8 +47,8 @@ export const DEFAULT_MAX_BUFFERED_BYTES = 64 << 20;
 /** Below Kafka's default max.message.bytes (1 MiB), with room for what compression may add. */
 export const DEFAULT_MAX_BATCH_BYTES = (1 << 20) - (64 << 10);
 export const DEFAULT_CLOSE_DEADLINE_MS = 10_000;
-/** The largest record, and the largest batch: what goes through gRPC's limit of 64 MiB with room for the frame around it. */
-export const MAX_RECORD_BYTES = 63 << 20;
+/** The largest record, and the largest batch: the most that message.max.bytes can be, and well within gRPC's limit of 64 MiB. */
+export const MAX_RECORD_BYTES = 32 << 20;
 /** Calls of `send` that may wait for space. Beyond, `send` rejects with THROTTLING_QUOTA_EXCEEDED: await it, or `ready()`. */
 export const MAX_WAITING_SENDS = 100_000;
 const SWEEP_MS = 250;

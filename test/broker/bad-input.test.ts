@@ -55,6 +55,17 @@ describe('a topic', () => {
     await world.refused(create({ replicas: 4 }), 'INVALID_REPLICATION_FACTOR', /4 needs as many live brokers, there are 3/);
   });
 
+  it('can not take batches that fit into no file of the write-ahead log', async () => {
+    const create = (bytes: string) => world.createTopic('large', { 'max.message.bytes': bytes });
+    await world.refused(create('8388609'), 'INVALID_CONFIG', /more than 8388608, half of the brokers' flotilla\.wal\.file\.bytes/);
+    const large = await create('8388608');
+    const producer = world.client.producer({ maxBatchBytes: 8 << 20 });
+    const value = 'x'.repeat((8 << 20) - 200);
+    await world.settle(producer.send('large', { value }));
+    await world.settle(producer.close());
+    expect((await world.readAll(large, 1))[0]?.length).toBe(value.length);
+  });
+
   it('that does not exist is neither written, read, described nor deleted', async () => {
     const { client } = world;
     const producer = client.producer();
@@ -90,7 +101,7 @@ describe('a record', () => {
 
   it('over what any broker can take is refused before it is sent', async () => {
     const producer = world.client.producer({ maxBufferedBytes: 256 << 20, maxBatchBytes: 256 << 20 });
-    await world.refused(producer.send('orders', { value: new Uint8Array(65 << 20) }), 'MESSAGE_TOO_LARGE', /at most/);
+    await world.refused(producer.send('orders', { value: new Uint8Array(33 << 20) }), 'MESSAGE_TOO_LARGE', /at most/);
     expect(producer.bufferedBytes).toBe(0);
     await world.settle(producer.close());
   });
