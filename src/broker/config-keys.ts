@@ -107,9 +107,9 @@ export const brokerKeys = [
     type: 'bytes',
     default: '1048588',
     min: 61,
-    max: 64 * MIB,
+    max: 32 * MIB,
     dynamic: true,
-    doc: 'The largest record batch that is taken, after compression.',
+    doc: 'The largest record batch that is taken, after compression. At most half of flotilla.wal.file.bytes.',
   },
   {
     key: 'log.segment.bytes',
@@ -223,7 +223,7 @@ export type BrokerKey = (typeof brokerKeys)[number]['key'];
 /** Settings of a topic; each falls back to the broker setting in `broker`. */
 export const topicKeys = [
   { broker: 'min.insync.replicas', key: 'min.insync.replicas', type: 'int', min: 1, max: 7 },
-  { broker: 'message.max.bytes', key: 'max.message.bytes', type: 'bytes', min: 61, max: 64 * MIB },
+  { broker: 'message.max.bytes', key: 'max.message.bytes', type: 'bytes', min: 61, max: 32 * MIB },
   { broker: 'log.segment.bytes', key: 'segment.bytes', type: 'bytes', min: 14, max: INT32_MAX },
   { broker: 'log.message.timestamp.type', key: 'message.timestamp.type', type: 'enum', values: ['CreateTime', 'LogAppendTime'] },
   { broker: 'log.message.timestamp.before.max.ms', key: 'message.timestamp.before.max.ms', type: 'duration', min: 0 },

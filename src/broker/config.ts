@@ -29,6 +29,8 @@ export interface QuorumVoter {
 export interface TopicConfig {
   readonly minInsyncReplicas: number;
   readonly maxMessageBytes: number;
+  /** What maxMessageBytes may be raised to. */
+  readonly largestBatchBytes: number;
   readonly segmentBytes: number;
   readonly timestampType: 'CreateTime' | 'LogAppendTime';
   readonly timestampBeforeMaxMs: number;
@@ -128,7 +130,9 @@ export function validateTopicConfig(configs: ReadonlyMap<string, string>, defaul
     return text === undefined ? undefined : parseConfigValue(topicRow(key), text);
   };
   for (const key of configs.keys()) if (!topicKeys.some((row) => row.key === key)) throw unknownKey(key, topicRows, 'of a topic');
+  checkBatchFits('max.message.bytes', value('max.message.bytes') as number | undefined, defaults.largestBatchBytes);
   return {
+    ...defaults,
     minInsyncReplicas: (value('min.insync.replicas') as number | undefined) ?? defaults.minInsyncReplicas,
     maxMessageBytes: (value('max.message.bytes') as number | undefined) ?? defaults.maxMessageBytes,
     segmentBytes: (value('segment.bytes') as number | undefined) ?? defaults.segmentBytes,
@@ -136,6 +140,17 @@ export function validateTopicConfig(configs: ReadonlyMap<string, string>, defaul
     timestampBeforeMaxMs: (value('message.timestamp.before.max.ms') as number | undefined) ?? defaults.timestampBeforeMaxMs,
     timestampAfterMaxMs: (value('message.timestamp.after.max.ms') as number | undefined) ?? defaults.timestampAfterMaxMs,
   };
+}
+
+/** A batch is never cut: it goes into one file of the write-ahead log, behind what that file starts with. */
+const LARGEST_BATCH_SHARE = 0.5;
+
+function checkBatchFits(key: string, bytes: number | undefined, largest: number): void {
+  if (bytes === undefined || bytes <= largest) return;
+  throw new FlotillaError(
+    'INVALID_CONFIG',
+    `${key}=${bytes} is more than ${largest}, half of the brokers' flotilla.wal.file.bytes. Make it smaller, or raise flotilla.wal.file.bytes on every broker.`,
+  );
 }
 
 const topicRows: readonly ConfigKey[] = topicKeys.map((row) => {
@@ -166,6 +181,8 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
   const advertised = list('advertised.listeners').map((item) => parseEndpoint('advertised.listeners', item));
   const interBrokerListener = text('inter.broker.listener.name') ?? first.name;
   const clusterId = text('cluster.id');
+  const given = (key: BrokerKey) => settings.some((setting) => setting.key === key && setting.source !== 'default');
+  const largestBatchBytes = Math.floor(number('flotilla.wal.file.bytes') * LARGEST_BATCH_SHARE);
   const config: BrokerConfig = {
     nodeId,
     isController: list('process.roles').includes('controller'),
@@ -188,7 +205,8 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
     walFileCount: number('flotilla.wal.file.count'),
     topicDefaults: {
       minInsyncReplicas: number('min.insync.replicas'),
-      maxMessageBytes: number('message.max.bytes'),
+      maxMessageBytes: given('message.max.bytes') ? number('message.max.bytes') : Math.min(number('message.max.bytes'), largestBatchBytes),
+      largestBatchBytes,
       segmentBytes: number('log.segment.bytes'),
       timestampType: text('log.message.timestamp.type') as TopicConfig['timestampType'],
       timestampBeforeMaxMs: number('log.message.timestamp.before.max.ms'),
@@ -196,8 +214,7 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
     },
     settings,
   };
-  const rolesGiven = settings.some(({ key, source }) => key === 'process.roles' && source !== 'default');
-  return checked(withOwnVoter(rolesGiven ? config : withRoleOfVoters(config)));
+  return checked(withOwnVoter(given('process.roles') ? config : withRoleOfVoters(config)));
 }
 
 /** Unless process.roles says otherwise, the voters of the quorum are its controllers. */
@@ -237,6 +254,7 @@ function checked(config: BrokerConfig): BrokerConfig {
         : `node.id=${nodeId} is in controller.quorum.voters, but process.roles lacks controller. Set process.roles=broker,controller.`,
     );
   }
+  checkBatchFits('message.max.bytes', config.topicDefaults.maxMessageBytes, config.topicDefaults.largestBatchBytes);
   if (config.raftHeartbeatIntervalMs * 3 > config.raftElectionTimeoutMs) {
     fail('flotilla.raft.heartbeat.interval.ms is more than a third of flotilla.raft.election.timeout.ms. Make it smaller.');
   }

@@ -146,7 +146,7 @@ class ProduceStream implements StreamReceiver<ProduceRequest> {
           `The records make a batch of more than ${maxBytes} bytes (max.message.bytes). Send fewer at a time.`,
         );
       }
-      builder.append(key, value, headers, record.timestampMs === 0n ? now : Number(record.timestampMs));
+      builder.append(key, value, headers, record.timestampMs === 0n ? now : timestampOf(record));
     }
     return builder.build();
   }
@@ -186,6 +186,12 @@ class ProduceStream implements StreamReceiver<ProduceRequest> {
 
 /** {@link recordSizeBound} may overshoot by its fixed part; the exact check is the partition's. */
 const PLAIN_RECORD_SLACK = 1024;
+
+/** Beyond these bounds the difference of two times would not be exact, and nobody could read the batch. */
+function timestampOf({ timestampMs }: PlainRecord): number {
+  if (timestampMs >= 0n && timestampMs <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(timestampMs);
+  throw new FlotillaError('INVALID_TIMESTAMP', `Timestamp ${timestampMs} is no time: give milliseconds since the epoch, 0 to 2^53 - 1.`);
+}
 
 function acksOf(acks: WireAcks): Acks {
   switch (acks) {

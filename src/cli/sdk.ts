@@ -37,7 +37,8 @@ function adminOf({ admin }: Client): ClusterAdmin {
   const options = (signal: AbortSignal) => ({ signal, timeoutMs: CALL_TIMEOUT_MS });
   return {
     createTopic: async ({ partitions, replicas, ...rest }, signal) => {
-      await admin.createTopic({ ...rest, partitions, replicas }, options(signal));
+      const counts = { partitions: partitions === 0 ? undefined : partitions, replicas: replicas === 0 ? undefined : replicas };
+      await admin.createTopic({ ...rest, ...counts }, options(signal));
     },
     deleteTopic: (name, signal) => admin.deleteTopic(name, options(signal)),
     listTopics: async (signal) => (await admin.listTopics(options(signal))).map(summaryOf),

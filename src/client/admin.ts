@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { FlotillaError } from '../base/errors.ts';
+import { type ErrorCode, FlotillaError } from '../base/errors.ts';
 import {
   Admin as AdminService,
   CreateTopicRequestSchema,
@@ -103,7 +103,9 @@ export class Admin {
    */
   async createTopic(spec: TopicSpec, options?: CallOptions): Promise<TopicInfo> {
     const configs = Object.entries(spec.configs ?? {}).map(([key, value]) => ({ key, value }));
-    const { name, partitions = 0, replicas = 0, validateOnly = false } = spec;
+    const { name, validateOnly = false } = spec;
+    const partitions = countOf(spec.partitions, 'INVALID_PARTITIONS', 'partitions');
+    const replicas = countOf(spec.replicas, 'INVALID_REPLICATION_FACTOR', 'replicas (the replication factor)');
     const answer = await callAny(
       this.#cluster,
       AdminService.method.createTopic,
@@ -214,6 +216,13 @@ export class Admin {
     const request = () => create(MetadataRequestSchema, { topics });
     return callAny(this.#cluster, AdminService.method.metadata, request, () => undefined, options);
   }
+}
+
+/** On the wire, 0 is the cluster's default, and no number beyond 32 bits fits; how many are too many is the cluster's affair. */
+function countOf(count: number | undefined, code: ErrorCode, what: string): number {
+  if (count === undefined) return 0;
+  if (Number.isInteger(count) && count >= 1 && count < 2 ** 31) return count;
+  throw new FlotillaError(code, `${count} ${what}: give a whole number from 1 on, or leave it out for the cluster's default`);
 }
 
 /** To a person who names a topic, "unknown" is the answer and no reason to wait. */

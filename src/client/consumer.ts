@@ -291,7 +291,7 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
       const { topic, partitions: chosen } = typeof entry === 'string' ? { topic: entry, partitions: undefined } : entry;
       const state = await this.#persist(() => metadata.topic(topic, this.#closing.signal));
       for (const partition of chosen ?? state.partitions.keys()) {
-        if (partition >= state.partitions.length) {
+        if (state.partitions[partition] === undefined) {
           throw new FlotillaError(
             'UNKNOWN_TOPIC_OR_PARTITION',
             `topic '${topic}' has partitions 0 to ${state.partitions.length - 1}, not ${partition}`,

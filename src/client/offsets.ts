@@ -70,7 +70,7 @@ async function groupByLeader(
     const { topic, partition } = query;
     try {
       const state = await metadata.topic(topic, signal);
-      if (partition >= state.partitions.length) {
+      if (state.partitions[partition] === undefined) {
         throw new FlotillaError(
           'UNKNOWN_TOPIC_OR_PARTITION',
           `topic '${topic}' has partitions 0 to ${state.partitions.length - 1}, not ${partition}`,

@@ -47,6 +47,8 @@ export const DEFAULT_MAX_BUFFERED_BYTES = 64 << 20;
 /** Below Kafka's default max.message.bytes (1 MiB), with room for what compression may add. */
 export const DEFAULT_MAX_BATCH_BYTES = (1 << 20) - (64 << 10);
 export const DEFAULT_CLOSE_DEADLINE_MS = 10_000;
+/** The largest record, and the largest batch: the most that message.max.bytes can be, and well within gRPC's limit of 64 MiB. */
+export const MAX_RECORD_BYTES = 32 << 20;
 /** Calls of `send` that may wait for space. Beyond, `send` rejects with THROTTLING_QUOTA_EXCEEDED: await it, or `ready()`. */
 export const MAX_WAITING_SENDS = 100_000;
 const SWEEP_MS = 250;
@@ -131,7 +133,7 @@ export class Producer implements QueueOwner, AsyncDisposable {
     this.settings = {
       idempotent,
       maxInFlight,
-      maxBatchBytes: options.maxBatchBytes ?? DEFAULT_MAX_BATCH_BYTES,
+      maxBatchBytes: Math.min(options.maxBatchBytes ?? DEFAULT_MAX_BATCH_BYTES, MAX_RECORD_BYTES),
       deliveryTimeoutMs: options.deliveryTimeoutMs ?? DEFAULT_DELIVERY_TIMEOUT_MS,
       compression: codec === 'none' ? undefined : compression.get(codec),
       crc32c,
@@ -152,7 +154,7 @@ export class Producer implements QueueOwner, AsyncDisposable {
   /**
    * Sends a record; resolves when it is acknowledged as `acks` asks. Need not be awaited one by one: what is sent meanwhile shares batches.
    * Waits for space first when `maxBufferedBytes` is reached.
-   * @throws FlotillaError UNKNOWN_TOPIC_OR_PARTITION, MESSAGE_TOO_LARGE, INVALID_RECORD, REQUEST_TIMED_OUT (deliveryTimeoutMs; the message says
+   * @throws FlotillaError UNKNOWN_TOPIC_OR_PARTITION, MESSAGE_TOO_LARGE, INVALID_RECORD, INVALID_TIMESTAMP, REQUEST_TIMED_OUT (deliveryTimeoutMs; the message says
    *   whether it may have been appended), OUT_OF_ORDER_SEQUENCE_NUMBER (the same doubt, see its message), THROTTLING_QUOTA_EXCEEDED
    *   (100,000 calls wait already), CLOSED, ABORTED
    */
@@ -185,7 +187,7 @@ export class Producer implements QueueOwner, AsyncDisposable {
   /**
    * Fire and forget: takes the record if there is space. False: it was not taken, as `maxBufferedBytes` is reached; `await ready()` and
    * enqueue it again. What fails later is thrown by {@link flush}.
-   * @throws FlotillaError MESSAGE_TOO_LARGE, INVALID_RECORD, CLOSED
+   * @throws FlotillaError MESSAGE_TOO_LARGE, INVALID_RECORD, INVALID_TIMESTAMP, CLOSED
    */
   enqueue(topic: string, record: ProducerRecord): boolean {
     this.#assertOpen();
@@ -269,11 +271,15 @@ export class Producer implements QueueOwner, AsyncDisposable {
   // Taking records in
 
   #encode(record: ProducerRecord): EncodedRecord {
+    const { timestamp } = record;
+    if (timestamp !== undefined && !(Number.isSafeInteger(timestamp) && timestamp >= 0)) {
+      throw new FlotillaError('INVALID_TIMESTAMP', `a timestamp is whole milliseconds since the epoch, not ${timestamp}`);
+    }
     return {
       key: bytesOf(record.key),
       value: bytesOf(record.value),
       headers: headersOf(record.headers),
-      timestamp: record.timestamp,
+      timestamp,
       partition: record.partition,
     };
   }
@@ -283,6 +289,12 @@ export class Producer implements QueueOwner, AsyncDisposable {
   }
 
   #assertFits(size: number): void {
+    if (size > MAX_RECORD_BYTES) {
+      throw new FlotillaError(
+        'MESSAGE_TOO_LARGE',
+        `a record of ${size} bytes: brokers take at most ${MAX_RECORD_BYTES}, whatever their message.max.bytes; store it elsewhere and send a reference`,
+      );
+    }
     if (size <= this.#maxBufferedBytes) return;
     throw new FlotillaError('MESSAGE_TOO_LARGE', `a record of ${size} bytes is larger than maxBufferedBytes (${this.#maxBufferedBytes})`);
   }

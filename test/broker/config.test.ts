@@ -41,7 +41,7 @@ describe('loadConfig', () => {
     [['node.idd=1'], /no setting node\.idd.*Did you mean node\.id\?/],
     [['node.id=0'], /node\.id=0 is not valid.*1 to 2147483647/],
     [['node.id=one'], /node\.id=one is not valid/],
-    [['node.id=1', 'message.max.bytes=1GiB'], /message\.max\.bytes=1GiB is not valid.*at most|61 to 67108864/],
+    [['node.id=1', 'message.max.bytes=1GiB'], /message\.max\.bytes=1GiB is not valid.*at most|61 to 33554432/],
     [['node.id=1', 'request.timeout.ms=5 parsecs'], /duration like 500ms/],
     [['node.id=1', 'log.message.timestamp.type=Whenever'], /one of CreateTime, LogAppendTime/],
     [['node.id=1', 'listeners=127.0.0.1:9092'], /NAME:\/\/host:port/],
@@ -56,6 +56,7 @@ describe('loadConfig', () => {
     [['node.id=1', 'cluster.id=abc'], /32 lower-case hex digits/],
     [['node.id=1', 'log.dirs=/a,/b'], /One broker per disk|one broker per disk/i],
     [['node.id=1', 'flotilla.raft.heartbeat.interval.ms=900ms'], /third/],
+    [['node.id=1', 'message.max.bytes=2MiB', 'flotilla.wal.file.bytes=2MiB'], /half of the brokers' flotilla\.wal\.file\.bytes/],
     [['node.id'], /key=value/],
   ])('refuses %j', (set, message) => {
     expect(() => loadConfig({ set })).toThrow(message);
