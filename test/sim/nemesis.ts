@@ -50,8 +50,8 @@ export class Nemesis {
   readonly #clients: () => readonly string[];
   readonly #log: (text: string) => void;
   #stopped = false;
-  /** Brokers that are stopping, or have stopped, cleanly. */
-  readonly #stopping = new Set<number>();
+  /** Processes that are stopping, or have stopped, cleanly. */
+  readonly #stopping = new WeakSet<VirtualEnvironment>();
 
   constructor(
     cluster: SimCluster,
@@ -77,10 +77,10 @@ export class Nemesis {
   heal(except: readonly number[] = []): void {
     this.#stopped = true;
     this.#cluster.network.heal();
-    for (const { id, disk } of this.#cluster.machines) {
+    for (const { id, disk, environment } of this.#cluster.machines) {
       disk.latencyMs = () => 0;
       this.#cluster.pause(id, 0);
-      if (except.includes(id) || this.#stopping.has(id)) this.#down(id);
+      if (except.includes(id) || (environment !== undefined && this.#stopping.has(environment))) this.#down(id);
       if (except.includes(id)) continue;
       this.#up(id);
     }
@@ -157,11 +157,10 @@ export class Nemesis {
   async #stop(id: number, ms: number): Promise<void> {
     const { broker, environment } = this.#cluster.machine(id);
     if (broker === undefined || environment === undefined || environment.killed) return;
-    this.#stopping.add(id);
+    this.#stopping.add(environment);
     void broker.stop(10_000);
     await this.#sleep(this.#random.between(0, 11_000));
     if (this.#stopped) return;
-    this.#stopping.delete(id);
     if (environment.killed) return;
     this.#down(id);
     await this.#later(ms, () => this.#up(id));

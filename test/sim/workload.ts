@@ -162,15 +162,15 @@ export class Workload {
     const { partitions, valueBytes } = this.shape;
     const value = `${producer}.${this.#values++}`;
     const partition = place % partitions;
+    // In the order of the calls, not of the answers: that is the order which the log must keep.
+    const slot = this.history.push({ type: 'send', partition: place, value, producer, outcome: 'info' }) - 1;
     try {
       const padded = `${value} `.padEnd(this.#random.below(valueBytes), '.');
       const { offset } = await handle.send(nameOf(Math.floor(place / partitions)), { value: padded, partition });
       this.#acknowledged++;
       // A duplicate whose offset the broker no longer knows says nothing of where it is.
-      const outcome = offset < 0 ? ({ outcome: 'info' } as const) : ({ outcome: 'ok', offset } as const);
-      this.history.push({ type: 'send', partition: place, value, producer, ...outcome });
+      if (offset >= 0) this.history[slot] = { type: 'send', partition: place, value, producer, outcome: 'ok', offset };
     } catch (error) {
-      this.history.push({ type: 'send', partition: place, value, producer, outcome: 'info' });
       if (must) throw error;
       if (!(error instanceof FlotillaError)) throw error;
       if (!ALLOWED.has(error.code)) this.failures.push(error);
