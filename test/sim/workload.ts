@@ -34,7 +34,7 @@ export function drawWorkload(random: SeededRandom): WorkloadShape {
     deliveryTimeoutMs: random.pick([1_000, 5_000, 120_000]),
     maxInFlight: random.pick([1, 5, 5]),
     maxBatchBytes: random.pick([3_000, 30_000, 80_000]),
-    segmentBytes: random.pick([1_000, 20_000, 1 << 30]),
+    segmentBytes: random.pick([4_000, 50_000, 1 << 30]),
   };
 }
 
