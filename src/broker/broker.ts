@@ -5,6 +5,7 @@
 import { FlotillaError, messageOf } from '../base/errors.ts';
 import type { BrokerId } from '../base/ids.ts';
 import type { MetadataImage } from '../metadata/image.ts';
+import type { Replica } from '../raft/types.ts';
 import { type Assembly, assemble, type BrokerOptions, disassemble, type Served } from './assembly.ts';
 import type { BrokerConfig } from './config.ts';
 import { within } from './deadline.ts';
@@ -25,6 +26,8 @@ export interface Broker {
   stop(deadlineMs: number): Promise<void>;
   /** For simulation: the process is gone, nothing is flushed or said. The environment must run none of its tasks any more. */
   kill(): void;
+  /** For simulation, which checks them against each other: the replicas that run here. */
+  readonly replicas: Iterable<Replica>;
 }
 
 /** The part of a stop's deadline that hand-overs may take. */
@@ -60,6 +63,7 @@ class RunningBroker implements Broker {
   readonly #parts: Parts;
   readonly #stopping = new AbortController();
   readonly #assembled: Promise<Assembly>;
+  #assembly: Assembly | undefined;
   #stopped: Promise<void> | undefined;
 
   constructor(parts: Parts) {
@@ -74,6 +78,10 @@ class RunningBroker implements Broker {
 
   get brokerId(): BrokerId {
     return this.#parts.options.config.nodeId;
+  }
+
+  get replicas(): Iterable<Replica> {
+    return this.#assembly?.host.replicas ?? [];
   }
 
   async ready(signal: AbortSignal): Promise<void> {
@@ -95,6 +103,7 @@ class RunningBroker implements Broker {
     const { options, home, switchboard } = this.#parts;
     const cluster = await home.formation.form(this.#stopping.signal);
     const assembly = await assemble({ options, home, cluster, switchboard, advertised: this.addresses });
+    this.#assembly = assembly;
     // Only then: a broker that has yet to catch up would tell clients that their topics don't exist.
     this.#joined(assembly, this.#stopping.signal).then(
       () => assembly.serveClients(),

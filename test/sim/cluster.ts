@@ -17,14 +17,16 @@ const PORT = 9000;
 class SimMachine {
   readonly id: number;
   readonly disk: SimDisk;
+  /** When the disk's completions reach the process. */
+  readonly completions: VirtualEnvironment;
   readonly stores = new Map<string, MemoryStateStore>();
   environment: VirtualEnvironment | undefined;
   broker: Broker | undefined;
-  pausedUntilMs = 0;
 
-  constructor(id: number, disk: SimDisk) {
+  constructor(id: number, completions: VirtualEnvironment, random: SeededRandom) {
     this.id = id;
-    this.disk = disk;
+    this.completions = completions;
+    this.disk = new SimDisk(completions, random);
   }
 }
 
@@ -51,8 +53,8 @@ export class SimCluster {
     this.network = new SimNetwork(this.time, this.random.fork());
     this.machines = Array.from({ length: options.brokers }, (_, i) => {
       // The disk belongs to the machine: its completions come while any process of it lives.
-      const scheduler = new VirtualEnvironment(this.time, this.random.fork());
-      return new SimMachine(i + 1, new SimDisk(scheduler, this.random.fork()));
+      const completions = new VirtualEnvironment(this.time, this.random.fork());
+      return new SimMachine(i + 1, completions, this.random.fork());
     });
   }
 
@@ -68,6 +70,7 @@ export class SimCluster {
     const machine = this.machine(id);
     const environment = new VirtualEnvironment(this.time, this.random.fork());
     machine.environment = environment;
+    machine.completions.pausedUntilMs = 0;
     const voters = this.machines.slice(0, 3).map((voter) => `${voter.id}@${this.#address(voter.id)}`);
     const config = loadConfig({
       file: {
@@ -121,8 +124,10 @@ export class SimCluster {
   }
 
   pause(id: number, ms: number): void {
-    const { environment } = this.machine(id);
-    if (environment !== undefined) environment.pausedUntilMs = this.time.nowMs + ms;
+    const { environment, completions } = this.machine(id);
+    if (environment === undefined) return;
+    environment.pausedUntilMs = this.time.nowMs + ms;
+    completions.pausedUntilMs = environment.pausedUntilMs;
   }
 
   isUp(id: number): boolean {

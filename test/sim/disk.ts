@@ -52,7 +52,57 @@ class Inode {
   }
 }
 
-type NameChange = { readonly directories: readonly string[]; apply(names: Map<string, Inode>): void };
+/** Paths with their inodes, and the children of each directory: listing and moving must not look at all the disk's names. */
+class Names {
+  readonly #inodes = new Map<string, Inode>();
+  readonly #children = new Map<string, Set<string>>();
+
+  constructor(entries: Iterable<readonly [path: string, inode: Inode]>) {
+    for (const [path, inode] of entries) this.set(path, inode);
+  }
+
+  get(path: string): Inode | undefined {
+    return this.#inodes.get(path);
+  }
+
+  has(path: string): boolean {
+    return this.#inodes.has(path);
+  }
+
+  set(path: string, inode: Inode): void {
+    this.#inodes.set(path, inode);
+    if (path === '') return;
+    const parent = parentOf(path);
+    const siblings = this.#children.get(parent);
+    if (siblings === undefined) this.#children.set(parent, new Set([path]));
+    else siblings.add(path);
+  }
+
+  delete(path: string): void {
+    if (this.#inodes.delete(path)) this.#children.get(parentOf(path))?.delete(path);
+  }
+
+  childrenOf(path: string): Iterable<string> {
+    return this.#children.get(path) ?? [];
+  }
+
+  /** The path and all below it, parents first. */
+  treeOf(path: string): string[] {
+    const tree = [path];
+    for (let at = 0; at < tree.length; at++) tree.push(...this.childrenOf(tree[at] ?? ''));
+    return tree;
+  }
+
+  entries(): IterableIterator<[string, Inode]> {
+    return this.#inodes.entries();
+  }
+
+  inodes(): Iterable<Inode> {
+    return this.#inodes.values();
+  }
+}
+
+type NameChange = { readonly directories: readonly string[]; apply(names: Names): void };
 
 export class SimDisk implements Disk {
   /** Asked before each operation. */
@@ -66,8 +116,8 @@ export class SimDisk implements Disk {
 
   readonly #scheduler: Scheduler;
   readonly #random: Random;
-  #names = new Map<string, Inode>([['', new Inode(true)]]);
-  #durableNames = new Map<string, Inode>(this.#names);
+  #names = new Names([['', new Inode(true)]]);
+  #durableNames = new Names(this.#names.entries());
   #nameChanges: NameChange[] = [];
   #locks = new Set<string>();
   #life = 0;
@@ -89,9 +139,9 @@ export class SimDisk implements Disk {
     this.#life++;
     const kept = randomBelow(this.#random, this.#nameChanges.length + 1);
     for (const change of this.#nameChanges.slice(0, kept)) change.apply(this.#durableNames);
-    for (const inode of new Set([...this.#names.values(), ...this.#durableNames.values()])) this.#settle(inode);
-    this.#names = new Map([...this.#durableNames].filter(([path]) => this.#reachable(path)));
-    this.#durableNames = new Map(this.#names);
+    for (const inode of new Set([...this.#names.inodes(), ...this.#durableNames.inodes()])) this.#settle(inode);
+    this.#names = new Names([...this.#durableNames.entries()].filter(([path]) => this.#reachable(path)));
+    this.#durableNames = new Names(this.#names.entries());
     this.#nameChanges = [];
     this.#locks = new Set();
     this.off = false;
@@ -120,7 +170,7 @@ export class SimDisk implements Disk {
 
   /** Every file's path, sorted. */
   files(): string[] {
-    return [...this.#names]
+    return [...this.#names.entries()]
       .filter(([, inode]) => !inode.directory)
       .map(([path]) => path)
       .sort();
@@ -157,9 +207,7 @@ export class SimDisk implements Disk {
   list(path: string): Promise<string[]> {
     const name = normalize(path);
     return this.#run('list', name, () => {
-      const children: string[] = [];
-      for (const child of this.#names.keys())
-        if (child !== '' && parentOf(child) === name) children.push(child.slice(name === '' ? 0 : name.length + 1));
+      const children = Array.from(this.#names.childrenOf(name), (child) => child.slice(name === '' ? 0 : name.length + 1));
       return children.sort();
     });
   }
@@ -191,7 +239,7 @@ export class SimDisk implements Disk {
     return this.#run('removeTree', name, () => {
       if (!this.#names.has(name)) return;
       this.#change([parentOf(name)], (names) => {
-        for (const child of [...names.keys()]) if (child === name || child.startsWith(`${name}/`)) names.delete(child);
+        for (const child of names.treeOf(name)) names.delete(child);
       });
     });
   }
@@ -262,7 +310,7 @@ export class SimDisk implements Disk {
     else this.#scheduler.nextTurn(task);
   }
 
-  #change(directories: readonly string[], apply: (names: Map<string, Inode>) => void): void {
+  #change(directories: readonly string[], apply: (names: Names) => void): void {
     apply(this.#names);
     this.#nameChanges.push({ directories, apply });
   }
@@ -389,9 +437,10 @@ function* sectorsOf(position: number, bytes: Uint8Array): Generator<{ position: 
   }
 }
 
-function moveTree(names: Map<string, Inode>, from: string, to: string): void {
-  for (const [path, inode] of [...names]) {
-    if (path !== from && !path.startsWith(`${from}/`)) continue;
+function moveTree(names: Names, from: string, to: string): void {
+  for (const path of names.treeOf(from)) {
+    const inode = names.get(path);
+    if (inode === undefined) continue;
     names.delete(path);
     names.set(to + path.slice(from.length), inode);
   }
@@ -408,10 +457,11 @@ function concatenate(buffers: readonly Uint8Array[]): Uint8Array {
 }
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+  return Buffer.compare(a, b) === 0;
 }
 
 function normalize(path: string): string {
+  if (!/^\/|\/$|\/\/|(^|\/)\.(\/|$)/.test(path)) return path;
   return path
     .split('/')
     .filter((part) => part !== '' && part !== '.')

@@ -1,0 +1,219 @@
+import { FlotillaError, messageOf } from '../../src/base/errors.ts';
+import { Client } from '../../src/client/client.ts';
+import type { Consumer } from '../../src/client/consumer.ts';
+import type { ProducerOptions } from '../../src/client/producer.ts';
+import { sleep } from '../../src/client/wait.ts';
+import type { Operation } from '../jepsen-lite/checker.ts';
+import type { SimCluster } from './cluster.ts';
+import type { SeededRandom } from './random.ts';
+import type { VirtualEnvironment } from './virtual-environment.ts';
+
+export interface WorkloadShape {
+  readonly topics: number;
+  readonly partitions: number;
+  readonly producers: number;
+  readonly consumers: number;
+  /** Milliseconds between two sends of a producer, on average. */
+  readonly sendEveryMs: number;
+  /** Bytes that a value is padded to, at most. */
+  readonly valueBytes: number;
+  readonly deliveryTimeoutMs: number;
+  readonly maxInFlight: number;
+  readonly maxBatchBytes: number;
+  readonly segmentBytes: number;
+}
+
+export function drawWorkload(random: SeededRandom): WorkloadShape {
+  return {
+    topics: random.pick([1, 1, 2]),
+    partitions: random.pick([1, 2, 4]),
+    producers: random.pick([1, 2, 3]),
+    consumers: random.pick([1, 1, 2]),
+    sendEveryMs: random.pick([5, 20, 60]),
+    valueBytes: random.pick([16, 16, 200, 2000]),
+    deliveryTimeoutMs: random.pick([1_000, 5_000, 120_000]),
+    maxInFlight: random.pick([1, 5, 5]),
+    maxBatchBytes: random.pick([3_000, 30_000, 80_000]),
+    segmentBytes: random.pick([4_000, 50_000, 1 << 30]),
+  };
+}
+
+/** A client on a machine of its own. */
+interface Host {
+  readonly environment: VirtualEnvironment;
+  readonly client: Client;
+}
+
+/** Milliseconds for what must succeed on a healthy cluster. */
+const SETUP_MS = 60_000;
+const text = new TextDecoder();
+
+/** SDK producers with unique values and SDK consumers from the beginning, all the while; the history is for the checker. */
+export class Workload {
+  readonly history: Operation[] = [];
+  readonly shape: WorkloadShape;
+  /** What broke a promise of the SDK rather than of the log. */
+  readonly failures: Error[] = [];
+  readonly #cluster: SimCluster;
+  readonly #random: SeededRandom;
+  readonly #stop = new AbortController();
+  readonly #stopReading = new AbortController();
+  readonly #work: Promise<unknown>[] = [];
+  #acknowledged = 0;
+  #clients = 0;
+  #consumers = 0;
+  #values = 0;
+
+  constructor(cluster: SimCluster, shape: WorkloadShape, random: SeededRandom) {
+    this.#cluster = cluster;
+    this.shape = shape;
+    this.#random = random;
+  }
+
+  get acknowledged(): number {
+    return this.#acknowledged;
+  }
+
+  /** The names of the machines that clients run on. */
+  get hosts(): readonly string[] {
+    return Array.from({ length: this.#clients }, (_, i) => `client-${i + 1}`);
+  }
+
+  /** Creates the topics and begins. */
+  async start(): Promise<void> {
+    const { topics, partitions, producers, consumers, segmentBytes } = this.shape;
+    const { client } = await this.#open();
+    const replicas = Math.min(3, this.#cluster.machines.length);
+    for (let topic = 0; topic < topics; topic++) {
+      await client.admin.createTopic({
+        name: nameOf(topic),
+        partitions,
+        replicas,
+        configs: { 'segment.bytes': String(segmentBytes) },
+      });
+    }
+    await client.close();
+    for (let producer = 1; producer <= producers; producer++) this.#run(this.#produce(producer));
+    for (let consumer = 0; consumer < consumers; consumer++) this.#run(this.#consume());
+  }
+
+  /** Sends one record to each partition, and waits until all are acknowledged. */
+  async probe(deadlineMs: number): Promise<void> {
+    const { client } = await this.#open();
+    const producer = client.producer({ deliveryTimeoutMs: deadlineMs });
+    const sends: Promise<unknown>[] = [];
+    for (let at = 0; at < this.shape.topics * this.shape.partitions; at++) sends.push(this.#send(producer, 0, at, true));
+    await Promise.all(sends);
+    await client.close();
+  }
+
+  /** Ends the producers, which deliver what they hold. */
+  async stopSending(): Promise<void> {
+    this.#stop.abort();
+    await Promise.all(this.#work.splice(0));
+  }
+
+  /** Reads everything that was acknowledged from the beginning, and ends all consumers. */
+  async readBack(): Promise<void> {
+    const wanted = new Set<string>();
+    for (const operation of this.history) if (operation.type === 'send' && operation.outcome === 'ok') wanted.add(operation.value);
+    const { client } = await this.#open();
+    const consumer = client.consumer({ topics: this.#topics(), from: 'beginning' });
+    const id = ++this.#consumers;
+    for await (const batch of consumer.batches()) {
+      for (const value of this.#poll(id, batch)) wanted.delete(value);
+      if (wanted.size === 0) break;
+    }
+    this.#stopReading.abort();
+    await client.close();
+  }
+
+  #run(work: Promise<unknown>): void {
+    this.#work.push(work.catch((error: unknown) => this.failures.push(error instanceof Error ? error : new Error(messageOf(error)))));
+  }
+
+  async #open(): Promise<Host> {
+    const { environment, connect } = this.#cluster.client(`client-${++this.#clients}`);
+    const client = await Client.open({ environment, connect }, { bootstrap: this.#cluster.bootstrap, connectTimeoutMs: SETUP_MS });
+    return { environment, client };
+  }
+
+  async #produce(producer: number): Promise<void> {
+    const { environment, client } = await this.#open();
+    const { deliveryTimeoutMs, maxInFlight, maxBatchBytes, sendEveryMs, topics, partitions } = this.shape;
+    const options: ProducerOptions = {
+      deliveryTimeoutMs,
+      maxInFlight,
+      maxBatchBytes,
+      requestTimeoutMs: this.#random.pick([500, 3_000, 30_000]),
+    };
+    const handle = client.producer(options);
+    const sends: Promise<unknown>[] = [];
+    while (!this.#stop.signal.aborted) {
+      const burst = this.#random.chance(0.1) ? 20 : 1;
+      for (let i = 0; i < burst; i++) sends.push(this.#send(handle, producer, this.#random.below(topics * partitions), false));
+      await sleep(environment, this.#random.between(0, 2 * sendEveryMs * burst));
+    }
+    await Promise.all(sends);
+    await client.close();
+  }
+
+  async #send(handle: ReturnType<Client['producer']>, producer: number, place: number, must: boolean): Promise<void> {
+    const { partitions, valueBytes } = this.shape;
+    const value = `${producer}.${this.#values++}`;
+    const partition = place % partitions;
+    // In the order of the calls, not of the answers: that is the order which the log must keep.
+    const slot = this.history.push({ type: 'send', partition: place, value, producer, outcome: 'info' }) - 1;
+    try {
+      const padded = `${value} `.padEnd(this.#random.below(valueBytes), '.');
+      const { offset } = await handle.send(nameOf(Math.floor(place / partitions)), { value: padded, partition });
+      this.#acknowledged++;
+      // A duplicate whose offset the broker no longer knows says nothing of where it is.
+      if (offset >= 0) this.history[slot] = { type: 'send', partition: place, value, producer, outcome: 'ok', offset };
+    } catch (error) {
+      if (must) throw error;
+      if (!(error instanceof FlotillaError)) throw error;
+      if (!ALLOWED.has(error.code)) this.failures.push(error);
+    }
+  }
+
+  async #consume(): Promise<void> {
+    const { client, environment } = await this.#open();
+    // Not awaited with the producers: it reads until all is read back.
+    void this.#read(client, environment).catch((error: unknown) => {
+      if (!this.#stopReading.signal.aborted) this.failures.push(error instanceof Error ? error : new Error(messageOf(error)));
+    });
+  }
+
+  async #read(client: Client, environment: VirtualEnvironment): Promise<void> {
+    const { signal } = this.#stopReading;
+    while (!signal.aborted) {
+      const id = ++this.#consumers;
+      const creditBytes = this.#random.pick([4_096, 100_000, 8 << 20]);
+      const consumer: Consumer = client.consumer({ topics: this.#topics(), from: 'beginning', creditBytes, signal });
+      let left = this.#random.chance(0.3) ? this.#random.below(300) : Number.POSITIVE_INFINITY;
+      for await (const batch of consumer.batches()) {
+        this.#poll(id, batch);
+        if (--left <= 0) break;
+        if (this.#random.chance(0.02)) await sleep(environment, this.#random.between(0, 500));
+      }
+      await consumer.close();
+    }
+  }
+
+  #poll(consumer: number, batch: { topic: string; partition: number; records: readonly { offset: number; value: Uint8Array | null }[] }) {
+    const partition = Number(batch.topic.slice(1)) * this.shape.partitions + batch.partition;
+    const records = batch.records.map(({ offset, value }) => ({ offset, value: text.decode(value ?? undefined).split(' ')[0] ?? '' }));
+    this.history.push({ type: 'poll', consumer, partition, records });
+    return records.map(({ value }) => value);
+  }
+
+  #topics(): string[] {
+    return Array.from({ length: this.shape.topics }, (_, i) => nameOf(i));
+  }
+}
+
+/** Why a send may fail while the cluster is being broken; anything else is a defect. */
+const ALLOWED: ReadonlySet<string> = new Set(['REQUEST_TIMED_OUT', 'OUT_OF_ORDER_SEQUENCE_NUMBER', 'CLOSED']);
+
+const nameOf = (topic: number) => `t${topic}`;
