@@ -51,7 +51,7 @@ export const DEFAULT_CLOSE_DEADLINE_MS = 10_000;
 export const MAX_WAITING_SENDS = 100_000;
 const SWEEP_MS = 250;
 /** A broker that owes answers and is silent for so long is checked against the cluster's metadata. */
-const SILENCE_MS = 1_500;
+const SILENCE_MS = 750;
 /** What a broker's answer may take beyond its own timeout. */
 const REQUEST_GRACE_MS = 2_000;
 
