@@ -75,7 +75,7 @@ class AdminService {
       brokers: brokerNodes(image, call.listener, controllerId),
       topics:
         request.topics.length === 0
-          ? [...image.topics.values()].map(topicMetadata)
+          ? [...image.topics.values()].map((topic) => topicMetadata(topic, this.#context.partitions))
           : request.topics.map((name) => this.#namedTopic(name, call)),
       controllerId,
       apiVersion: API_VERSION,
@@ -92,7 +92,7 @@ class AdminService {
       controllerId,
       controllerEpoch: BigInt(hint?.leaderEpoch ?? 0),
       brokers: brokerNodes(image, call.listener, controllerId),
-      topics: [...image.topics.values()].map(topicMetadata),
+      topics: [...image.topics.values()].map((topic) => topicMetadata(topic, this.#context.partitions)),
       voters: this.#context.config.voters.map(({ brokerId }) => brokerId),
     });
   }
@@ -158,7 +158,7 @@ class AdminService {
     const { image } = this.#context.metadata;
     const topicId = image.topicIds.get(name);
     const topic = topicId === undefined ? undefined : image.topics.get(topicId);
-    if (topic !== undefined) return topicMetadata(topic);
+    if (topic !== undefined) return topicMetadata(topic, this.#context.partitions);
     const error = new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `There is no topic ${name}. Create it first.`);
     return create(TopicMetadataSchema, { name, error: answerError(this.#context, call.listener, error) });
   }

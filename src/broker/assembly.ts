@@ -139,7 +139,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   });
   const context: BrokerContext = { config, partitions, metadata, environment, crc32c, log, fatal };
   const store = config.isController ? await options.openStateStore(`${config.dataDirectory}/state`) : undefined;
-  const controller = store === undefined ? undefined : await openController({ ...assembly, context, host, store, leaders, hint });
+  let controller: QuorumController | undefined;
   const routed = routeController({
     local: () => (controller?.active ? controller : undefined),
     leaderAddress: () => (hint()?.brokerId === brokerId ? undefined : hint()?.address),
@@ -147,6 +147,10 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     connect,
     environment,
   });
+  if (store !== undefined) {
+    const leaderChanged = () => routed.leaderChanged();
+    controller = await openController({ ...assembly, context, host, store, leaders, hint, leaderChanged });
+  }
   const follower = controller === undefined ? startFollower(assembly, metadata, fatal) : undefined;
 
   registration = new Registration({
@@ -187,9 +191,10 @@ async function openController(
     readonly store: StateStore;
     readonly leaders: Leaders;
     readonly hint: () => ControllerHint | undefined;
+    readonly leaderChanged: () => void;
   },
 ): Promise<QuorumController> {
-  const { options, cluster, switchboard, context, host, store, leaders, hint } = parts;
+  const { options, cluster, switchboard, context, host, store, leaders, hint, leaderChanged } = parts;
   const { config, environment, crc32, log } = options;
   const metadata = context.metadata as MetadataStore;
   const controller = await QuorumController.open({
@@ -209,6 +214,7 @@ async function openController(
     },
     transfer: (topicId: TopicId, partition: number, to: BrokerId, timeoutMs: number) =>
       transferLeadership(context, leaders, { topicId, partition, to, timeoutMs, forwarded: false, signal: undefined }),
+    leaderChanged,
     failed: context.fatal,
   });
   const replica = await host.open({

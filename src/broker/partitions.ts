@@ -109,6 +109,13 @@ export class Partitions {
     );
   }
 
+  /** The leader that the replica here knows, where it is newer than the image's; its term is the leader epoch. */
+  newerLeader(topicId: TopicId, image: PartitionImage): { readonly leader: BrokerId; readonly leaderEpoch: number } | undefined {
+    const leadership = this.#opened.get(topicId)?.get(image.partition)?.replica.leadership;
+    if (leadership?.leader === undefined || leadership.term <= image.leaderEpoch) return undefined;
+    return { leader: leadership.leader.brokerId, leaderEpoch: leadership.term };
+  }
+
   /** Errors: UNKNOWN_TOPIC_OR_PARTITION. */
   topicIdOf(name: string): TopicId {
     const topicId = this.#options.metadata.image.topicIds.get(name);

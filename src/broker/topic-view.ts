@@ -3,15 +3,19 @@ import { create } from '@bufbuild/protobuf';
 import { PartitionMetadataSchema, type TopicMetadata, TopicMetadataSchema } from '../gen/flotilla/v1/admin_pb.ts';
 import { type BrokerNode, BrokerNodeSchema, type ConfigEntry, ConfigEntrySchema } from '../gen/flotilla/v1/common_pb.ts';
 import type { MetadataImage, TopicImage } from '../metadata/image.ts';
+import type { Partitions } from './partitions.ts';
 import { topicIdToBytes } from './wire.ts';
 
-export function topicMetadata(topic: TopicImage): TopicMetadata {
+/** The topic as the image has it, with the newer leaders that this broker's own replicas know: the image hears of those through the controller. */
+export function topicMetadata(topic: TopicImage, partitions: Partitions): TopicMetadata {
   return create(TopicMetadataSchema, {
     name: topic.name,
     topicId: topicIdToBytes(topic.topicId),
-    partitions: topic.partitions.map(({ partition, leader, leaderEpoch, replicas }) =>
-      create(PartitionMetadataSchema, { partition, leader: leader ?? 0, leaderEpoch, replicas: replicas.map(({ brokerId }) => brokerId) }),
-    ),
+    partitions: topic.partitions.map((image) => {
+      const { leader, leaderEpoch } = partitions.newerLeader(topic.topicId, image) ?? image;
+      const replicas = image.replicas.map(({ brokerId }) => brokerId);
+      return create(PartitionMetadataSchema, { partition: image.partition, leader: leader ?? 0, leaderEpoch, replicas });
+    }),
     configs: configEntries(topic),
   });
 }

@@ -27,9 +27,11 @@ export interface ConsumerOptions {
 
 export const DEFAULT_CREDIT_BYTES = 8 << 20;
 /** How often the watchdog looks at the streams. */
-const WATCHDOG_MS = 2_000;
-/** A stream that was silent for so long is checked: is its broker there, and does it still lead? */
-const SILENCE_MS = 4_000;
+const WATCHDOG_MS = 500;
+/** The leaders of a stream that was silent for so long are asked for: they may have moved without its broker knowing. Idle partitions are silent, too. */
+const SILENCE_MS = 1_000;
+/** After so long without a word its broker itself is asked whether it is still there. */
+const LOST_MS = 4_000;
 
 /** The position is outside of the partition. */
 export class OffsetOutOfRangeError extends FlotillaError {
@@ -425,34 +427,41 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
     }
   }
 
-  /** Looks after streams that say nothing: a cut that TCP does not tell, or a broker that lost its cluster. */
+  /** Looks after streams that say nothing: a cut that TCP does not tell, a broker that was stopped, or one that lost its cluster. */
   #watch(): void {
-    const { environment } = this.#cluster;
-    this.#watchdog = environment.after(WATCHDOG_MS, () => {
+    const { environment, metadata } = this.#cluster;
+    this.#watchdog = environment.after(WATCHDOG_MS, async () => {
+      const nowMs = environment.monotonicMs();
+      const silent = [...this.#streams.values()].filter(
+        (stream) => nowMs - Math.max(stream.lastHeardMs, stream.lastCheckedMs) >= SILENCE_MS,
+      );
+      for (const stream of silent) {
+        stream.lastCheckedMs = nowMs;
+        if (nowMs - stream.lastHeardMs >= LOST_MS) void this.#ask(stream);
+      }
+      if (silent.length > 0) await metadata.refresh().catch(() => {});
       if (this.#closed) return;
-      const before = environment.monotonicMs() - SILENCE_MS;
-      const silent = [...this.#streams.values()].filter(({ lastHeardMs }) => lastHeardMs <= before);
-      void Promise.all(silent.map((stream) => this.#check(stream))).then(() => {
-        if (!this.#closed) this.#watch();
-      });
+      for (const stream of silent) this.#followLeaders(stream);
+      this.#watch();
     });
   }
 
-  async #check(stream: FetchStream): Promise<void> {
-    const { metadata } = this.#cluster;
-    try {
-      await metadata.ask(stream.address, [], this.#closing.signal);
-    } catch {
-      stream.cancel();
-      return;
-    }
-    await metadata.refresh().catch(() => {});
+  /** Partitions of the stream that are led elsewhere, as others say, are read there. */
+  #followLeaders(stream: FetchStream): void {
     for (const partition of [...stream.partitions]) {
-      const leader = metadata.leader(partition.topic, partition.partition);
+      const leader = this.#cluster.metadata.leader(partition.topic, partition.partition);
       if (leader === undefined || leader.address === stream.address) continue;
       this.#detach(partition);
       void this.#route(partition);
     }
+  }
+
+  async #ask(stream: FetchStream): Promise<void> {
     stream.lastHeardMs = this.#cluster.environment.monotonicMs();
+    try {
+      await this.#cluster.metadata.ask(stream.address, [], this.#closing.signal);
+    } catch {
+      stream.cancel();
+    }
   }
 }

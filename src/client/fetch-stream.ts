@@ -41,6 +41,8 @@ export class FetchStream {
   #scheduled = false;
   #closed = false;
   lastHeardMs: number;
+  /** When the leaders of its partitions were last asked for because it was silent. */
+  lastCheckedMs = 0;
 
   constructor(environment: Environment, channel: RpcChannel, options: FetchStreamOptions, owner: FetchStreamOwner) {
     this.#environment = environment;

@@ -8,12 +8,16 @@ import { FlotillaError, messageOf } from '../base/errors.ts';
 import { Admin, MetadataRequestSchema, type MetadataResponse, type TopicMetadata } from '../gen/flotilla/v1/admin_pb.ts';
 import type { LeaderHint } from '../gen/flotilla/v1/common_pb.ts';
 import type { Channels } from './channels.ts';
-import { abortable, backoffMs, sleep, throwIfAborted } from './wait.ts';
+import { abortable, backoffMs, Deferred, linkSignals, sleep, throwIfAborted } from './wait.ts';
 
 /** A topic that was just created may not have reached the broker that is asked: an unknown topic is asked for again for this long. */
 export const UNKNOWN_TOPIC_RETRY_MS = 5_000;
-/** One broker's time to answer before the next is asked. */
+/** One broker's time to answer. */
 export const METADATA_TIMEOUT_MS = 3_000;
+/** A broker that has not answered after so long gets company: the next is asked as well, and the first answer counts. */
+export const HEDGE_MS = 250;
+/** For so long a broker that did not answer is asked after the others. */
+const SILENT_MS = 10_000;
 /** The API version that this client speaks. */
 export const API_VERSION = 1;
 
@@ -54,6 +58,8 @@ export class MetadataCache {
   #following: Promise<void> | undefined;
   /** Topics that the refresh in flight does not ask for, and the next will. */
   readonly #wanted = new Set<string>();
+  /** Addresses that did not answer when last asked: until then they are asked after the others. */
+  readonly #silentUntilMs = new Map<string, number>();
   #next = 0;
 
   constructor(environment: Environment, channels: Channels, bootstrap: readonly string[], closing: AbortSignal) {
@@ -112,11 +118,15 @@ export class MetadataCache {
     return news && this.#brokers.has(hint.brokerId);
   }
 
-  /** Addresses to ask, the known brokers before the bootstrap list, starting with another one each time. */
+  /** Addresses to ask, the known brokers before the bootstrap list, starting with another one each time; silent ones last. */
   addresses(): string[] {
     const known = [...new Set([...this.#brokers.values()])];
     const start = known.length === 0 ? 0 : this.#next++ % known.length;
-    return [...new Set([...known.slice(start), ...known.slice(0, start), ...this.#bootstrap])];
+    const all = [...new Set([...known.slice(start), ...known.slice(0, start), ...this.#bootstrap])];
+    const nowMs = this.#environment.monotonicMs();
+    for (const [address, untilMs] of this.#silentUntilMs) if (untilMs <= nowMs) this.#silentUntilMs.delete(address);
+    const isSilent = (address: string) => this.#silentUntilMs.has(address);
+    return [...all.filter((address) => !isSilent(address)), ...all.filter(isSilent)];
   }
 
   /** Asks any broker for all known and wanted topics. Concurrent callers share one refresh. Rejects with BROKER_NOT_AVAILABLE when none answers. */
@@ -140,23 +150,57 @@ export class MetadataCache {
     return this.#inFlight;
   }
 
+  /** One broker after the other: the next as soon as one failed or was silent for HEDGE_MS, so that a hung broker costs little. */
   async #refresh(): Promise<void> {
     const topics = [...new Set([...this.#topics.keys(), ...this.#wanted])];
     this.#wanted.clear();
+    const done = new AbortController();
+    const { signal, release } = linkSignals(this.#closing, done.signal);
+    const answered = new Deferred<true>();
+    answered.promise.catch(() => {});
     const failures: string[] = [];
-    for (const address of this.addresses()) {
-      throwIfAborted(this.#closing);
-      try {
-        this.apply(await this.ask(address, topics, this.#closing), topics);
-        return;
-      } catch (error) {
-        if (error instanceof FlotillaError && (error.code === 'UNSUPPORTED_VERSION' || error.code === 'INCONSISTENT_CLUSTER_ID'))
-          throw error;
-        failures.push(`${address}: ${messageOf(error)}`);
+    const asks: Promise<void>[] = [];
+    try {
+      for (const address of this.addresses()) {
+        throwIfAborted(this.#closing);
+        const ask = this.#askFor(address, topics, signal).then(
+          () => answered.resolve(true),
+          (error: unknown) => {
+            if (isFatal(error)) answered.reject(error);
+            else failures.push(`${address}: ${messageOf(error)}`);
+          },
+        );
+        asks.push(ask);
+        const silent = sleep(this.#environment, HEDGE_MS, signal).then(
+          () => this.#markSilent(address),
+          () => {},
+        );
+        if ((await Promise.race([answered.promise, ask, silent])) === true) return;
       }
+      if ((await Promise.race([answered.promise, Promise.all(asks)])) === true) return;
+    } finally {
+      done.abort();
+      release();
     }
     throwIfAborted(this.#closing);
     throw new FlotillaError('BROKER_NOT_AVAILABLE', `no broker answered; check that the cluster runs (${failures.join('; ')})`);
+  }
+
+  async #askFor(address: string, topics: readonly string[], signal: AbortSignal): Promise<void> {
+    try {
+      const response = await this.ask(address, topics, signal);
+      // Another broker was faster.
+      if (signal.aborted) return;
+      this.apply(response, topics);
+      this.#silentUntilMs.delete(address);
+    } catch (error) {
+      if (!signal.aborted) this.#markSilent(address);
+      throw error;
+    }
+  }
+
+  #markSilent(address: string): void {
+    this.#silentUntilMs.set(address, this.#environment.monotonicMs() + SILENT_MS);
   }
 
   /** Asks one broker, with no effect on the cache. No topics: the brokers only (a name that no topic can have). */
@@ -207,6 +251,11 @@ function merge(known: TopicState | undefined, answer: TopicMetadata): TopicState
     partitions[partition] = stale ? { ...before, replicas } : { partition, leader, leaderEpoch, replicas };
   }
   return { name: answer.name, topicId: answer.topicId, id, partitions };
+}
+
+/** Another broker would say the same. */
+function isFatal(error: unknown): boolean {
+  return error instanceof FlotillaError && (error.code === 'UNSUPPORTED_VERSION' || error.code === 'INCONSISTENT_CLUSTER_ID');
 }
 
 export function hex(bytes: Uint8Array): string {

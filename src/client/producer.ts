@@ -53,7 +53,7 @@ export const MAX_RECORD_BYTES = 32 << 20;
 export const MAX_WAITING_SENDS = 100_000;
 const SWEEP_MS = 250;
 /** A broker that owes answers and is silent for so long is checked against the cluster's metadata. */
-const SILENCE_MS = 1_500;
+const SILENCE_MS = 750;
 /** What a broker's answer may take beyond its own timeout. */
 const REQUEST_GRACE_MS = 2_000;
 

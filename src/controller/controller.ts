@@ -40,6 +40,8 @@ export interface QuorumControllerOptions {
   /** Throws INVALID_CONFIG for a key that is unknown or a value that does not fit. */
   readonly validateTopicConfig: (configs: ReadonlyMap<string, string>) => void;
   readonly transfer: TransferLeadership;
+  /** Who leads the quorum, or whether this controller is active, changed. */
+  readonly leaderChanged?: () => void;
   /** The replica has stopped for good; the broker must end and say why. */
   readonly failed: (error: Error) => void;
 }
@@ -75,7 +77,12 @@ export class QuorumController implements Controller {
       notLeader: 'NOT_CONTROLLER',
       observer: {
         applied: ({ delta }) => options.metadata.publish(delta),
-        activeChanged: (active) => (active ? controller.#begin() : controller.#end()),
+        activeChanged: (active) => {
+          if (active) controller.#begin();
+          else controller.#end();
+          options.leaderChanged?.();
+        },
+        leadershipChanged: () => options.leaderChanged?.(),
         failed: options.failed,
       },
     });

@@ -1,6 +1,7 @@
 /**
  * The controller as a broker sees it: this process while it leads the metadata quorum, else the leader over RPC. Follows hints,
- * asks the other voters in turn where there is none, and retries with backoff until the caller's signal fires.
+ * asks the other voters in turn where there is none, and retries with backoff until the caller's signal fires. When another leader is
+ * elected, nobody waits for the old one or for the end of a pause.
  *
  * A call whose answer got lost is made again: `createTopic` may then find its own topic (TOPIC_ALREADY_EXISTS), as in Kafka.
  */
@@ -18,6 +19,10 @@ import { topicIdFromBytes, topicIdToBytes } from './wire.ts';
 
 /** One try; a controller that hangs must not use up the caller's whole deadline. */
 export const TRY_TIMEOUT_MS = 5_000;
+/** One try of what may be done twice. Well below broker.session.timeout.ms: a controller that was cut off must not cost live brokers their session. */
+export const REPEATABLE_TRY_TIMEOUT_MS = 1_000;
+/** The longest pause between two tries. */
+const MAX_PAUSE_MS = 250;
 /** Channels kept open to controllers; voters and hints are few. */
 const MAX_CHANNELS = 16;
 
@@ -32,43 +37,58 @@ export interface ControllerRoute {
   readonly environment: Environment;
 }
 
-/** The controller, wherever it is now. `close` when the broker stops. */
-export function routeController(route: ControllerRoute): Controller & { close(): void } {
+/** The controller, wherever it is now. */
+export interface ControllerRouter extends Controller {
+  /** Who leads the metadata quorum, as the local replica knows, or whether the local controller is active, changed. */
+  leaderChanged(): void;
+  /** When the broker stops. */
+  close(): void;
+}
+
+export function routeController(route: ControllerRoute): ControllerRouter {
   return new RoutedController(route);
 }
 
-class RoutedController implements Controller {
+class RoutedController implements ControllerRouter {
   readonly #route: ControllerRoute;
   readonly #channels = new Map<string, RpcChannel>();
   /** From the last NOT_CONTROLLER, or the controller that answered last. */
   #hint: string | undefined;
   #turn = 0;
+  /** Each ends a pause or a repeatable try that another leader has made pointless. */
+  readonly #waiting = new Set<AbortController>();
 
   constructor(route: ControllerRoute) {
     this.#route = route;
   }
 
   createTopic(request: CreateTopic, signal: AbortSignal): Promise<{ readonly topicId: TopicId; readonly index: number }> {
-    return this.#retry(signal, (target) => (target.local ?? this.#remote(target.address)).createTopic(request, signal));
+    return this.#retry(signal, (controller) => controller.createTopic(request, signal));
   }
 
   deleteTopic(
     request: { readonly name: string; readonly topicId: TopicId | undefined },
     signal: AbortSignal,
   ): Promise<{ topicId: TopicId; index: number }> {
-    return this.#retry(signal, (target) => (target.local ?? this.#remote(target.address)).deleteTopic(request, signal));
+    return this.#retry(signal, (controller) => controller.deleteTopic(request, signal));
   }
 
   allocateProducerIds(count: number, signal: AbortSignal): Promise<{ readonly first: number; readonly count: number }> {
-    return this.#retry(signal, (target) => (target.local ?? this.#remote(target.address)).allocateProducerIds(count, signal));
+    return this.#retry(signal, (controller, interrupt) => controller.allocateProducerIds(count, interrupt));
   }
 
   registerBroker(registration: RegisterBroker, signal: AbortSignal): Promise<void> {
-    return this.#retry(signal, (target) => (target.local ?? this.#remote(target.address)).registerBroker(registration, signal));
+    return this.#retry(signal, (controller, interrupt) => controller.registerBroker(registration, interrupt));
   }
 
   heartbeat(heartbeat: BrokerHeartbeat, signal: AbortSignal): Promise<void> {
-    return this.#retry(signal, (target) => (target.local ?? this.#remote(target.address)).heartbeat(heartbeat, signal));
+    return this.#retry(signal, (controller, interrupt) => controller.heartbeat(heartbeat, interrupt));
+  }
+
+  leaderChanged(): void {
+    this.#hint = undefined;
+    this.#turn = 0;
+    for (const waiting of this.#waiting) waiting.abort();
   }
 
   close(): void {
@@ -76,7 +96,8 @@ class RoutedController implements Controller {
     this.#channels.clear();
   }
 
-  async #retry<T>(signal: AbortSignal, call: (target: Target) => Promise<T>): Promise<T> {
+  /** `call` gets a signal that also fires when another leader is elected, for what may be done twice. */
+  async #retry<T>(signal: AbortSignal, call: (controller: Controller, interrupt: AbortSignal) => Promise<T>): Promise<T> {
     let failures = 0;
     let last = 'no controller was asked';
     for (;;) {
@@ -84,17 +105,35 @@ class RoutedController implements Controller {
       const target = this.#target();
       if (target !== undefined) {
         try {
-          return await call(target);
+          return await this.#interruptible(signal, (interrupt) => call(target.local ?? this.#remote(target.address), interrupt));
         } catch (error) {
-          if (!worthRetrying(error)) throw error;
+          const interrupted = error instanceof FlotillaError && error.code === 'ABORTED' && !signal.aborted;
+          if (!interrupted && !worthRetrying(error)) throw error;
           last = `${target.address ?? 'this broker'}: ${messageOf(error)}`;
+          if (interrupted) continue;
           const hinted = error instanceof HintedError && error.address !== target.address;
           this.#hint = hinted ? error.address : undefined;
           // A fresh hint is followed at once, unless hints lead in circles.
           if (hinted && failures++ < 2) continue;
         }
       }
-      await pause(this.#route.environment, backoffMs(failures++, this.#route.environment), signal);
+      const { environment } = this.#route;
+      const ms = Math.min(MAX_PAUSE_MS, backoffMs(failures++, environment));
+      await this.#interruptible(signal, (interrupt) => pause(environment, ms, interrupt));
+    }
+  }
+
+  async #interruptible<T>(signal: AbortSignal, work: (interrupt: AbortSignal) => Promise<T>): Promise<T> {
+    const waiting = new AbortController();
+    const abort = () => waiting.abort();
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    this.#waiting.add(waiting);
+    try {
+      return await work(waiting.signal);
+    } finally {
+      signal.removeEventListener('abort', abort);
+      this.#waiting.delete(waiting);
     }
   }
 
@@ -191,8 +230,8 @@ class RemoteController implements Controller {
   }
 
   async allocateProducerIds(count: number, signal: AbortSignal): Promise<{ readonly first: number; readonly count: number }> {
-    const message = create(AllocateProducerIdRequestSchema, { count, forwarded: true, timeoutMs: TRY_TIMEOUT_MS });
-    const response = await this.#call(Admin.method.allocateProducerId, message, signal);
+    const message = create(AllocateProducerIdRequestSchema, { count, forwarded: true, timeoutMs: REPEATABLE_TRY_TIMEOUT_MS });
+    const response = await this.#call(Admin.method.allocateProducerId, message, signal, REPEATABLE_TRY_TIMEOUT_MS);
     return { first: Number(response.firstProducerId), count: response.count };
   }
 
@@ -218,15 +257,16 @@ class RemoteController implements Controller {
       stopping,
       metadataIndex: BigInt(metadataIndex),
     });
-    await this.#call(Service.method.brokerHeartbeat, message, signal);
+    await this.#call(Service.method.brokerHeartbeat, message, signal, REPEATABLE_TRY_TIMEOUT_MS);
   }
 
   async #call<M extends DescMethod>(
     method: M & { readonly output: { readonly typeName: string } },
     request: MessageShape<M['input']>,
     signal: AbortSignal,
+    timeoutMs = TRY_TIMEOUT_MS,
   ): Promise<MessageShape<M['output']>> {
-    const response = await this.#channel.unary(method, request, { timeoutMs: TRY_TIMEOUT_MS, signal });
+    const response = await this.#channel.unary(method, request, { timeoutMs, signal });
     // Every response of these services has this field.
     const { error } = response as { readonly error?: WireError };
     if (error === undefined) {

@@ -16,6 +16,8 @@ export interface HeartbeatOptions {
   readonly timeoutMs: number;
   /** The peer's process is gone, was replaced, or is out of reach: nothing that it led is led any more. */
   readonly peerDown: (broker: BrokerId) => void;
+  /** A lane to the peer has opened, or its heartbeats come (again). */
+  readonly peerUp: (broker: BrokerId) => void;
 }
 
 interface PeerState {
@@ -99,12 +101,18 @@ export class Heartbeats {
     peer.lastSeq = heartbeat.seq;
     peer.heardAt = this.#runningMs;
     peer.diskFresh = heartbeat.diskFresh;
-    peer.alive = true;
+    if (!peer.alive) {
+      peer.alive = true;
+      this.#options.peerUp(from);
+    }
     return true;
   }
 
   connected(broker: BrokerId, lane: Lane): void {
-    this.#peers.get(broker)?.lanes.add(lane);
+    const peer = this.#peers.get(broker);
+    if (peer === undefined) return;
+    peer.lanes.add(lane);
+    this.#options.peerUp(broker);
   }
 
   /** A peer without either lane is down: its process has gone, or the way to it has. */

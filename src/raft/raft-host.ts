@@ -76,6 +76,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       incarnation,
       timeoutMs: settings.heartbeatTimeoutMs,
       peerDown: (broker) => this.#peerDown(broker),
+      peerUp: (broker) => this.#peerUp(broker),
     });
     this.#loop = new TurnLoop({
       scheduler: environment,
@@ -89,7 +90,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#timer = environment.after(randomBelow(environment, settings.tickMs), () => this.#tick());
     transport.start({
       frame: (from, lane, frame) => this.#loop.guard(() => this.#frame(from, lane, frame)),
-      connected: (broker, lane) => this.#heartbeats.connected(broker, lane),
+      connected: (broker, lane) => this.#loop.guard(() => this.#heartbeats.connected(broker, lane)),
       disconnected: (broker, lane) => this.#loop.guard(() => this.#heartbeats.disconnected(broker, lane)),
     });
   }
@@ -260,6 +261,11 @@ class GroupHost implements RaftHost, ReplicaHost {
     if (this.#stopped) return;
     this.#options.log.info('peer down', { peer: broker });
     for (const replica of this.#replicas.values()) replica.peerDown(broker);
+  }
+
+  #peerUp(broker: BrokerId): void {
+    if (this.#stopped) return;
+    for (const replica of this.#replicas.values()) replica.peerUp(broker);
   }
 
   #tick(): void {

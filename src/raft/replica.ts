@@ -211,6 +211,12 @@ export class RaftReplica implements Replica {
     this.#host.schedule(this);
   }
 
+  /** The broker can be reached (again): where no leader is known, there may be a majority for one now. */
+  peerUp(broker: BrokerId): void {
+    if (this.core.leader !== 0 || !this.core.configuration.voters.some(({ brokerId }) => brokerId === broker)) return;
+    this.core.peerReachable();
+  }
+
   /** Entries above the segments that the write-ahead log gave back at open: appended, as far as the owner is concerned. */
   recovered(tail: readonly Entry[]): void {
     this.#tellAppended(tail);

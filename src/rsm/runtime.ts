@@ -164,6 +164,7 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
     const last = this.#pending.last;
     if (!stillLeads || (last !== undefined && last.term !== leadership.term)) this.#dropPending('stepped down');
     this.#updateActive();
+    this.#options.observer.leadershipChanged?.();
   }
 
   appended(): void {}

@@ -48,6 +48,8 @@ export interface RuntimeObserver<State, Delta> {
   applied(applied: Applied<State, Delta>): void;
   /** This replica leads and all earlier entries are applied (true), or does no longer (false). */
   activeChanged(active: boolean): void;
+  /** Who leads, as this replica knows, may have changed. */
+  leadershipChanged?(): void;
   /** The replica has stopped for good: an unknown record, a damaged one, or storage that failed. The broker must end and say why. */
   failed(error: Error): void;
 }

@@ -235,8 +235,21 @@ export class RaftCore {
     if (this.#role !== 'follower' || this.#leaderId === 0) return;
     const survivors = this.#quorum.voters.filter((voter) => voter !== this.#leaderId);
     this.#leaderId = 0;
+    this.#campaignSoon(survivors);
+  }
+
+  /**
+   * A peer has come within reach. While no leader is known, this replica pre-campaigns soon, again in the order of the configuration, instead of
+   * waiting for a timeout: a group that starts has its leader at once. One that runs keeps its leader, as the others' leases refuse the pre-vote.
+   */
+  peerReachable(): void {
+    if (this.#leaderId !== 0 || this.#role === 'candidate') return;
+    this.#campaignSoon(this.#quorum.voters);
+  }
+
+  #campaignSoon(order: readonly ReplicaId[]): void {
     this.#elapsed = 0;
-    this.#timeout = 1 + Math.max(0, survivors.indexOf(this.#id)) * this.#options.heartbeatTicks;
+    this.#timeout = 1 + Math.max(0, order.indexOf(this.#id)) * this.#options.heartbeatTicks;
   }
 
   /** The persist unit with this token, and all before it, are durable. A completion that comes again is ignored. */

@@ -35,6 +35,7 @@ beforeEach(() => {
     incarnation: 7,
     timeoutMs: 600,
     peerDown: (broker) => down.push(broker),
+    peerUp: () => {},
   });
   heartbeats.setPeers([{ brokerId: peer, address: '', directoryId: undefined }]);
 });
