@@ -31,6 +31,9 @@ const WATCHDOG_MS = 2_000;
 /** A stream that was silent for so long is checked: is its broker there, and does it still lead? */
 const SILENCE_MS = 4_000;
 
+/** Failures in a row after which a partition is read at another replica than its leader. */
+const LEADER_ATTEMPTS = 3;
+
 /** The position is outside of the partition. */
 export class OffsetOutOfRangeError extends FlotillaError {
   readonly topic: string;
@@ -393,7 +396,18 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
     });
   }
 
-  /** Finds the leader and reads on there. */
+  /**
+   * Where to read: at the leader; when it has failed for a few times, at each replica in turn. Any replica serves what it knows to be
+   * committed, so reading goes on when there is no leader and no majority to elect one.
+   */
+  #addressFor({ topic, partition, attempt }: FetchedPartition): string {
+    const replicas = this.#cluster.metadata.replicas(topic, partition);
+    const address = replicas[attempt < LEADER_ATTEMPTS ? 0 : (attempt - LEADER_ATTEMPTS + 1) % replicas.length];
+    if (address === undefined) throw new FlotillaError('BROKER_NOT_AVAILABLE', 'no replica is known now');
+    return address;
+  }
+
+  /** Finds a replica, by preference the leader, and reads on there. */
   async #route(partition: FetchedPartition, refresh = false): Promise<void> {
     if (partition.routing || partition.retryTimer) return;
     const { metadata, environment, channels } = this.#cluster;
@@ -403,14 +417,13 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
       const topic = await metadata.topic(partition.topic, this.#closing.signal);
       if (this.#closed || partition.paused) return;
       partition.topicId = topic.topicId;
-      const leader = metadata.leader(partition.topic, partition.partition);
-      if (leader === undefined) throw new FlotillaError('BROKER_NOT_AVAILABLE', 'no leader now');
-      let stream = this.#streams.get(leader.address);
+      const address = this.#addressFor(partition);
+      let stream = this.#streams.get(address);
       if (stream === undefined) {
         const { creditBytes = DEFAULT_CREDIT_BYTES, isolation } = this.#options;
-        stream = new FetchStream(environment, channels.get(leader.address), { creditBytes, isolation: isolationLevel(isolation) }, this);
-        if (stream.closed) throw new FlotillaError('NETWORK_EXCEPTION', `${leader.address} can't be reached`);
-        this.#streams.set(leader.address, stream);
+        stream = new FetchStream(environment, channels.get(address), { creditBytes, isolation: isolationLevel(isolation) }, this);
+        if (stream.closed) throw new FlotillaError('NETWORK_EXCEPTION', `${address} can't be reached`);
+        this.#streams.set(address, stream);
       }
       partition.stream = stream;
       partition.generation++;
@@ -440,19 +453,27 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
 
   async #check(stream: FetchStream): Promise<void> {
     const { metadata } = this.#cluster;
-    try {
-      await metadata.ask(stream.address, [], this.#closing.signal);
-    } catch {
+    if (!(await this.#answers(stream.address))) {
       stream.cancel();
       return;
     }
     await metadata.refresh().catch(() => {});
     for (const partition of [...stream.partitions]) {
       const leader = metadata.leader(partition.topic, partition.partition);
-      if (leader === undefined || leader.address === stream.address) continue;
+      if (leader === undefined || leader.address === stream.address || !(await this.#answers(leader.address))) continue;
+      if (partition.stream !== stream) continue;
       this.#detach(partition);
       void this.#route(partition);
     }
     stream.lastHeardMs = this.#cluster.environment.monotonicMs();
+  }
+
+  async #answers(address: string): Promise<boolean> {
+    try {
+      await this.#cluster.metadata.ask(address, [], this.#closing.signal);
+      return true;
+    } catch {
+      return false;
+    }
   }
 }
