@@ -24,6 +24,9 @@ import { topicIdFromBytes } from './wire.ts';
 /** Partitions that one stream may read. */
 export const MAX_FETCH_PARTITIONS = 10_000;
 
+/** Results that wait for the client to read; beyond, what it asks is answered by the end of the stream. */
+export const MAX_RESULTS_HELD = 2 * MAX_FETCH_PARTITIONS;
+
 /** Reads of one stream that wait for the disk at a time. */
 export const MAX_CONCURRENT_READS = 4;
 
@@ -104,7 +107,12 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     const credit = Number(request.creditBytes);
     if (credit > 0) this.#credit = Math.min(Number.MAX_SAFE_INTEGER, this.#credit + credit);
     for (const handle of request.remove) this.#remove(handle);
-    for (const partition of request.set) this.#set(partition);
+    for (const partition of request.set) {
+      if (this.#results.length >= MAX_RESULTS_HELD) {
+        throw new FlotillaError('THROTTLING_QUOTA_EXCEEDED', `${MAX_RESULTS_HELD} results wait for this client to read them. Read them.`);
+      }
+      this.#set(partition);
+    }
     this.#schedule();
   }
 

@@ -189,7 +189,8 @@ export class Partition {
 
   /**
    * The offset for a time (milliseconds since the epoch): of the first batch that may hold a record at or after it, or undefined. Also
-   * {@link LATEST_TIMESTAMP} and {@link EARLIEST_TIMESTAMP}. Linearizable: leadership is confirmed with a majority first.
+   * {@link LATEST_TIMESTAMP} and {@link EARLIEST_TIMESTAMP}. Linearizable: leadership is confirmed with a majority first. Only the start is
+   * told by followers too, as they know it, so that what is committed can be read from its beginning with a majority gone.
    * Errors: NOT_LEADER_OR_FOLLOWER, OFFSET_NOT_AVAILABLE (just elected), REQUEST_TIMED_OUT.
    */
   async listOffsets(
@@ -197,6 +198,7 @@ export class Partition {
     deadlineMs: number,
     signal: AbortSignal,
   ): Promise<{ offset: number | undefined; leaderEpoch: number }> {
+    if (timestamp === EARLIEST_TIMESTAMP && !this.isLeader) return { offset: this.logStartOffset, leaderEpoch: this.leaderEpoch };
     const leaderEpoch = this.#checkLeader(0);
     if (!this.replica.leadership.ready) {
       throw new FlotillaError(

@@ -23,6 +23,9 @@ import { topicIdFromBytes } from './wire.ts';
 /** Batches of one stream that are not answered yet, or whose answer the client has not read. */
 export const MAX_BATCHES_IN_FLIGHT = 65_536;
 
+/** A client that goes on sending while it reads no answers is cut off here: answers that say "too much" take memory as well. */
+export const MAX_BATCHES_HELD = 2 * MAX_BATCHES_IN_FLIGHT;
+
 /** Plain records in one batch. */
 export const MAX_PLAIN_RECORDS = 100_000;
 
@@ -50,7 +53,16 @@ class ProduceStream implements StreamReceiver<ProduceRequest> {
   }
 
   message(request: ProduceRequest): void {
-    for (const batch of request.batches) this.#produce(batch);
+    for (const batch of request.batches) {
+      if (this.#state === 'closed') return;
+      if (this.#batchesInFlight >= MAX_BATCHES_HELD) {
+        throw new FlotillaError(
+          'THROTTLING_QUOTA_EXCEEDED',
+          `${MAX_BATCHES_HELD} batches wait for this client to read their results. Read them.`,
+        );
+      }
+      this.#produce(batch);
+    }
   }
 
   /** A client that ended cleanly still gets its results; one that was cut off has nowhere to get them. */

@@ -33,6 +33,9 @@ const SILENCE_MS = 1_000;
 /** After so long without a word its broker itself is asked whether it is still there. */
 const LOST_MS = 4_000;
 
+/** Failures in a row after which a partition is read at another replica than its leader. */
+const LEADER_ATTEMPTS = 3;
+
 /** The position is outside of the partition. */
 export class OffsetOutOfRangeError extends FlotillaError {
   readonly topic: string;
@@ -395,7 +398,18 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
     });
   }
 
-  /** Finds the leader and reads on there. */
+  /**
+   * Where to read: at the leader; when it has failed for a few times, at each replica in turn. Any replica serves what it knows to be
+   * committed, so reading goes on when there is no leader and no majority to elect one.
+   */
+  #addressFor({ topic, partition, attempt }: FetchedPartition): string {
+    const replicas = this.#cluster.metadata.replicas(topic, partition);
+    const address = replicas[attempt < LEADER_ATTEMPTS ? 0 : (attempt - LEADER_ATTEMPTS + 1) % replicas.length];
+    if (address === undefined) throw new FlotillaError('BROKER_NOT_AVAILABLE', 'no replica is known now');
+    return address;
+  }
+
+  /** Finds a replica, by preference the leader, and reads on there. */
   async #route(partition: FetchedPartition, refresh = false): Promise<void> {
     if (partition.routing || partition.retryTimer) return;
     const { metadata, environment, channels } = this.#cluster;
@@ -405,14 +419,13 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
       const topic = await metadata.topic(partition.topic, this.#closing.signal);
       if (this.#closed || partition.paused) return;
       partition.topicId = topic.topicId;
-      const leader = metadata.leader(partition.topic, partition.partition);
-      if (leader === undefined) throw new FlotillaError('BROKER_NOT_AVAILABLE', 'no leader now');
-      let stream = this.#streams.get(leader.address);
+      const address = this.#addressFor(partition);
+      let stream = this.#streams.get(address);
       if (stream === undefined) {
         const { creditBytes = DEFAULT_CREDIT_BYTES, isolation } = this.#options;
-        stream = new FetchStream(environment, channels.get(leader.address), { creditBytes, isolation: isolationLevel(isolation) }, this);
-        if (stream.closed) throw new FlotillaError('NETWORK_EXCEPTION', `${leader.address} can't be reached`);
-        this.#streams.set(leader.address, stream);
+        stream = new FetchStream(environment, channels.get(address), { creditBytes, isolation: isolationLevel(isolation) }, this);
+        if (stream.closed) throw new FlotillaError('NETWORK_EXCEPTION', `${address} can't be reached`);
+        this.#streams.set(address, stream);
       }
       partition.stream = stream;
       partition.generation++;
@@ -441,16 +454,17 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
       }
       if (silent.length > 0) await metadata.refresh().catch(() => {});
       if (this.#closed) return;
-      for (const stream of silent) this.#followLeaders(stream);
+      for (const stream of silent) void this.#followLeaders(stream);
       this.#watch();
     });
   }
 
-  /** Partitions of the stream that are led elsewhere, as others say, are read there. */
-  #followLeaders(stream: FetchStream): void {
+  /** Partitions of the stream that are led elsewhere, as others say, are read there, if that leader is there. */
+  async #followLeaders(stream: FetchStream): Promise<void> {
     for (const partition of [...stream.partitions]) {
       const leader = this.#cluster.metadata.leader(partition.topic, partition.partition);
-      if (leader === undefined || leader.address === stream.address) continue;
+      if (leader === undefined || leader.address === stream.address || !(await this.#answers(leader.address))) continue;
+      if (partition.stream !== stream) continue;
       this.#detach(partition);
       void this.#route(partition);
     }
@@ -458,10 +472,15 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
 
   async #ask(stream: FetchStream): Promise<void> {
     stream.lastHeardMs = this.#cluster.environment.monotonicMs();
+    if (!(await this.#answers(stream.address))) stream.cancel();
+  }
+
+  async #answers(address: string): Promise<boolean> {
     try {
-      await this.#cluster.metadata.ask(stream.address, [], this.#closing.signal);
+      await this.#cluster.metadata.ask(address, [], this.#closing.signal);
+      return true;
     } catch {
-      stream.cancel();
+      return false;
     }
   }
 }

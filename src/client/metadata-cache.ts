@@ -107,6 +107,14 @@ export class MetadataCache {
     return address === undefined ? undefined : { brokerId: state.leader, address, epoch: state.leaderEpoch };
   }
 
+  /** Where the partition's replicas are, its leader's first: for what any of them may answer. */
+  replicas(topic: string, partition: number): string[] {
+    const replicas = this.#topics.get(topic)?.partitions[partition]?.replicas ?? [];
+    const addresses = replicas.flatMap((brokerId) => this.#brokers.get(brokerId) ?? []);
+    const leader = this.leader(topic, partition)?.address;
+    return leader === undefined ? addresses : [leader, ...addresses.filter((address) => address !== leader)];
+  }
+
   /** Takes over the hint of a NOT_LEADER_OR_FOLLOWER. False when it is no news. */
   applyHint(topic: string, partition: number, hint: LeaderHint): boolean {
     const state = this.#topics.get(topic)?.partitions[partition];

@@ -40,8 +40,8 @@ export async function listOffsets(
     let open = queries.map((_query, index) => index);
     for (let attempt = 1; ; attempt++) {
       const failures: unknown[] = [];
-      const byLeader = await groupByLeader(cluster, queries, open, signal, failures);
-      const asked = [...byLeader].map(([address, indexes]) => ask(cluster, address, queries, indexes, offsets, options.isolation, signal));
+      const byBroker = await groupByBroker(cluster, queries, open, attempt, signal, failures);
+      const asked = [...byBroker].map(([address, indexes]) => ask(cluster, address, queries, indexes, offsets, options.isolation, signal));
       for (const failure of await Promise.all(asked)) if (failure !== undefined) failures.push(failure);
       open = open.filter((index) => offsets[index] === undefined);
       if (open.length === 0) return offsets;
@@ -56,18 +56,22 @@ export async function listOffsets(
   }
 }
 
-async function groupByLeader(
+/** Failures in a row after which others than the leader are asked for the start, which any replica knows. */
+const LEADER_ATTEMPTS = 3;
+
+async function groupByBroker(
   { metadata }: Cluster,
   queries: readonly OffsetQuery[],
   open: readonly number[],
+  attempt: number,
   signal: AbortSignal,
   failures: unknown[],
 ): Promise<Map<string, number[]>> {
-  const byLeader = new Map<string, number[]>();
+  const byBroker = new Map<string, number[]>();
   for (const index of open) {
     const query = queries[index];
     if (query === undefined) continue;
-    const { topic, partition } = query;
+    const { topic, partition, timestamp } = query;
     try {
       const state = await metadata.topic(topic, signal);
       if (state.partitions[partition] === undefined) {
@@ -83,19 +87,21 @@ async function groupByLeader(
       }
       throw error;
     }
-    const leader = metadata.leader(topic, partition);
-    if (leader === undefined) {
+    const replicas = metadata.replicas(topic, partition);
+    const anyReplica = timestamp === EARLIEST && attempt > LEADER_ATTEMPTS;
+    const address = anyReplica ? replicas[attempt % replicas.length] : metadata.leader(topic, partition)?.address;
+    if (address === undefined) {
       failures.push(new FlotillaError('BROKER_NOT_AVAILABLE', `${topic}-${partition} has no leader now`));
       continue;
     }
-    const indexes = byLeader.get(leader.address);
+    const indexes = byBroker.get(address);
     if (indexes) indexes.push(index);
-    else byLeader.set(leader.address, [index]);
+    else byBroker.set(address, [index]);
   }
-  return byLeader;
+  return byBroker;
 }
 
-/** Asks one leader; fills in what it answers and returns a retriable failure, if any. */
+/** Asks one broker; fills in what it answers and returns a retriable failure, if any. */
 async function ask(
   { channels, metadata }: Cluster,
   address: string,

@@ -1,8 +1,9 @@
 import { gzipSync } from 'node:zlib';
+import { create } from '@bufbuild/protobuf';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ErrorCodes } from '../../src/base/errors.ts';
 import { OffsetOutOfRangeError } from '../../src/client/consumer.ts';
-import type { Acks, ProduceResult } from '../../src/gen/flotilla/v1/data_pb.ts';
+import { type Acks, FetchRequestSchema, type ProduceResult } from '../../src/gen/flotilla/v1/data_pb.ts';
 import { BATCH_CRC_START, BATCH_HEADER_BYTES, BatchField, writeInt32 } from '../../src/record/batch.ts';
 import { BatchBuilder } from '../../src/record/builder.ts';
 import { crc32c } from '../../src/record/crc32c.ts';
@@ -32,27 +33,27 @@ afterEach(async () => {
 afterAll(() => world[Symbol.asyncDispose]());
 
 describe('a topic', () => {
-  const create = (spec: { name?: string; partitions?: number; replicas?: number }) =>
+  const createTopic = (spec: { name?: string; partitions?: number; replicas?: number }) =>
     world.client.admin.createTopic({ name: 'new', partitions: 1, replicas: 3, ...spec });
 
   it.each(['', '.', '..', 'a b', 'a/b', 'ä', 'x'.repeat(250)])('can not be called %j', async (name) => {
-    await world.refused(create({ name }), 'INVALID_TOPIC_EXCEPTION', /topic name .*(empty|characters|can't be|may contain only)/);
+    await world.refused(createTopic({ name }), 'INVALID_TOPIC_EXCEPTION', /topic name .*(empty|characters|can't be|may contain only)/);
   });
 
   it('can not take the name of another', async () => {
-    await world.refused(create({ name: 'orders' }), 'TOPIC_ALREADY_EXISTS', /'orders' already exists/);
+    await world.refused(createTopic({ name: 'orders' }), 'TOPIC_ALREADY_EXISTS', /'orders' already exists/);
   });
 
   it.each([0, -1, 1.5, Number.NaN, 1_000_000, 2 ** 40])('can not have %s partitions', async (partitions) => {
-    await world.refused(create({ partitions }), 'INVALID_PARTITIONS', /1 to 100000 partitions|whole number from 1/);
+    await world.refused(createTopic({ partitions }), 'INVALID_PARTITIONS', /1 to 100000 partitions|whole number from 1/);
   });
 
   it.each([0, -1, 1.5, 2 ** 40])('can not have %s replicas', async (replicas) => {
-    await world.refused(create({ replicas }), 'INVALID_REPLICATION_FACTOR', /replication factor/);
+    await world.refused(createTopic({ replicas }), 'INVALID_REPLICATION_FACTOR', /replication factor/);
   });
 
   it('can not have more replicas than there are brokers', async () => {
-    await world.refused(create({ replicas: 4 }), 'INVALID_REPLICATION_FACTOR', /4 needs as many live brokers, there are 3/);
+    await world.refused(createTopic({ replicas: 4 }), 'INVALID_REPLICATION_FACTOR', /4 needs as many live brokers, there are 3/);
   });
 
   it('can not take batches that fit into no file of the write-ahead log', async () => {
@@ -262,20 +263,14 @@ describe('a consumer', () => {
   it('of its own making gets an error for each partition that can not be read', async () => {
     const { stream, results } = world.fetchStream(leader);
     const { topicId } = topic;
-    stream.send({
-      $typeName: 'flotilla.v1.FetchRequest',
-      creditBytes: 1n << 20n,
-      isolationLevel: 0,
-      maxPartitionBytes: 0,
-      remove: [77],
-      set: [
-        { partitionHandle: 1, topicId: new Uint8Array(2) },
-        { partitionHandle: 2, topicId, partition: 5 },
-        { partitionHandle: 3, topicId, offset: -1n },
-        { partitionHandle: 4, topicId, offset: 2n ** 63n - 1n },
-        { partitionHandle: 5, topicId, offset: 0n },
-      ].map((set) => ({ $typeName: 'flotilla.v1.FetchPartition', partition: 0, offset: 0n, currentLeaderEpoch: 0, generation: 1, ...set })),
-    } as never);
+    const set = [
+      { partitionHandle: 1, topicId: new Uint8Array(2) },
+      { partitionHandle: 2, topicId, partition: 5 },
+      { partitionHandle: 3, topicId, offset: -1n },
+      { partitionHandle: 4, topicId, offset: 2n ** 63n - 1n },
+      { partitionHandle: 5, topicId },
+    ];
+    stream.send(create(FetchRequestSchema, { set, remove: [77], creditBytes: 1n << 20n }));
     await world.cluster.time.runUntil(() => results.some(({ recordBatches }) => recordBatches.length > 0), 10_000);
     const codes = Object.fromEntries(results.map((result) => [result.partitionHandle, codeOf(result)]));
     expect(codes).toEqual({

@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ErrorCodes, FlotillaError } from '../../src/base/errors.ts';
-import { fetchHandler } from '../../src/broker/fetch.ts';
+import { fetchHandler, MAX_RESULTS_HELD } from '../../src/broker/fetch.ts';
 import type { Partition } from '../../src/broker/partition.ts';
 import { topicIdToBytes } from '../../src/broker/wire.ts';
 import { type FetchRequest, FetchRequestSchema, type FetchResponse } from '../../src/gen/flotilla/v1/data_pb.ts';
@@ -114,6 +114,17 @@ describe('the fetch stream', () => {
     stream.receiver.drained();
     await settled();
     expect(dataResults().at(-1)!.nextOffset).toBe(8n);
+  });
+
+  it('cuts off a client that goes on asking and reads nothing', async () => {
+    stream.writable = false;
+    const set = Array.from({ length: 5_000 }, (_, handle) => ({ handle, topicId: new Uint8Array(3) }));
+    let asked = 0;
+    const flood = () => {
+      for (; asked < 3 * MAX_RESULTS_HELD; asked += set.length) ask({ set });
+    };
+    expect(flood).toThrow(expect.objectContaining({ code: 'THROTTLING_QUOTA_EXCEEDED', message: expect.stringMatching(/Read them/) }));
+    expect(asked).toBeLessThanOrEqual(MAX_RESULTS_HELD);
   });
 
   it('takes partitions in turn', async () => {

@@ -258,6 +258,8 @@ describe('read and listOffsets', () => {
     expect(await outcome(partition.listOffsets(-1, 1000, noSignal))).toBe('OFFSET_NOT_AVAILABLE');
     fake.become({ role: 'follower' });
     expect(await outcome(partition.listOffsets(-1, 1000, noSignal))).toBe('NOT_LEADER_OR_FOLLOWER');
+    // But any replica knows where to begin.
+    expect(await outcome(partition.listOffsets(-2, 1000, noSignal))).toEqual({ offset: 0, leaderEpoch: 1 });
   });
 
   it('finds times and the start', async () => {

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { InvariantError } from '../../src/base/assert.ts';
 import { ErrorCodes } from '../../src/base/errors.ts';
 import type { Partition } from '../../src/broker/partition.ts';
-import { produceHandler } from '../../src/broker/produce.ts';
+import { MAX_BATCHES_HELD, produceHandler } from '../../src/broker/produce.ts';
 import { topicIdToBytes } from '../../src/broker/wire.ts';
 import { Acks, type ProduceRequest, ProduceRequestSchema, type ProduceResponse } from '../../src/gen/flotilla/v1/data_pb.ts';
 import { decodeBatch, readBatchHeader } from '../../src/record/batch.ts';
@@ -147,6 +147,18 @@ describe('the produce stream', () => {
     stream.writable = true;
     stream.receiver.drained();
     expect(stream.sent.map(({ results }) => results.length)).toEqual([1, 2]);
+  });
+
+  it('cuts off a client that goes on sending and reads nothing', async () => {
+    const stream = open();
+    stream.writable = false;
+    const many = request(...Array.from({ length: 10_000 }, (_, correlation) => ({ correlation, topicId: new Uint8Array(0) })));
+    let sent = 0;
+    const flood = () => {
+      for (; sent < 3 * MAX_BATCHES_HELD; sent += many.batches.length) stream.receiver.message(many);
+    };
+    expect(flood).toThrow(expect.objectContaining({ code: 'THROTTLING_QUOTA_EXCEEDED', message: expect.stringMatching(/Read them/) }));
+    expect(sent).toBeLessThanOrEqual(MAX_BATCHES_HELD);
   });
 
   it('answers a client that ended cleanly before it ends; one that was cut off gets nothing', async () => {

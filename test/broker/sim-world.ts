@@ -7,20 +7,22 @@ import type { Consumer, ConsumerOptions } from '../../src/client/consumer.ts';
 import type { ConsumerRecord } from '../../src/client/fetch-buffer.ts';
 import {
   Data,
-  type FetchRequestSchema,
+  type FetchRequest,
+  type FetchResponse,
   type FetchResult,
   type ProduceBatchSchema,
+  type ProduceRequest,
   ProduceRequestSchema,
+  type ProduceResponse,
   type ProduceResult,
 } from '../../src/gen/flotilla/v1/data_pb.ts';
 import { nodeCompressions } from '../../src/platform/compression.ts';
 import { nativeCrc32c } from '../../src/platform/crc32c.ts';
 import { CompressionTable } from '../../src/record/compression.ts';
-import type { Connect, RpcStream } from '../../src/rpc/types.ts';
+import type { Connect, RpcChannel, RpcStream } from '../../src/rpc/types.ts';
 import { SimCluster } from '../sim/cluster.ts';
 
 export type ProduceBatchInit = MessageInitShape<typeof ProduceBatchSchema>;
-export type FetchRequestInit = MessageInitShape<typeof FetchRequestSchema>;
 
 /** Three production brokers in simulation, with the production SDK on a machine of its own. */
 export class SimWorld implements AsyncDisposable {
@@ -103,19 +105,12 @@ export class SimWorld implements AsyncDisposable {
   }
 
   /** A produce stream as a client of its own making may use it. */
-  produceStream(brokerId: number): RawProduce {
-    return new RawProduce(this, brokerId);
+  produceStream(brokerId: number, connect: Connect = this.connect): RawProduce {
+    return new RawProduce(this, connect(`broker-${brokerId}:9000`));
   }
 
-  fetchStream(brokerId: number): { readonly stream: RpcStream<FetchRequestInit>; readonly results: FetchResult[] } {
-    const results: FetchResult[] = [];
-    const channel = this.connect(`broker-${brokerId}:9000`);
-    const receiver = {
-      message: (response: { readonly results: FetchResult[] }) => void results.push(...response.results),
-      closed: () => undefined,
-      drained: () => undefined,
-    };
-    return { stream: channel.stream(Data.method.fetch, receiver, {}) as unknown as RpcStream<FetchRequestInit>, results };
+  fetchStream(brokerId: number, connect: Connect = this.connect): RawFetch {
+    return new RawFetch(connect(`broker-${brokerId}:9000`));
   }
 
   /** No broker fell: what every test ends with. */
@@ -135,35 +130,48 @@ export interface Topic {
   readonly topicId: Uint8Array;
 }
 
+/** How a stream stands: 'open', or what it ended with. */
+export type Ending = 'open' | Error | undefined;
+
+export class RawFetch {
+  readonly results: FetchResult[] = [];
+  closedWith: Ending = 'open';
+  readonly stream: RpcStream<FetchRequest>;
+
+  constructor(channel: RpcChannel) {
+    const message = (response: FetchResponse) => void this.results.push(...response.results);
+    const closed = (error: Error | undefined) => {
+      this.closedWith = error;
+    };
+    this.stream = channel.stream(Data.method.fetch, { message, closed, drained: () => undefined }, {});
+  }
+}
+
 export class RawProduce {
   readonly results: ProduceResult[] = [];
-  closedWith: Error | undefined | 'open' = 'open';
-  readonly stream;
+  closedWith: Ending = 'open';
+  readonly stream: RpcStream<ProduceRequest>;
   readonly #world: SimWorld;
 
-  constructor(world: SimWorld, brokerId: number) {
+  constructor(world: SimWorld, channel: RpcChannel) {
     this.#world = world;
-    const receiver = {
-      message: (response: { readonly results: ProduceResult[] }) => void this.results.push(...response.results),
-      closed: (error: Error | undefined) => {
-        this.closedWith = error;
-      },
-      drained: () => undefined,
+    const message = (response: ProduceResponse) => void this.results.push(...response.results);
+    const closed = (error: Error | undefined) => {
+      this.closedWith = error;
     };
-    this.stream = world.connect(`broker-${brokerId}:9000`).stream(Data.method.produce, receiver, {});
+    this.stream = channel.stream(Data.method.produce, { message, closed, drained: () => undefined }, {});
   }
 
   send(...batches: ProduceBatchInit[]): boolean {
     return this.stream.send(create(ProduceRequestSchema, { batches }));
   }
 
-  /** The results of the batches, by their order. */
+  /** The results of the batches, in their order. */
   async produce(...batches: ProduceBatchInit[]): Promise<ProduceResult[]> {
     const from = this.results.length;
     this.send(...batches.map((batch, correlation) => ({ correlation, ...batch })));
-    const { time } = this.#world.cluster;
-    if (!(await time.runUntil(() => this.results.length >= from + batches.length || this.closedWith !== 'open', 60_000)))
-      throw new Error('no answer');
+    const answered = () => this.results.length >= from + batches.length || this.closedWith !== 'open';
+    if (!(await this.#world.cluster.time.runUntil(answered, 60_000))) throw new Error('no answer');
     return this.results.slice(from).sort((a, b) => a.correlation - b.correlation);
   }
 }

@@ -24,7 +24,7 @@ describe('client', () => {
     const cluster = new FakeCluster();
     for (const broker of cluster.brokers) broker.stop();
     const controller = new AbortController();
-    const connecting = cluster.client({ signal: controller.signal }).catch((error) => error);
+    const connecting = cluster.connecting({ signal: controller.signal }).catch((error) => error);
     await cluster.time.run(100);
     controller.abort();
     expect(code(await connecting)).toBe('ABORTED');

@@ -428,9 +428,14 @@ export class FakeCluster {
   }
 
   /** A client of the cluster, connected. */
-  async client(options: Partial<ClientOptions> = {}): Promise<Client> {
+  client(options: Partial<ClientOptions> = {}): Promise<Client> {
+    return this.settle(this.connecting(options));
+  }
+
+  /** A client that is not waited for: the test runs the time. */
+  connecting(options: Partial<ClientOptions> = {}): Promise<Client> {
     const platform = { environment: this.clientEnvironment, connect: this.network.connectFrom('client', this.clientEnvironment) };
-    return this.settle(Client.open(platform, { bootstrap: this.brokers.map(({ address }) => address), ...options }));
+    return Client.open(platform, { bootstrap: this.brokers.map(({ address }) => address), ...options });
   }
 
   settle<T>(promise: Promise<T>, withinMs = 300_000): Promise<T> {

@@ -101,6 +101,16 @@ export class SimNetwork {
     }
   }
 
+  /** Bytes on their way from one host to another, over all connections. */
+  bufferedBytes(from: string, to: string): number {
+    let bytes = 0;
+    for (const { clientHost, serverHost, buffered } of this.#pipes) {
+      if (clientHost === from && serverHost === to) bytes += buffered.up;
+      else if (serverHost === from && clientHost === to) bytes += buffered.down;
+    }
+    return bytes;
+  }
+
   isBlocked(from: string, to: string): boolean {
     return this.#blocked.has(`${from}>${to}`);
   }

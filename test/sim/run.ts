@@ -80,7 +80,7 @@ class Simulation {
         'flotilla.wal.file.count': random.pick([2, 4]),
         'flotilla.raft.election.timeout.ms': election,
         'flotilla.raft.heartbeat.interval.ms': election / 10,
-        'message.max.bytes': random.pick([100_000, 1_048_588]),
+        'message.max.bytes': random.pick([100_000, 500_000]),
       },
       ...(log === undefined ? {} : { log }),
     });
