@@ -6,11 +6,12 @@
  *   npm run sim -- --seeds 500 --from 1      many seeds
  *   npm run sim -- --minutes 30              as many as fit
  *   npm run sim -- --core --seeds 10000      the Raft core alone (its own world: test/sim/core)
- *   options: --safety MS (simulated length of the safety phase), --log (the brokers' logs), --keep-going (do not end at the tenth failure)
+ *   options: --faults kill,pause (instead of those that the seed draws), --safety MS (simulated length of the safety phase), --log (the brokers' logs), --keep-going (do not end at the tenth failure)
  */
 import { parseArgs } from 'node:util';
 import type { LogFields, Logger } from '../../src/base/environment.ts';
 import { simulateCore } from './core/simulate.ts';
+import { FAULTS, type Fault } from './nemesis.ts';
 import { type SimulationResult, simulate } from './run.ts';
 
 const { values } = parseArgs({
@@ -20,13 +21,16 @@ const { values } = parseArgs({
     from: { type: 'string' },
     minutes: { type: 'string' },
     safety: { type: 'string' },
+    faults: { type: 'string' },
     core: { type: 'boolean', default: false },
     log: { type: 'boolean', default: false },
     'keep-going': { type: 'boolean', default: false },
   },
 });
 const MAX_FAILURES = 10;
+const REPORT_EVERY_MS = 60_000;
 const safetyMs = values.safety === undefined ? undefined : Number(values.safety);
+const weather = values.faults === undefined ? undefined : { faults: values.faults.split(',').map(faultOf) };
 const first = Number(values.seed ?? values.from ?? (values.seeds === undefined ? Date.now() % 1e9 : 1));
 const count = values.seed !== undefined ? 1 : Number(values.seeds ?? Number.POSITIVE_INFINITY);
 const minutes = Number(values.minutes ?? (values.seed === undefined && values.seeds === undefined ? 1 : Number.POSITIVE_INFINITY));
@@ -34,6 +38,7 @@ const minutes = Number(values.minutes ?? (values.seed === undefined && values.se
 const started = performance.now();
 const elapsedMs = () => performance.now() - started;
 let run = 0;
+let nextReportMs = REPORT_EVERY_MS;
 let failed = 0;
 let simulatedMs = 0;
 let acknowledged = 0;
@@ -45,11 +50,15 @@ for (let seed = first; seed < first + count && elapsedMs() < minutes * 60_000; s
     failed++;
     console.error(error instanceof Error ? error.message : error);
     if (values.seed !== undefined && error instanceof Error) console.error(error.cause ?? error.stack);
-    const flags = `${values.core ? ' --core' : ''}${safetyMs === undefined ? '' : ` --safety ${safetyMs}`}`;
+    const flags = `${values.core ? ' --core' : ''}${safetyMs === undefined ? '' : ` --safety ${safetyMs}`}${values.faults === undefined ? '' : ` --faults ${values.faults}`}`;
     console.error(`replay: npm run sim -- --seed ${seed}${flags}\n`);
     if (failed >= MAX_FAILURES && !values['keep-going']) break;
   }
   run++;
+  if (elapsedMs() > nextReportMs) {
+    nextReportMs += REPORT_EVERY_MS;
+    console.log(`… ${run} seeds, ${failed} failed`);
+  }
 }
 const perMinute = (run / elapsedMs()) * 60_000;
 const hours = values.core
@@ -58,9 +67,15 @@ const hours = values.core
 console.log(`${run} seeds from ${first}, ${failed} failed, ${perMinute.toFixed(0)} seeds/min${hours}`);
 process.exitCode = failed === 0 ? 0 : 1;
 
+function faultOf(name: string): Fault {
+  const fault = FAULTS.find((known) => known === name);
+  if (fault === undefined) throw new Error(`there is no fault ${name}; there are ${FAULTS.join(', ')}`);
+  return fault;
+}
+
 async function world(seed: number): Promise<SimulationResult> {
   const narrate = values.seed === undefined ? undefined : (line: string) => console.log(line);
-  const result = await simulate({ seed, safetyMs, narrate, log: values.log ? consoleLogger({}) : undefined });
+  const result = await simulate({ seed, safetyMs, weather, narrate, log: values.log ? consoleLogger({}) : undefined });
   simulatedMs += result.simulatedMs;
   acknowledged += result.acknowledged;
   return result;

@@ -15,6 +15,9 @@ export interface SimulateOptions {
   readonly seed: number;
   /** Simulated milliseconds of the safety phase. Default 20,000. */
   readonly safetyMs?: number | undefined;
+  /** Instead of what the seed draws: to search near a suspicion. */
+  readonly weather?: Partial<Weather> | undefined;
+  readonly workload?: Partial<WorkloadShape> | undefined;
   readonly log?: Logger | undefined;
   /** Told of each fault and phase, a line each. */
   readonly narrate?: ((line: string) => void) | undefined;
@@ -84,8 +87,8 @@ class Simulation {
       },
       ...(log === undefined ? {} : { log }),
     });
-    this.#weather = drawWeather(random.fork());
-    this.#workload = new Workload(this.cluster, drawWorkload(random.fork()), random.fork());
+    this.#weather = { ...drawWeather(random.fork()), ...options.weather };
+    this.#workload = new Workload(this.cluster, { ...drawWorkload(random.fork()), ...options.workload }, random.fork());
     this.#nemesis = new Nemesis(this.cluster, this.#weather, random.fork(), () => this.#workload.hosts, narrate);
     this.#invariants = new Invariants(this.cluster);
   }
