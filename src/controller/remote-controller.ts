@@ -113,6 +113,8 @@ class RoutedController implements ControllerRouter {
           if (interrupted) continue;
           const hinted = error instanceof HintedError && error.address !== target.address;
           this.#hint = hinted ? error.address : undefined;
+          // Elected, and not ready yet: it will be in a moment.
+          if (isNotController(error) && target.address === this.#route.leaderAddress()) this.#turn = 0;
           // A fresh hint is followed at once, unless hints lead in circles.
           if (hinted && failures++ < 2) continue;
         }
@@ -191,6 +193,10 @@ const retried: ReadonlySet<ErrorCode> = new Set([
 
 function worthRetrying(error: unknown): boolean {
   return error instanceof FlotillaError && retried.has(error.code);
+}
+
+function isNotController(error: unknown): boolean {
+  return error instanceof FlotillaError && error.code === 'NOT_CONTROLLER';
 }
 
 /** The controller at one address: one try a call. */
