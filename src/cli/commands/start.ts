@@ -1,6 +1,7 @@
 /** `flotilla start`: one broker, as production runs it. */
 import { FlotillaError, messageOf } from '../../base/errors.ts';
 import { loadConfig } from '../../broker/config.ts';
+import { tuneHeap } from '../../platform/heap.ts';
 import { openLogger } from '../../platform/logger.ts';
 import { composeBroker } from '../compose.ts';
 import { type ConfigOptions, readSources } from '../config-file.ts';
@@ -12,6 +13,7 @@ import type { Session } from '../session.ts';
 const STOP_TIMEOUT_MS = 10_000;
 
 export async function start(session: Session, options: ConfigOptions): Promise<void> {
+  tuneHeap();
   const parent = Parent.find();
   const log = openLogger();
   const fatal = (error: unknown): never => {
