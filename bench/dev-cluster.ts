@@ -87,18 +87,8 @@ export class DevCluster implements AsyncDisposable {
     await once(child, 'spawn');
   }
 
-  /** Kilobytes resident now, and bytes that the kernel wrote to disk for it; undefined where there is no /proc. */
-  usage(broker: number): { readonly residentKiB: number; readonly writtenBytes: number } | undefined {
-    try {
-      const status = readFileSync(`/proc/${this.pid(broker)}/status`, 'utf8');
-      const io = readFileSync(`/proc/${this.pid(broker)}/io`, 'utf8');
-      return {
-        residentKiB: Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0),
-        writtenBytes: Number(/^write_bytes: (\d+)/m.exec(io)?.[1] ?? 0),
-      };
-    } catch {
-      return undefined;
-    }
+  usage(broker: number): Usage | undefined {
+    return usageOf(this.pid(broker));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -111,6 +101,35 @@ export class DevCluster implements AsyncDisposable {
       clearTimeout(timer);
     }
     rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** What the kernel counts for a process. */
+export interface Usage {
+  readonly residentKiB: number;
+  readonly writtenBytes: number;
+  /** User and system time of all its threads. */
+  readonly cpuSeconds: number;
+}
+
+/** Linux's clock ticks, in which /proc counts time, are hundredths of a second on every architecture that Node runs on. */
+const TICKS_PER_SECOND = 100;
+
+/** Undefined where there is no /proc, or no such process any more. */
+export function usageOf(pid: number): Usage | undefined {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const io = readFileSync(`/proc/${pid}/io`, 'utf8');
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // The command's name, field 2, may hold blanks and parentheses.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return {
+      residentKiB: Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0),
+      writtenBytes: Number(/^write_bytes: (\d+)/m.exec(io)?.[1] ?? 0),
+      cpuSeconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND,
+    };
+  } catch {
+    return undefined;
   }
 }
 

@@ -4,7 +4,7 @@ import type { DevCluster } from './dev-cluster.ts';
 
 type Client = Awaited<ReturnType<typeof connect>>;
 
-const RECORD_BYTES = 1024;
+export const RECORD_BYTES = 1024;
 
 /** A topic with a leader for every partition. */
 export async function makeTopic(client: Client, name: string, partitions = 3, replicas = 3): Promise<void> {

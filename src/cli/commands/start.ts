@@ -2,6 +2,7 @@
 import { flushCompileCache } from 'node:module';
 import { FlotillaError, messageOf } from '../../base/errors.ts';
 import { loadConfig } from '../../broker/config.ts';
+import { tuneHeap } from '../../platform/heap.ts';
 import { openLogger } from '../../platform/logger.ts';
 import { composeBroker } from '../compose.ts';
 import { type ConfigOptions, readSources } from '../config-file.ts';
@@ -15,6 +16,7 @@ const STOP_TIMEOUT_MS = 10_000;
 const SAVE_COMPILED_MS = 2_000;
 
 export async function start(session: Session, options: ConfigOptions): Promise<void> {
+  tuneHeap();
   const parent = Parent.find();
   const log = openLogger();
   const fatal = (error: unknown): never => {

@@ -1,0 +1,19 @@
+/**
+ * How V8 collects in a broker, whose heap is small (20 MB) while what passes through it are buffers outside of the heap. V8 counts those bytes
+ * against the heap's next limit, which is near for a small heap: it marked all of the heap for every 8 MB received, on four threads, for 40%
+ * of a broker's CPU time.
+ */
+import { setFlagsFromString } from 'node:v8';
+
+/** Lets about 50 MB of buffers come before the whole heap is marked. */
+const LATE_MARKING = '--heap-growing-percent=300';
+/** MiB of the young generation: a small one is collected often, which frees most buffers within some MB, and takes 1 ms. The default is 16, for 30 MB more resident. */
+const SMALL_YOUNG_GENERATION = '--max-semi-space-size=2';
+
+/** For the command line of a process that is a broker and nothing else. */
+export const brokerHeapFlags: readonly string[] = [LATE_MARKING, SMALL_YOUNG_GENERATION];
+
+/** What can be set in a running process, for brokers started without {@link brokerHeapFlags}. */
+export function tuneHeap(): void {
+  setFlagsFromString(LATE_MARKING);
+}
