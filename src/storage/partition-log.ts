@@ -61,6 +61,7 @@ export class SegmentedLog implements PartitionLog {
   #plannedBytes: number;
   #plannedEntries: number;
   #sizeBytes: number;
+  #unsyncedBytes = 0;
   #writing: Promise<void> | undefined;
   #closed = false;
   #discarded = false;
@@ -120,6 +121,10 @@ export class SegmentedLog implements PartitionLog {
 
   get pendingBytes(): number {
     return this.#pendingBytes;
+  }
+
+  get unsyncedBytes(): number {
+    return this.#unsyncedBytes;
   }
 
   append(entries: readonly Entry[]): void {
@@ -207,6 +212,7 @@ export class SegmentedLog implements PartitionLog {
     while (this.#written.index < target && !this.#discarded) await this.write();
     if (this.#discarded) return;
     const { index } = this.#written;
+    this.#unsyncedBytes = 0;
     await this.#segments.at(-1)?.sync();
     if (index > 0) this.#context.synced(index);
   }
@@ -281,6 +287,7 @@ export class SegmentedLog implements PartitionLog {
     await segment.append(run);
     this.#pending = this.#pending.slice(count);
     this.#pendingBytes -= bytes;
+    this.#unsyncedBytes += bytes;
     this.#written = { index: last.index, nextOffset: last.nextOffset };
     this.#context.writer.written(bytes);
     this.#context.written(last.index);
