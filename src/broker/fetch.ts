@@ -3,6 +3,7 @@
  * Any replica serves what it knows to be committed. Nothing runs while there is nothing to send.
  */
 import { create } from '@bufbuild/protobuf';
+import { concat } from '../base/bytes.ts';
 import { FlotillaError } from '../base/errors.ts';
 import {
   Data,
@@ -235,7 +236,8 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     const result = create(FetchResultSchema);
     result.partitionHandle = reader.handle;
     result.generation = reader.generation;
-    result.recordBatches = joined(run);
+    // The only copy on the way out, and none when there is one chunk.
+    result.recordBatches = concat(run.chunks);
     result.nextOffset = BigInt(run.nextOffset);
     result.highWatermark = BigInt(partition.highWatermark);
     result.lastStableOffset = BigInt(partition.lastStableOffset);
@@ -277,17 +279,4 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     this.#resultBytes = 0;
     this.#writable = this.#responder.send(response);
   }
-}
-
-/** The chunks of a run as one; the only copy on the way out, and none when there is one chunk. */
-function joined(run: BatchRun): Uint8Array {
-  const { chunks } = run;
-  if (chunks.length === 1 && chunks[0] !== undefined) return chunks[0];
-  const bytes = new Uint8Array(run.bytes);
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
 }

@@ -45,7 +45,7 @@ export const DEFAULT_DELIVERY_TIMEOUT_MS = 120_000;
 export const DEFAULT_REQUEST_TIMEOUT_MS = 30_000;
 export const DEFAULT_MAX_BUFFERED_BYTES = 64 << 20;
 /** Below Kafka's default max.message.bytes (1 MiB), with room for what compression may add. */
-export const DEFAULT_MAX_BATCH_BYTES = (1 << 20) - (64 << 10);
+export const DEFAULT_MAX_BATCH_BYTES = 1 << 19;
 export const DEFAULT_CLOSE_DEADLINE_MS = 10_000;
 /** The largest record, and the largest batch: the most that message.max.bytes can be, and well within gRPC's limit of 64 MiB. */
 export const MAX_RECORD_BYTES = 32 << 20;

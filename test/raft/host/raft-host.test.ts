@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import { concat } from '../../../src/base/bytes.ts';
 import type { BrokerId, ReplicaId } from '../../../src/base/ids.ts';
 import { decodeFrame, encodeFrames } from '../../../src/raft/codec.ts';
 import { brokers, Cluster, command, configurationOf, groupKey, replicaIdOf } from './cluster.ts';
@@ -409,7 +410,7 @@ describe('bounds', () => {
         hintIndex: 0,
         hintTerm: 0,
       } as const;
-      cluster.network.receivers.get(leader)!.frame(sender, 'raft', encodeFrames([{ group: groupKey(0), message }])[0]!);
+      cluster.network.receivers.get(leader)!.frame(sender, 'raft', concat(encodeFrames([{ group: groupKey(0), message }])[0]!));
     };
     send(other!, replicaIdOf(leader));
     send(real!, replicaIdOf(other!));
