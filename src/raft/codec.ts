@@ -40,7 +40,7 @@ import { decodeEntry, entrySize } from './core/entry-codec.ts';
 import type { AppendRequest, Message } from './core/types.ts';
 
 /** A turn's messages to one peer beyond this many bytes are split over several frames. One message is never split. */
-export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
+export const MAX_FRAME_BYTES = 1024 * 1024;
 export const FRAME_HEADER_BYTES = 8;
 export const ENVELOPE_BYTES = 48;
 /** From here on a payload is a part of its own: a part costs as much as to copy about so many bytes. */

@@ -39,6 +39,11 @@ export class SegmentWriter {
     this.#failed = failed;
   }
 
+  /** Bytes that wait, over all logs. */
+  get pendingBytes(): number {
+    return this.#pendingBytes;
+  }
+
   /** `bytes` more wait in the log. */
   added(log: WritableLog, bytes: number): void {
     this.#pendingBytes += bytes;

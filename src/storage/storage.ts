@@ -26,7 +26,7 @@ export interface StorageSettings {
   readonly walFileBytes?: number;
   /** Write-ahead log files in use before the oldest is recycled. Default 4. */
   readonly walFiles?: number;
-  /** Bytes of one flush frame. Default 8 MiB. */
+  /** Bytes of one flush frame. Default 4 MiB. */
   readonly walMaxFrameBytes?: number;
 }
 
@@ -95,6 +95,10 @@ export class BrokerStorage implements Storage {
     this.#recovered = opened.recovered;
     this.#groups = new Set(opened.groups);
     this.#writer = new SegmentWriter(options.environment, (error) => this.#fail(error));
+  }
+
+  get unwrittenBytes(): number {
+    return this.#writer.pendingBytes;
   }
 
   get wal(): WriteAheadLog {

@@ -104,6 +104,8 @@ export interface LogSettings {
 export interface Storage {
   readonly directoryId: DirectoryId;
   readonly wal: WriteAheadLog;
+  /** Bytes of committed entries, over all logs, that are not written to segments yet. The host stops taking proposals above its bound. */
+  readonly unwrittenBytes: number;
   /** What the write-ahead log held at start, by group. Emptied by {@link openLog}. */
   readonly recovered: ReadonlyMap<GroupKey, RecoveredGroup>;
   /** Groups that have a directory. */

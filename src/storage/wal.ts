@@ -28,11 +28,11 @@ export interface WalSettings {
   readonly fileBytes: number;
   /** Files in use before the oldest is recycled, 2 or more. Default 4. Up to twice as many while recycling waits for segments. */
   readonly files: number;
-  /** Bytes of one frame, unless a single entry is larger. Default 8 MiB. */
+  /** Bytes of one frame, unless a single entry is larger. Default 4 MiB. */
   readonly maxFrameBytes: number;
 }
 
-export const DEFAULT_WAL_SETTINGS: WalSettings = { fileBytes: 64 << 20, files: 4, maxFrameBytes: 8 << 20 };
+export const DEFAULT_WAL_SETTINGS: WalSettings = { fileBytes: 64 << 20, files: 4, maxFrameBytes: 4 << 20 };
 
 export interface WalOptions {
   readonly environment: Environment;
