@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { randomBelow } from '../../src/base/environment.ts';
+import { type Random, randomBelow } from '../../src/base/environment.ts';
 import type { Entry } from '../../src/raft/core/entry.ts';
 import { bytesOf, chainOf, Fixture, groupKey, seeded } from './fixture.ts';
 
@@ -123,6 +123,45 @@ describe('crash at every operation', () => {
     for (let at = 1; crashed; at++) crashed = await crashAt(seed, at);
   });
 });
+
+describe('power cuts in a row', () => {
+  // Recovery writes as well, and what it wrote is what the next one starts from.
+  it('keep what was acknowledged, also those that come while it recovers', { timeout: 60_000 }, async () => {
+    for (let seed = 1; seed <= 50; seed++) {
+      const fixture = new Fixture(seed, { walFileBytes: 64 * 1024, walFiles: 2 });
+      const model: Model = { log: [], durable: [], committed: 0, term: 1, durableTerm: 0 };
+      const random = seeded(seed);
+      for (let life = 1; life <= 12; life++) {
+        const first = fixture.disk.operations;
+        const cutAt = first + 20 + randomBelow(random, 60);
+        fixture.disk.intercept = ({ number }) => (number === cutAt ? 'crash' : undefined);
+        await Promise.race([uncommitted(fixture, model, random, `seed ${seed}, life ${life}`), powerCut(fixture)]);
+        fixture.disk.intercept = undefined;
+        fixture.disk.restart();
+      }
+    }
+  });
+});
+
+/** Recovers, checks, and goes on: entries that stay uncommitted, so that each recycled file's are appended again, a few of each file. */
+async function uncommitted(fixture: Fixture, model: Model, random: Random, context: string): Promise<void> {
+  const storage = await fixture.open();
+  const { tail, whole } = await storage.openLog(A, settings);
+  expect(whole, context).toBe(true);
+  check(tail, model, context);
+  model.log = [...tail];
+  model.durable = model.log;
+  for (;;) {
+    // Their sum stays below what the files hold.
+    const room = model.log.length < 60;
+    if (!room) model.log = model.log.slice(0, randomBelow(random, 40));
+    const after = model.log.at(-1);
+    const entries = chainOf(1 + randomBelow(random, 3), { after, bytes: 200 + randomBelow(random, 200) });
+    model.log = [...model.log, ...entries];
+    await storage.wal.append([{ group: A, hardState: undefined, truncateTo: room ? undefined : (after?.index ?? 0), entries }]);
+    model.durable = model.log;
+  }
+}
 
 /** Runs a workload with appends, truncations, commits and recycling until operation `at`, crashes there, recovers, twice; false: never got there. */
 async function crashAt(seed: number, at: number): Promise<boolean> {
