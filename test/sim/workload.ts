@@ -46,6 +46,8 @@ interface Host {
 
 /** Milliseconds for what must succeed on a healthy cluster. */
 const SETUP_MS = 60_000;
+/** An offset query gives up after so long: the next one may find another leader. */
+const OBSERVE_MS = 3_000;
 const text = new TextDecoder();
 
 /** SDK producers with unique values and SDK consumers from the beginning, all the while; the history is for the checker. */
@@ -59,6 +61,8 @@ export class Workload {
   readonly #stop = new AbortController();
   readonly #stopReading = new AbortController();
   readonly #work: Promise<unknown>[] = [];
+  /** Where each partition is known to reach. */
+  readonly #ends = new Map<number, number>();
   #acknowledged = 0;
   #clients = 0;
   #consumers = 0;
@@ -95,6 +99,7 @@ export class Workload {
     await client.close();
     for (let producer = 1; producer <= producers; producer++) this.#run(this.#produce(producer));
     for (let consumer = 0; consumer < consumers; consumer++) this.#run(this.#consume());
+    this.#run(this.#observe());
   }
 
   /** Sends one record to each partition, and waits until all are acknowledged. */
@@ -168,13 +173,44 @@ export class Workload {
       const padded = `${value} `.padEnd(this.#random.below(valueBytes), '.');
       const { offset } = await handle.send(nameOf(Math.floor(place / partitions)), { value: padded, partition });
       this.#acknowledged++;
-      // A duplicate whose offset the broker no longer knows says nothing of where it is.
-      if (offset >= 0) this.history[slot] = { type: 'send', partition: place, value, producer, outcome: 'ok', offset };
+      this.history[slot] = { type: 'send', partition: place, value, producer, outcome: 'ok', offset };
+      this.#endIsAtLeast(place, offset + 1);
     } catch (error) {
       if (must) throw error;
       if (!(error instanceof FlotillaError)) throw error;
       if (!ALLOWED.has(error.code)) this.failures.push(error);
+      if (error.message.endsWith('it was not appended')) {
+        this.history[slot] = { type: 'send', partition: place, value, producer, outcome: 'fail' };
+      }
     }
+  }
+
+  /**
+   * Asks for the ends of all partitions, again and again. They are linearizable: never behind what was acknowledged, or answered to
+   * anybody, before the question (hazard B19).
+   */
+  async #observe(): Promise<void> {
+    const { client, environment } = await this.#open();
+    const { topics, partitions } = this.shape;
+    const places = Array.from({ length: topics * partitions }, (_, place) => place);
+    while (!this.#stop.signal.aborted) {
+      await sleep(environment, this.#random.between(0, 200));
+      const place = this.#random.pick(places);
+      const floor = this.#ends.get(place) ?? 0;
+      const query = { topic: nameOf(Math.floor(place / partitions)), partition: place % partitions, at: 'end' } as const;
+      try {
+        const [end = -1] = await client.admin.listOffsets([query], { timeoutMs: OBSERVE_MS });
+        if (end < floor) this.failures.push(new Error(`the end of partition ${place} was ${end}, after it was known to be ${floor}`));
+        this.#endIsAtLeast(place, end);
+      } catch (error) {
+        if (!(error instanceof FlotillaError) || error.code !== 'REQUEST_TIMED_OUT') throw error;
+      }
+    }
+    await client.close();
+  }
+
+  #endIsAtLeast(place: number, offset: number): void {
+    this.#ends.set(place, Math.max(offset, this.#ends.get(place) ?? 0));
   }
 
   async #consume(): Promise<void> {
