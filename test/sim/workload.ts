@@ -21,6 +21,8 @@ export interface WorkloadShape {
   readonly maxInFlight: number;
   readonly maxBatchBytes: number;
   readonly segmentBytes: number;
+  /** Topics are created and deleted all the while. */
+  readonly administers: boolean;
 }
 
 export function drawWorkload(random: SeededRandom): WorkloadShape {
@@ -35,6 +37,7 @@ export function drawWorkload(random: SeededRandom): WorkloadShape {
     maxInFlight: random.pick([1, 5, 5]),
     maxBatchBytes: random.pick([3_000, 30_000, 80_000]),
     segmentBytes: random.pick([4_000, 50_000, 1 << 30]),
+    administers: random.chance(0.3),
   };
 }
 
@@ -48,6 +51,8 @@ interface Host {
 const SETUP_MS = 60_000;
 /** An offset query gives up after so long: the next one may find another leader. */
 const OBSERVE_MS = 3_000;
+/** Topics that are created while the cluster is being broken. */
+const MAX_CREATED = 10;
 const text = new TextDecoder();
 
 /** SDK producers with unique values and SDK consumers from the beginning, all the while; the history is for the checker. */
@@ -63,6 +68,8 @@ export class Workload {
   readonly #work: Promise<unknown>[] = [];
   /** Where each partition is known to reach. */
   readonly #ends = new Map<number, number>();
+  /** Topics whose creation was acknowledged, and that nobody has asked to delete. */
+  readonly #created = new Set<string>();
   #acknowledged = 0;
   #clients = 0;
   #consumers = 0;
@@ -100,6 +107,7 @@ export class Workload {
     for (let producer = 1; producer <= producers; producer++) this.#run(this.#produce(producer));
     for (let consumer = 0; consumer < consumers; consumer++) this.#run(this.#consume());
     this.#run(this.#observe());
+    if (this.shape.administers) this.#run(this.#administer());
   }
 
   /** Sends one record to each partition, and waits until all are acknowledged. */
@@ -116,6 +124,14 @@ export class Workload {
   async stopSending(): Promise<void> {
     this.#stop.abort();
     await Promise.all(this.#work.splice(0));
+  }
+
+  /** Topics that were created, and not deleted, take records. */
+  async useCreated(): Promise<void> {
+    const { client } = await this.#open();
+    const producer = client.producer();
+    await Promise.all(Array.from(this.#created, (name) => producer.send(name, { value: 'used' })));
+    await client.close();
   }
 
   /** Reads everything that was acknowledged from the beginning, and ends all consumers. */
@@ -207,6 +223,40 @@ export class Workload {
       }
     }
     await client.close();
+  }
+
+  /** Creates topics, and deletes some of them again. */
+  async #administer(): Promise<void> {
+    const { client, environment } = await this.#open();
+    const { signal } = this.#stop;
+    for (let count = 0; count < MAX_CREATED && !signal.aborted; count++) {
+      await sleep(environment, this.#random.between(0, 3_000));
+      const name = `created-${count}`;
+      const created = await this.#ask(
+        () => client.admin.createTopic({ name, partitions: 1 + this.#random.below(2), replicas: 3 }),
+        ['TOPIC_ALREADY_EXISTS'],
+      );
+      if (created) this.#created.add(name);
+      if (!created || !this.#random.chance(0.6)) continue;
+      await sleep(environment, this.#random.between(0, 1_000));
+      // Whatever comes of it: it may be carried out later.
+      this.#created.delete(name);
+      await this.#ask(() => client.admin.deleteTopic(name), ['UNKNOWN_TOPIC_OR_PARTITION']);
+    }
+    await client.close();
+  }
+
+  /** Whether the call was carried out for certain: `meansDone` come when an earlier try of it was. */
+  async #ask(call: () => Promise<unknown>, meansDone: readonly string[]): Promise<boolean> {
+    try {
+      await call();
+      return true;
+    } catch (error) {
+      if (!(error instanceof FlotillaError)) throw error;
+      if (meansDone.includes(error.code)) return true;
+      if (error.code !== 'REQUEST_TIMED_OUT') throw error;
+      return false;
+    }
   }
 
   #endIsAtLeast(place: number, offset: number): void {
