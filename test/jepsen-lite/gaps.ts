@@ -1,0 +1,40 @@
+/** The longest time without an acknowledgement in a partition, by what was broken in it. */
+export interface Gap {
+  readonly ms: number;
+  readonly partition: number;
+}
+
+interface Span {
+  readonly name: string;
+  readonly from: number;
+  to: number;
+}
+
+export class Gaps {
+  /** The longest of each combination of faults; `none`: with nothing broken. */
+  readonly longest = new Map<string, Gap>();
+  /** How often each fault was done. */
+  readonly counts = new Map<string, number>();
+  readonly #last = new Map<number, number>();
+  readonly #spans: Span[] = [];
+
+  /** A fault begins; call what is returned when it is healed. */
+  begin(name: string): () => void {
+    const span = { name, from: performance.now(), to: Number.POSITIVE_INFINITY };
+    this.#spans.push(span);
+    this.counts.set(name, (this.counts.get(name) ?? 0) + 1);
+    return () => {
+      span.to = performance.now();
+    };
+  }
+
+  acknowledged(partition: number): void {
+    const now = performance.now();
+    const before = this.#last.get(partition) ?? now;
+    this.#last.set(partition, now);
+    const ms = now - before;
+    const names = this.#spans.filter(({ from, to }) => from < now && to > before).map(({ name }) => name);
+    const faults = [...new Set(names)].sort().join('+') || 'none';
+    if (ms > (this.longest.get(faults)?.ms ?? 0)) this.longest.set(faults, { ms, partition });
+  }
+}
