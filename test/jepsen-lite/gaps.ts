@@ -2,6 +2,10 @@
 export interface Gap {
   readonly ms: number;
   readonly partition: number;
+  /** When the next acknowledgement came, in milliseconds after the start. */
+  readonly endedMs: number;
+  /** How much of it was after the last of the faults was over; 0: one still lasted when it ended. */
+  readonly afterHealMs: number;
 }
 
 interface Span {
@@ -15,6 +19,7 @@ export class Gaps {
   readonly longest = new Map<string, Gap>();
   /** How often each fault was done. */
   readonly counts = new Map<string, number>();
+  readonly #startedAt = performance.now();
   readonly #last = new Map<number, number>();
   readonly #spans: Span[] = [];
 
@@ -33,8 +38,10 @@ export class Gaps {
     const before = this.#last.get(partition) ?? now;
     this.#last.set(partition, now);
     const ms = now - before;
-    const names = this.#spans.filter(({ from, to }) => from < now && to > before).map(({ name }) => name);
-    const faults = [...new Set(names)].sort().join('+') || 'none';
-    if (ms > (this.longest.get(faults)?.ms ?? 0)) this.longest.set(faults, { ms, partition });
+    const spans = this.#spans.filter(({ from, to }) => from < now && to > before);
+    const faults = [...new Set(spans.map(({ name }) => name))].sort().join('+') || 'none';
+    if (ms <= (this.longest.get(faults)?.ms ?? 0)) return;
+    const afterHealMs = Math.max(0, now - Math.max(before, ...spans.map(({ to }) => to)));
+    this.longest.set(faults, { ms, partition, endedMs: now - this.#startedAt, afterHealMs });
   }
 }

@@ -34,18 +34,18 @@ const replay = `npm run jepsen -- --seed ${values.seed} --nemesis ${values.nemes
 console.log(replay);
 const names = faultsOf(values.nemesis);
 const started = performance.now();
-const say = (text: string) => console.log(`${((performance.now() - started) / 1000).toFixed(1).padStart(6)} s  ${text}`);
 const gaps = new Gaps();
+const say = (text: string) => console.log(`${((performance.now() - started) / 1000).toFixed(1).padStart(6)} s  ${text}`);
 await using cluster = await Cluster.start({
   brokers: Number(values.brokers),
   port: values.port === undefined ? undefined : Number(values.port),
 });
 say(`${values.brokers} brokers serve in ${cluster.directory}`);
 const workload = await LogWorkload.start(cluster.bootstrap, gaps);
-const world = { cluster, random: new SeededRandom(Number(values.seed)), leader: () => workload.leader() };
+const world = { cluster, random: new SeededRandom(Number(values.seed)), leader: () => workload.leader(), say };
 const interrupted = new AbortController();
 process.once('SIGINT', () => interrupted.abort());
-await storm(world, { names, gaps, say }, AbortSignal.any([interrupted.signal, AbortSignal.timeout(Number(values.seconds) * 1000)]));
+await storm(world, names, gaps, AbortSignal.any([interrupted.signal, AbortSignal.timeout(Number(values.seconds) * 1000)]));
 say('all is healed; waiting for the cluster, then reading everything back');
 await workload.finish();
 if (values.history !== undefined) {

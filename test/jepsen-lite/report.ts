@@ -33,10 +33,14 @@ export function report({ verdict, failures, gaps }: Findings): boolean {
 
 function printGaps({ longest, counts }: Gaps): void {
   console.log('longest time without an acknowledgement in a partition, by what was broken in it:');
-  for (const [faults, { ms, partition }] of [...longest].sort(([, a], [, b]) => b.ms - a.ms)) {
+  for (const [faults, gap] of [...longest].sort(([, a], [, b]) => b.ms - a.ms)) {
     const count = counts.get(faults);
-    const times = count === undefined ? '' : `, ${count} times`;
-    const goal = GOALS_MS[faults] === undefined ? '' : `, to reach: ${GOALS_MS[faults]} ms`;
-    console.log(`  ${ms.toFixed(0).padStart(6)} ms  ${faults} (partition ${partition}${times}${goal})`);
+    const notes = [
+      `partition ${gap.partition}, until ${(gap.endedMs / 1000).toFixed(1)} s`,
+      ...(count === undefined ? [] : [`${count} times`]),
+      ...(gap.afterHealMs > 0 && faults !== 'none' ? [`${gap.afterHealMs.toFixed(0)} ms of it after the faults`] : []),
+      ...(GOALS_MS[faults] === undefined ? [] : [`to reach: ${GOALS_MS[faults]} ms`]),
+    ];
+    console.log(`  ${gap.ms.toFixed(0).padStart(6)} ms  ${faults} (${notes.join('; ')})`);
   }
 }
