@@ -1,4 +1,7 @@
-/** `npm run ci:extra`: what takes longer than the tests do, and needs nothing but Node. Under 15 minutes on two cores. */
+/**
+ * `npm run ci:extra`: what takes longer than the tests do, and needs nothing but Node: what needs more says so where it is left out. Under 15
+ * minutes on two cores.
+ */
 import { runSteps, type Step, tool } from './steps.ts';
 
 const script = (name: string, file: string, ...args: string[]): Step => ({ name, command: [process.execPath, file, ...args] });
@@ -24,6 +27,7 @@ runSteps(
     npm('demo', 'demo', 'src/cli/demo/proof.ts'),
     npm('bench, short', 'bench', 'bench/main.ts', '--seconds', '2'),
     npm('install on a bare machine', 'test:install', 'scripts/install-test.ts'),
+    npm('image and compose file', 'test:docker', 'scripts/docker-test.ts'),
   ],
   { keepGoing: true },
 );

@@ -148,14 +148,12 @@ function shuffled({ cluster, random }: World): number[] {
 
 /** Both directions between each of the one and each of the other side. */
 function between(one: readonly number[], other: readonly number[]): Link[] {
-  return one.flatMap((a) =>
-    other
-      .filter((b) => b !== a)
-      .flatMap((b): Link[] => [
-        [a, b],
-        [b, a],
-      ]),
-  );
+  const pairs = one.flatMap((a) => other.map((b): Link => [a, b])).filter(([a, b]) => a !== b);
+  const links = pairs.flatMap(([a, b]): Link[] => [
+    [a, b],
+    [b, a],
+  ]);
+  return [...new Map(links.map((link) => [link.join(), link])).values()];
 }
 
 function seconds(ms: number): string {

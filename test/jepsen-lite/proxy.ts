@@ -33,7 +33,7 @@ export class TcpProxy {
       const node = from(socket);
       const there = this.#link(node ?? CLIENTS, to);
       const back = this.#link(to, node ?? CLIENTS);
-      if (node === undefined || there.mode === 'cut' || back.mode === 'cut') socket.resetAndDestroy();
+      if (node === undefined || there.mode === 'cut' || back.mode === 'cut') abort(socket);
       else this.#connections.add(new Connection(socket, target, there, back, (ended) => this.#connections.delete(ended)));
     });
     this.#servers.push(server);
@@ -108,8 +108,8 @@ class Connection {
     if (this.#over) return;
     this.#over = true;
     this.#ended(this);
-    if (this.#pumps === undefined) this.#near.resetAndDestroy();
-    else for (const { source } of this.#pumps) source.resetAndDestroy();
+    if (this.#pumps === undefined) abort(this.#near);
+    else for (const { source } of this.#pumps) abort(source);
   }
 
   #open(): void {
@@ -121,6 +121,12 @@ class Connection {
     };
     this.#pumps = [new Pump(this.#near, far, this.#there, closed), new Pump(far, this.#near, this.#back, closed)];
   }
+}
+
+/** Node's reset of a socket that is being shut down does nothing, and its process then never ends. */
+function abort(socket: Socket): void {
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 /** One direction of a connection. */
