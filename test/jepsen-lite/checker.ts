@@ -1,6 +1,6 @@
 /**
  * The checker: the taxonomy of jepsen.tests.kafka over a history of sends and polls. Only `ok` sends must appear; `info` sends may; `fail` sends must not.
- * Values are unique. One pass over the history, maps per partition.
+ * Values are unique. Sends stand where they were begun. One pass over the history, maps per partition.
  */
 export type Operation =
   | {
