@@ -86,7 +86,10 @@ function readme(): string {
   const page = readFileSync(join(root, 'docs/sdk.md'), 'utf8');
   return page
     .replaceAll("'flotilla/client", "'@flotilla/client")
-    .replace(/\n\n.*is not on npm yet[^]*?runs no script\.\n/, '\n\nPure TypeScript over gRPC, for Node 20 and later; installing it runs no script.\n')
+    .replace(
+      /\n\n.*is not on npm yet[\s\S]*?runs no script\.\n/,
+      '\n\nPure TypeScript over gRPC, for Node 20 and later; installing it runs no script.\n',
+    )
     .replaceAll(/\[([^\]]*)\]\((?!https?:|#)[^)]*\)/g, '$1');
 }
 
