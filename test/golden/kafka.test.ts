@@ -69,7 +69,15 @@ describe.each(['none', 'gzip', 'snappy', 'lz4', 'zstd'])('a segment of Kafka, co
 test('a segment of Kafka with headers comes out the same', () => {
   const batches = splitBatches(readGolden('kafka-headers'));
   expect(batches.flatMap(decode).map(readable)).toEqual([
-    { offset: 0, key: 'key-1', value: 'value 1', headers: [['h1', 'v1'], ['h2', 'two']] },
+    {
+      offset: 0,
+      key: 'key-1',
+      value: 'value 1',
+      headers: [
+        ['h1', 'v1'],
+        ['h2', 'two'],
+      ],
+    },
     { offset: 1, key: 'key-2', value: 'value 2', headers: [['h1', 'v1']] },
     { offset: 2, key: 'key-3', value: 'no headers', headers: [] },
   ]);
