@@ -5,7 +5,7 @@ import type { BatchBuilder } from '../record/builder.ts';
 import { recordSizeBound } from '../record/builder.ts';
 import type { CompressionName } from '../record/types.ts';
 import { allocateProducerId, type Cluster } from './cluster.ts';
-import type { MetadataCache, TopicState } from './metadata-cache.ts';
+import { type MetadataCache, noSuchPartition, type TopicState } from './metadata-cache.ts';
 import { MAX_IN_FLIGHT, PartitionQueue, type QueueOwner, type QueueSettings } from './partition-queue.ts';
 import { ProduceStream } from './produce-stream.ts';
 import type { ProducerBatch, RecordMetadata, Waiting } from './producer-batch.ts';
@@ -348,12 +348,12 @@ export class Producer implements QueueOwner, AsyncDisposable {
       topic.state = newest;
       this.#openQueues(topic);
     }
-    const count = topic.queues.length;
+    const count = topic.state.partitions.length;
     const chosen = record.partition ?? this.#partitioner?.(name, record.key, count);
     const partition = chosen ?? this.#defaultPartitioner.partition(name, record.key, size, count);
     if (!(Number.isInteger(partition) && partition >= 0 && partition < count)) {
       this.#release(size);
-      const error = new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `topic '${name}' has partitions 0 to ${count - 1}, not ${partition}`);
+      const error = noSuchPartition(topic.state, partition);
       if (waiting) waiting.reject(error);
       else this.#enqueueFailure ??= error;
       return;
