@@ -20,19 +20,20 @@ export interface Throughput {
 /** A point of a curve. */
 export type Point = readonly [x: number, y: number];
 
-/** At most so many times as long as asked for, to reach the bytes asked for. */
-const MOST_TIMES_AS_LONG = 3;
+/** What to produce: for so many seconds, and then on until there are so many bytes, but no longer than `atMostSeconds`. */
+export interface Amount {
+  readonly seconds?: number;
+  readonly bytes?: number;
+  readonly atMostSeconds?: number;
+}
+
 const SAMPLE_MS = 500;
 
-/**
- * Records of 1 KiB as fast as the SDK's defaults take them, each acknowledged by a synced majority: for so many seconds, and on until so many bytes
- * are sent. `samples` are seconds and MB/s.
- */
+/** Records of 1 KiB as fast as the SDK's defaults take them, each acknowledged by a synced majority. `samples` are seconds and MB/s. */
 export async function measureProduce(
   client: Client,
   topic: string,
-  seconds: number,
-  bytes = 0,
+  { seconds = 0, bytes = 0, atMostSeconds = Number.POSITIVE_INFINITY }: Amount,
 ): Promise<Throughput & { readonly samples: readonly Point[] }> {
   const producer = client.producer();
   const value = new Uint8Array(RECORD_BYTES).map((_, i) => (i * 131) & 0xff);
@@ -41,11 +42,10 @@ export async function measureProduce(
   let sent = 0;
   let sample = { ms: started, sent };
   for (let now = started; ; now = performance.now()) {
-    const elapsedMs = now - started;
-    const enough = sent * RECORD_BYTES >= bytes || elapsedMs >= seconds * 1000 * MOST_TIMES_AS_LONG;
-    if (elapsedMs >= seconds * 1000 && enough) break;
+    const elapsed = (now - started) / 1000;
+    if (elapsed >= seconds && (sent * RECORD_BYTES >= bytes || elapsed >= atMostSeconds)) break;
     if (now - sample.ms >= SAMPLE_MS) {
-      samples.push([elapsedMs / 1000, ((sent - sample.sent) * RECORD_BYTES) / 1e3 / (now - sample.ms)]);
+      samples.push([elapsed, ((sent - sample.sent) * RECORD_BYTES) / 1e3 / (now - sample.ms)]);
       sample = { ms: now, sent };
     }
     for (let i = 0; i < 256; i++) producer.enqueue(topic, { value });
