@@ -15,6 +15,7 @@ import {
 const PORTS = [14222, 14223, 14224];
 const WARM_UP_SHARE = 1 / 5;
 const GAP_SECONDS = 15;
+const ATTEMPTS = 3;
 
 /** NATS JetStream, three replicas, sync_interval: always, which is what Flotilla's acknowledgement means. */
 export async function measureNats(peer: Peer, { parts, records }: Plan): Promise<Result> {
@@ -34,7 +35,7 @@ export async function measureNats(peer: Peer, { parts, records }: Plan): Promise
 }
 
 async function perf(peer: Peer, records: number): Promise<Result> {
-  const run = (count: number) => peer.run('perf', String(count), String(RECORD_BYTES), String(PARTITIONS));
+  const run = (count: number) => persist(() => peer.run('perf', String(count), String(RECORD_BYTES), String(PARTITIONS)));
   await run(Math.ceil(records * WARM_UP_SHARE));
   const text = await run(records);
   const produced = Number(/pipelined: .* ([\d.]+) MB\/s/.exec(text)?.[1]);
@@ -42,6 +43,17 @@ async function perf(peer: Peer, records: number): Promise<Result> {
   if (Number.isNaN(produced) || p50 === undefined) throw new PeerError(`NATS' tool said: ${text}`);
   const measured: Result = { p50Ms: Number(p50), p99Ms: Number(p99) };
   return records === 1 ? measured : { ...measured, produceMBs: produced, residentMB: largestResident(peer.pids('pids')) };
+}
+
+/** Its client gives up for good when the servers take nothing for 200 ms, which happens. */
+async function persist(attempt: () => Promise<string>): Promise<string> {
+  for (let left = ATTEMPTS - 1; ; left--) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (left === 0 || !(error instanceof PeerError && error.message.includes('stalled'))) throw error;
+    }
+  }
 }
 
 /** Whether JetStream answers, which takes an elected leader of its metadata. */
