@@ -85,6 +85,8 @@ class FetchStream implements StreamReceiver<FetchRequest> {
   /** Readers with something to send, each at most once: round robin. */
   #queue: Reader[] = [];
   #results: FetchResult[] = [];
+  /** What gives back the memory of {@link #results}. */
+  #releases: (() => void)[] = [];
   #resultBytes = 0;
   #credit = 0;
   #maxBytes = DEFAULT_PARTITION_BYTES;
@@ -207,11 +209,12 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     const end = this.#endOf(reader.partition);
     try {
       const run = await reader.partition.read(reader.offset, reserved, this.#isolation);
+      if (reader.removed || this.#closed || run.bytes === 0) run.release?.();
       if (!reader.removed && !this.#closed) {
         const advanced = run.nextOffset > reader.offset || this.#endOf(reader.partition) > end;
         if (run.bytes > 0) {
           spent = run.bytes;
-          this.#push(this.#resultOf(reader, run), run.bytes);
+          this.#push(this.#resultOf(reader, run), run.bytes, run.release);
         }
         reader.offset = run.nextOffset;
         reader.state = 'waiting';
@@ -262,10 +265,11 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     );
   }
 
-  #push(result: FetchResult, bytes: number): void {
+  #push(result: FetchResult, bytes: number, release?: () => void): void {
     if (this.#closed) return;
     if (this.#resultBytes > 0 && this.#resultBytes + bytes > MAX_RESPONSE_BYTES) this.#flush();
     this.#results.push(result);
+    if (release !== undefined) this.#releases.push(release);
     this.#resultBytes += bytes;
     this.#schedule();
   }
@@ -275,8 +279,12 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     if (!this.#writable || this.#closed || this.#results.length === 0) return;
     const response = create(FetchResponseSchema);
     response.results = this.#results;
+    const releases = this.#releases;
     this.#results = [];
+    this.#releases = [];
     this.#resultBytes = 0;
-    this.#writable = this.#responder.send(response);
+    this.#writable = this.#responder.send(response, () => {
+      for (const release of releases) release();
+    });
   }
 }

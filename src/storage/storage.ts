@@ -15,6 +15,7 @@ import { nextIncarnation } from './directory.ts';
 import { SegmentedLog } from './partition-log.ts';
 import { loadLog } from './partition-log-recovery.ts';
 import type { Checksums } from './payload.ts';
+import { ReadBuffers } from './read-buffers.ts';
 import { SegmentWriter } from './segment-writer.ts';
 import type { LogSettings, PartitionLog, RecoveredGroup, Storage, WriteAheadLog } from './types.ts';
 import { DEFAULT_WAL_SETTINGS, Wal } from './wal.ts';
@@ -84,6 +85,7 @@ export class BrokerStorage implements Storage {
   readonly #recovered: Map<GroupKey, RecoveredGroup>;
   readonly #groups: Set<GroupKey>;
   readonly #writer: SegmentWriter;
+  readonly #readBuffers = new ReadBuffers();
   #failed = false;
 
   constructor(options: StorageOptions, directoryId: DirectoryId, incarnation: number, opened: Opened) {
@@ -135,6 +137,7 @@ export class BrokerStorage implements Storage {
       directory,
       checksums,
       writer: this.#writer,
+      readBuffers: this.#readBuffers,
       written: (index: number) => this.#wal.written(group, index),
       synced: (index: number) => this.#wal.synced(group, index),
     };

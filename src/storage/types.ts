@@ -93,6 +93,8 @@ export interface BatchRun {
   readonly bytes: number;
   /** The offset after the last batch in chunks; fromOffset when there is none. */
   readonly nextOffset: number;
+  /** Present: gives the chunks' memory back, for other reads. To be called at most once, when nothing looks at the chunks any more; or never. */
+  readonly release?: (() => void) | undefined;
 }
 
 export interface LogSettings {

@@ -354,8 +354,12 @@ class SimFile implements DiskFile {
     return this.#run('size', () => this.#inode.size);
   }
 
-  read(position: number, length: number): Promise<Uint8Array> {
-    return this.#run('read', () => this.#inode.content.slice(position, Math.min(position + length, this.#inode.size)));
+  read(position: number, length: number, room?: Uint8Array): Promise<Uint8Array> {
+    return this.#run('read', () => {
+      const bytes = this.#inode.content.slice(position, Math.min(position + length, this.#inode.size));
+      room?.set(bytes);
+      return room?.subarray(0, bytes.length) ?? bytes;
+    });
   }
 
   write(position: number, buffers: readonly Uint8Array[]): Promise<void> {
