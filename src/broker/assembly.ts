@@ -19,7 +19,6 @@ import { adminHandlers } from './admin.ts';
 import { type BrokerConfig, validateTopicConfig } from './config.ts';
 import type { BrokerContext } from './context.ts';
 import { fetchHandler } from './fetch.ts';
-import { campaignInTurn } from './first-campaign.ts';
 import { type Home, ownVoter } from './home.ts';
 import { Leaders, transferLeadership } from './leaders.ts';
 import { listOffsetsHandler } from './list-offsets.ts';
@@ -225,8 +224,6 @@ async function openController(
     campaign: false,
     owner: (opened) => controller.attach(opened),
   });
-  const rank = cluster.voters.findIndex(({ brokerId }) => brokerId === config.nodeId);
-  campaignInTurn(replica, rank, cluster.voters.length, environment, () => host.get(METADATA_GROUP) !== replica);
   const service = controllerService({ controller, leader: hint, metadata, log: replica.log, environment, logger: log });
   switchboard.addUnary(...service.unary);
   switchboard.addStreams(...service.streams);
