@@ -128,6 +128,8 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const partitions = new Partitions({
     brokerId,
     directoryId,
+    incarnation,
+    held: new Set(storage.groups()),
     host,
     metadata,
     topicDefaults: config.topicDefaults,
