@@ -27,7 +27,7 @@ export class DevCluster implements AsyncDisposable {
     this.#child = child;
   }
 
-  static async start(options: { brokers?: number; args?: readonly string[] } = {}): Promise<DevCluster> {
+  static async start(options: { brokers?: number; args?: readonly string[]; quiet?: boolean } = {}): Promise<DevCluster> {
     const brokers = options.brokers ?? 3;
     const directory = mkdtempSync(join(tmpdir(), 'flotilla-'));
     const port = await freePorts(brokers);
@@ -45,7 +45,7 @@ export class DevCluster implements AsyncDisposable {
         directory,
         ...(options.args ?? []),
       ],
-      { stdio: ['ignore', 'pipe', 'inherit'] },
+      { stdio: ['ignore', 'pipe', options.quiet ? 'ignore' : 'inherit'] },
     );
     const bootstrap = await new Promise<string>((resolve, reject) => {
       let text = '';

@@ -2,6 +2,7 @@
 import { create } from '@bufbuild/protobuf';
 import { must } from '../base/assert.ts';
 import type { Disk, DiskLock, Environment, Logger } from '../base/environment.ts';
+import { FlotillaError, messageOf } from '../base/errors.ts';
 import type { BrokerId, ClusterId, DirectoryId, ReplicaId } from '../base/ids.ts';
 import { ClusterFormation, type DirectoryIdentity, type FormedCluster, IDENTIFY_TIMEOUT_MS } from '../controller/forming.ts';
 import { IdentifyRequestSchema, type IdentifyResponse, IdentifyResponseSchema, Raft } from '../gen/flotilla/v1/raft_pb.ts';
@@ -29,7 +30,7 @@ export async function openHome(options: HomeOptions): Promise<Home> {
   const { config, disk, crc32, environment } = options;
   const path = config.dataDirectory;
   const access = { disk, path, crc32 };
-  await disk.makeDirectory(path);
+  await makeDirectory(disk, path);
   const lock = await disk.lock(path);
   try {
     const owner = { brokerId: config.nodeId, clusterId: config.clusterId, random: environment };
@@ -50,6 +51,15 @@ export async function openHome(options: HomeOptions): Promise<Home> {
   } catch (error) {
     await lock.release();
     throw error;
+  }
+}
+
+async function makeDirectory(disk: Disk, path: string): Promise<void> {
+  try {
+    await disk.makeDirectory(path);
+  } catch (error) {
+    const what = `the data directory ${path} can't be made: ${messageOf(error)}; make it, writable for this user, or set log.dir to another`;
+    throw new FlotillaError('DATA_DIRECTORY', what, { cause: error });
   }
 }
 

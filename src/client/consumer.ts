@@ -5,6 +5,7 @@ import { type Cluster, fromWire, isRetriable } from './cluster.ts';
 import { type ConsumedBatch, type ConsumerRecord, FetchBuffer } from './fetch-buffer.ts';
 import { FetchStream, type FetchStreamOwner } from './fetch-stream.ts';
 import { FetchedPartition } from './fetched-partition.ts';
+import { noSuchPartition } from './metadata-cache.ts';
 import { EARLIEST, type Isolation, isolationLevel, LATEST, listOffsets, type Where } from './offsets.ts';
 import { abortError, backoffMs, Deferred, sleep } from './wait.ts';
 
@@ -17,7 +18,10 @@ export interface ConsumerOptions {
   readonly isolation?: Isolation | undefined;
   /** Bytes that each broker may send ahead of what the application has consumed. Default 8 MiB. */
   readonly creditBytes?: number | undefined;
-  /** A position that the partition no longer (or not yet) has: go to its beginning or end. Default: throw {@link OffsetOutOfRangeError}. */
+  /**
+   * A position that the partition no longer (or not yet) has, as also when its topic was deleted and created again: go to its beginning or end.
+   * Default: throw {@link OffsetOutOfRangeError}.
+   */
   readonly onOutOfRange?: 'beginning' | 'end' | undefined;
   /** Verify each batch's CRC32C. Default: true. */
   readonly checkCrcs?: boolean | undefined;
@@ -45,12 +49,12 @@ export class OffsetOutOfRangeError extends FlotillaError {
   readonly start: number;
   /** The offset after the last record. */
   readonly end: number;
-  constructor(partition: FetchedPartition, start: number, end: number) {
+  constructor(partition: FetchedPartition, start: number, end: number, recreated: boolean) {
     const { topic, position } = partition;
-    super(
-      'OFFSET_OUT_OF_RANGE',
-      `${topic}-${partition.partition} has offsets ${start} to ${end}, not ${position}: seek(), or set onOutOfRange to 'beginning' or 'end'`,
-    );
+    const what = recreated
+      ? `was deleted and created again: its offsets ${start} to ${end} have nothing to do with ${position}`
+      : `has offsets ${start} to ${end}, not ${position}`;
+    super('OFFSET_OUT_OF_RANGE', `${topic}-${partition.partition} ${what}: seek(), or set onOutOfRange to 'beginning' or 'end'`);
     this.topic = topic;
     this.partition = partition.partition;
     this.offset = position;
@@ -296,12 +300,7 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
       const { topic, partitions: chosen } = typeof entry === 'string' ? { topic: entry, partitions: undefined } : entry;
       const state = await this.#persist(() => metadata.topic(topic, this.#closing.signal));
       for (const partition of chosen ?? state.partitions.keys()) {
-        if (state.partitions[partition] === undefined) {
-          throw new FlotillaError(
-            'UNKNOWN_TOPIC_OR_PARTITION',
-            `topic '${topic}' has partitions 0 to ${state.partitions.length - 1}, not ${partition}`,
-          );
-        }
+        if (state.partitions[partition] === undefined) throw noSuchPartition(state, partition);
         partitions.push(new FetchedPartition(state, partition, partitions.length + 1));
       }
     }
@@ -343,7 +342,7 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
     return offsets.map((offset, index) => (offset < 0 ? (ends[index] ?? 0) : offset));
   }
 
-  async #outOfRange(partition: FetchedPartition): Promise<void> {
+  async #outOfRange(partition: FetchedPartition, recreated = false): Promise<void> {
     const { life } = partition;
     try {
       const [start] = await this.#persist(() => this.#resolveOffsets([partition], 'beginning'));
@@ -351,9 +350,9 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
       if (this.#closed || partition.life !== life || start === undefined || end === undefined) return;
       // The end that an older answer did not know yet: no reason to lose the place.
       const inRange = partition.fetchOffset >= start && partition.fetchOffset <= end;
-      if (inRange) return this.#retryLater(partition);
+      if (inRange && !recreated) return this.#retryLater(partition);
       const { onOutOfRange } = this.#options;
-      if (onOutOfRange === undefined) return this.#fail(new OffsetOutOfRangeError(partition, start, end));
+      if (onOutOfRange === undefined) return this.#fail(new OffsetOutOfRangeError(partition, start, end, recreated));
       this.#moveTo(partition, onOutOfRange === 'beginning' ? start : end);
     } catch (error) {
       this.#fail(error);
@@ -418,7 +417,12 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
       if (refresh) await metadata.refresh();
       const topic = await metadata.topic(partition.topic, this.#closing.signal);
       if (this.#closed || partition.paused) return;
-      partition.topicId = topic.topicId;
+      if (topic.partitions[partition.partition] === undefined) throw noSuchPartition(topic, partition.partition);
+      if (topic.id !== partition.id) {
+        partition.adopt(topic);
+        this.#buffer.prune();
+        return void this.#outOfRange(partition, true);
+      }
       const address = this.#addressFor(partition);
       let stream = this.#streams.get(address);
       if (stream === undefined) {

@@ -11,6 +11,8 @@ export class FetchedPartition {
   /** Names the partition on every stream of the consumer. */
   readonly handle: number;
   topicId: Uint8Array;
+  /** The topic id as text. */
+  id: string;
   /** The offset of the next record that the application gets; -1: not yet known. */
   position = -1;
   /** Where the stream goes on: past what is buffered. */
@@ -31,8 +33,19 @@ export class FetchedPartition {
   constructor(topic: TopicState, partition: number, handle: number) {
     this.topic = topic.name;
     this.topicId = topic.topicId;
+    this.id = topic.id;
     this.partition = partition;
     this.handle = handle;
+  }
+
+  /** The topic was created again: another log, of which nothing is known yet. What was buffered of the old one is void. */
+  adopt(topic: TopicState): void {
+    this.topicId = topic.topicId;
+    this.id = topic.id;
+    this.highWatermark = undefined;
+    this.generation++;
+    this.life++;
+    this.aborted.clear();
   }
 
   /** Goes to an offset; what was buffered is void. */

@@ -18,6 +18,8 @@ export const METADATA_TIMEOUT_MS = 3_000;
 export const HEDGE_MS = 250;
 /** For so long a broker that did not answer is asked after the others. */
 const SILENT_MS = 10_000;
+/** Ids of topics that were deleted and created again, remembered. */
+const MAX_RETIRED = 1_000;
 /** The API version that this client speaks. */
 export const API_VERSION = 1;
 
@@ -52,6 +54,10 @@ export class MetadataCache {
   readonly #bootstrap: readonly string[];
   readonly #brokers = new Map<number, string>();
   readonly #topics = new Map<string, TopicState>();
+  /** The id last seen of each name: also of topics that are gone. */
+  readonly #ids = new Map<string, string>();
+  /** Ids whose names have others by now: a broker that lags behind must not bring them back. The oldest go first. */
+  readonly #retired = new Set<string>();
   readonly #closing: AbortSignal;
   #clusterId: string | undefined;
   #inFlight: Promise<void> | undefined;
@@ -238,12 +244,28 @@ export class MetadataCache {
     const answered = new Set<string>();
     for (const topic of response.topics) {
       if (topic.error || topic.partitions.length === 0) continue;
+      const id = hex(topic.topicId);
+      if (this.#retired.has(id)) continue;
       answered.add(topic.name);
+      this.#identify(topic.name, id);
       this.#topics.set(topic.name, merge(this.#topics.get(topic.name), topic));
     }
     for (const name of topics) if (!answered.has(name)) this.#topics.delete(name);
     this.#channels.retain(new Set([...this.#brokers.values(), ...this.#bootstrap]));
   }
+
+  #identify(name: string, id: string): void {
+    const before = this.#ids.get(name);
+    this.#ids.set(name, id);
+    if (before === undefined || before === id) return;
+    this.#retired.add(before);
+    const [oldest] = this.#retired;
+    if (this.#retired.size > MAX_RETIRED && oldest !== undefined) this.#retired.delete(oldest);
+  }
+}
+
+export function noSuchPartition({ name, partitions }: TopicState, partition: number): FlotillaError {
+  return new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `topic '${name}' has partitions 0 to ${partitions.length - 1}, not ${partition}`);
 }
 
 /** A legal name that no topic should have. */

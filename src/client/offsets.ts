@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { FlotillaError, messageOf } from '../base/errors.ts';
 import { Data, IsolationLevel, ListOffsetsRequestSchema, type ListOffsetsResult } from '../gen/flotilla/v1/data_pb.ts';
 import { type CallOptions, type Cluster, DEFAULT_CALL_TIMEOUT_MS, fromWire, isRetriable } from './cluster.ts';
+import { noSuchPartition } from './metadata-cache.ts';
 import { backoffMs, linkSignals, sleep, throwIfAborted } from './wait.ts';
 
 /** A place in a partition. `time` is in milliseconds since the epoch: the first record at or after it, or the end when there is none. */
@@ -74,12 +75,7 @@ async function groupByBroker(
     const { topic, partition, timestamp } = query;
     try {
       const state = await metadata.topic(topic, signal);
-      if (state.partitions[partition] === undefined) {
-        throw new FlotillaError(
-          'UNKNOWN_TOPIC_OR_PARTITION',
-          `topic '${topic}' has partitions 0 to ${state.partitions.length - 1}, not ${partition}`,
-        );
-      }
+      if (state.partitions[partition] === undefined) throw noSuchPartition(state, partition);
     } catch (error) {
       if (error instanceof FlotillaError && error.retriable && error.code !== 'UNKNOWN_TOPIC_OR_PARTITION') {
         failures.push(error);

@@ -14,7 +14,7 @@ import { stampProducer } from '../record/batch.ts';
 import { BatchBuilder } from '../record/builder.ts';
 import type { Compression, Crc32c, RecordHeader } from '../record/types.ts';
 import { fromWire, isRetriable } from './cluster.ts';
-import type { MetadataCache, TopicState } from './metadata-cache.ts';
+import { type MetadataCache, noSuchPartition, type TopicState } from './metadata-cache.ts';
 import type { ProduceStream } from './produce-stream.ts';
 import { ProducerBatch, type Waiting } from './producer-batch.ts';
 import { backoffMs } from './wait.ts';
@@ -380,7 +380,9 @@ export class PartitionQueue {
     try {
       const hinted = this.#stream !== undefined && metadata.leader(this.topic, this.partition)?.address !== this.#stream.address;
       if (this.#attempt > 0 && !hinted) await metadata.refresh();
-      this.#adopt(await metadata.topic(this.topic));
+      const topic = await metadata.topic(this.topic);
+      if (topic.partitions[this.partition] === undefined) throw noSuchPartition(topic, this.partition);
+      this.#adopt(topic);
     } catch (error) {
       this.#routing = false;
       return this.#routeFailed(error);

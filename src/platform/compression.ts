@@ -27,6 +27,11 @@ export function tooLarge(maxBytes: number): FlotillaError {
   return new FlotillaError('MESSAGE_TOO_LARGE', `The record batch takes more than ${maxBytes} bytes decompressed, which is the limit.`);
 }
 
+/** The error for bytes that are no such frame. */
+export function damaged(name: string): FlotillaError {
+  return new FlotillaError('CORRUPT_MESSAGE', `The record batch does not decompress as ${name}: its frame is damaged.`);
+}
+
 function bounded(maxBytes: number, decompress: () => Uint8Array): Uint8Array {
   if (maxBytes <= 0) throw tooLarge(maxBytes);
   try {

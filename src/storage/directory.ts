@@ -34,7 +34,8 @@ export interface DirectoryIdentity {
   readonly incarnation: number;
 }
 
-interface Access {
+/** A data directory, and what its identity is read and written with. */
+export interface Access {
   readonly disk: Disk;
   readonly path: string;
   readonly crc32: Crc32;

@@ -15,6 +15,7 @@ import { nextIncarnation } from './directory.ts';
 import { SegmentedLog } from './partition-log.ts';
 import { loadLog } from './partition-log-recovery.ts';
 import type { Checksums } from './payload.ts';
+import { ReadBuffers } from './read-buffers.ts';
 import { SegmentWriter } from './segment-writer.ts';
 import type { LogSettings, PartitionLog, RecoveredGroup, Storage, WriteAheadLog } from './types.ts';
 import { DEFAULT_WAL_SETTINGS, Wal } from './wal.ts';
@@ -26,7 +27,7 @@ export interface StorageSettings {
   readonly walFileBytes?: number;
   /** Write-ahead log files in use before the oldest is recycled. Default 4. */
   readonly walFiles?: number;
-  /** Bytes of one flush frame. Default 8 MiB. */
+  /** Bytes of one flush frame. Default 4 MiB. */
   readonly walMaxFrameBytes?: number;
 }
 
@@ -84,6 +85,7 @@ export class BrokerStorage implements Storage {
   readonly #recovered: Map<GroupKey, RecoveredGroup>;
   readonly #groups: Set<GroupKey>;
   readonly #writer: SegmentWriter;
+  readonly #readBuffers = new ReadBuffers();
   #failed = false;
 
   constructor(options: StorageOptions, directoryId: DirectoryId, incarnation: number, opened: Opened) {
@@ -95,6 +97,10 @@ export class BrokerStorage implements Storage {
     this.#recovered = opened.recovered;
     this.#groups = new Set(opened.groups);
     this.#writer = new SegmentWriter(options.environment, (error) => this.#fail(error));
+  }
+
+  get unwrittenBytes(): number {
+    return this.#writer.pendingBytes;
   }
 
   get wal(): WriteAheadLog {
@@ -131,6 +137,7 @@ export class BrokerStorage implements Storage {
       directory,
       checksums,
       writer: this.#writer,
+      readBuffers: this.#readBuffers,
       written: (index: number) => this.#wal.written(group, index),
       synced: (index: number) => this.#wal.synced(group, index),
     };

@@ -1,5 +1,4 @@
 /** Real broker processes on this machine, driven as a person drives them. */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -8,64 +7,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DemoRun } from '../../src/cli/demo/run.ts';
 import { DevCluster } from '../../src/cli/dev/cluster.ts';
 import { connectCluster } from '../../src/cli/sdk.ts';
-
-const MAIN = new URL('../../src/cli/main.ts', import.meta.url).pathname;
-const env = { ...process.env, NODE_ENV: 'production' };
-
-interface Ended {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-function start(argv: readonly string[], extra: Record<string, string> = {}): ChildProcess {
-  return spawn(process.execPath, [MAIN, ...argv], { env: { ...env, ...extra }, stdio: 'pipe' });
-}
-
-async function run(argv: readonly string[], bootstrap: string, stdin = ''): Promise<Ended> {
-  const child = start(argv, { FLOTILLA_BOOTSTRAP: bootstrap });
-  child.stdin!.end(stdin);
-  const [out, err, code] = await Promise.all([
-    child.stdout!.toArray(),
-    child.stderr!.toArray(),
-    new Promise<number | null>((resolve) => child.once('close', resolve)),
-  ]);
-  return { code, out: Buffer.concat(out).toString(), err: Buffer.concat(err).toString() };
-}
-
-/** The first of `count` ports in a row that are free now. */
-async function freePorts(count: number): Promise<number> {
-  for (;;) {
-    const first = 20_000 + Math.floor(Math.random() * 10_000);
-    const free = await Promise.all(Array.from({ length: count }, (_, at) => isFree(first + at)));
-    if (free.every(Boolean)) return first;
-  }
-}
-
-function isFree(port: number): Promise<boolean> {
-  const server = createServer();
-  return new Promise((resolve) => {
-    server.once('error', () => resolve(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
-  });
-}
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 20));
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
+import { freePorts, isAlive, run, start, until } from '../processes.ts';
 
 describe('a cluster of three broker processes', () => {
   let cluster: DevCluster;
-  const flotilla = (argv: readonly string[], stdin = '') => run(argv, cluster.bootstrap, stdin);
+  const flotilla = (argv: readonly string[], stdin = '') => run(argv, { bootstrap: cluster.bootstrap, stdin });
 
   beforeAll(async () => {
     cluster = await DevCluster.start({ brokers: 3, port: await freePorts(3) });
@@ -152,8 +98,8 @@ describe('flotilla dev', () => {
         const dev = start(['dev', '--brokers', '1', '--port', String(port), '--data', data]);
         const [ready] = (await dev.stdout!.take(1).toArray()) as Buffer[];
         expect(ready?.toString()).toBe(`ready 127.0.0.1:${port}\n`);
-        if (round === 1) expect(await run(['topic', 'create', 'kept'], `127.0.0.1:${port}`)).toMatchObject({ code: 0 });
-        expect((await run(['topic', 'list'], `127.0.0.1:${port}`)).out).toBe('kept\n');
+        if (round === 1) expect(await run(['topic', 'create', 'kept'], { bootstrap: `127.0.0.1:${port}` })).toMatchObject({ code: 0 });
+        expect((await run(['topic', 'list'], { bootstrap: `127.0.0.1:${port}` })).out).toBe('kept\n');
         const first = pidOf();
         process.kill(first, 'SIGKILL');
         await until(() => !isAlive(first));
@@ -195,7 +141,7 @@ describe('flotilla dev', () => {
       server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port)),
     );
     try {
-      expect(await run(['dev', '--port', String(port)], '127.0.0.1:1')).toMatchObject({
+      expect(await run(['dev', '--port', String(port)])).toMatchObject({
         code: 1,
         out: '',
         err: expect.stringContaining(`Port ${port} is taken`),
@@ -215,7 +161,7 @@ describe('flotilla start', () => {
     try {
       const config = join(data, 'broker.yaml');
       writeFileSync(config, `node.id: 1\nlog.dir: ${data}\n`);
-      expect(await run(['start', '--config', config, ...options], '127.0.0.1:1')).toMatchObject({
+      expect(await run(['start', '--config', config, ...options])).toMatchObject({
         code: 1,
         err: expect.stringContaining(named),
       });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { FlotillaError } from '../../src/base/errors.ts';
 import type { Client } from '../../src/client/client.ts';
-import type { Consumer, ConsumerOptions } from '../../src/client/consumer.ts';
+import { type Consumer, type ConsumerOptions, OffsetOutOfRangeError } from '../../src/client/consumer.ts';
 import type { ConsumerRecord } from '../../src/client/fetch-buffer.ts';
 import { FakeCluster } from './fake-cluster.ts';
 
@@ -187,6 +187,47 @@ describe('consumer', () => {
     expect(await ended).toEqual([]);
     const unknown = client.consumer({ topics: ['nowhere'] });
     expect(code(await take(cluster, unknown, 1).catch((error) => error))).toBe('UNKNOWN_TOPIC_OR_PARTITION');
+    await cluster.settle(client.close());
+  });
+
+  it('says that its topic was created again, when it has no word where to go', async () => {
+    const { cluster, client } = await filled(10);
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning' });
+    await take(cluster, consumer, 5);
+    cluster.deleteTopic('t');
+    cluster.createTopic('t');
+    // More than the position: going on there would skip records without a word.
+    const producer = client.producer();
+    for (let i = 0; i < 20; i++) producer.enqueue('t', { value: `new ${i}` });
+    await cluster.settle(producer.flush());
+    const error = await cluster.settle(take(cluster, consumer, 100).catch((thrown: unknown) => thrown));
+    expect(error).toBeInstanceOf(OffsetOutOfRangeError);
+    expect(error).toMatchObject({ start: 0, message: expect.stringContaining('deleted and created again') });
+    await cluster.settle(client.close());
+  });
+
+  it('reads a topic that was created again from where it was told, and nothing of the old one after that', async () => {
+    const { cluster, client } = await filled(10);
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning', onOutOfRange: 'beginning' });
+    expect(await take(cluster, consumer, 5)).toEqual(range(0, 5));
+    cluster.deleteTopic('t');
+    cluster.createTopic('t');
+    const producer = client.producer();
+    for (let i = 0; i < 20; i++) producer.enqueue('t', { value: `${100 + i}` });
+    await cluster.settle(producer.flush());
+    await cluster.time.run(5_000);
+    expect(await take(cluster, consumer, 20)).toEqual(range(100, 120));
+    await cluster.settle(client.close());
+  });
+
+  it('ends with its partition, when the topic comes back with fewer', async () => {
+    const { cluster, client } = await filled(10, 2);
+    const consumer = client.consumer({ topics: [{ topic: 't', partitions: [1] }], from: 'beginning' });
+    await take(cluster, consumer, 5);
+    cluster.deleteTopic('t');
+    cluster.createTopic('t', 1);
+    const error = await cluster.settle(take(cluster, consumer, 1).catch((thrown: unknown) => thrown));
+    expect(code(error)).toBe('UNKNOWN_TOPIC_OR_PARTITION');
     await cluster.settle(client.close());
   });
 

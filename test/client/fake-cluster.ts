@@ -415,6 +415,15 @@ export class FakeCluster {
     return made;
   }
 
+  /** Who reads the topic is told. Creating it again gives it another id. */
+  deleteTopic(name: string): void {
+    for (const partition of this.topics.get(name) ?? []) {
+      for (const reader of [...partition.readers])
+        reader.stream.answer(partition, reader, { error: wireError('UNKNOWN_TOPIC_ID', 'deleted') });
+    }
+    this.topics.delete(name);
+  }
+
   topicId(name: string): Uint8Array {
     const id = new Uint8Array(TOPIC_ID_BYTES);
     new DataView(id.buffer).setUint32(12, this.#ids.get(name) ?? 0);

@@ -1,5 +1,9 @@
+import { create } from '@bufbuild/protobuf';
 import { describe, expect, it } from 'vitest';
 import type { FlotillaError } from '../../src/base/errors.ts';
+import { Channels } from '../../src/client/channels.ts';
+import { MetadataCache } from '../../src/client/metadata-cache.ts';
+import { MetadataResponseSchema } from '../../src/gen/flotilla/v1/admin_pb.ts';
 import { partitionForKey } from '../../src/record/partitioner.ts';
 import { FakeCluster, type ProduceFault } from './fake-cluster.ts';
 
@@ -34,6 +38,52 @@ describe('producer', () => {
     expect(broker.produced).toBeLessThanOrEqual(before + 4);
     expect(partition?.values()).toHaveLength(1002);
     await cluster.settle(client.close());
+  });
+
+  it('goes on with a topic that was created again, and fails what is for partitions that it no longer has', async () => {
+    const cluster = new FakeCluster();
+    cluster.createTopic('t', 3);
+    const client = await cluster.client();
+    const producer = client.producer();
+    const send = (partition: number) => cluster.settle(producer.send('t', { value: `${partition}`, partition }).catch(code), 20_000);
+    for (const partition of [0, 1, 2]) await send(partition);
+    cluster.deleteTopic('t');
+    const [created] = cluster.createTopic('t', 1);
+    // One that is on its way when the client learns of it, and one after.
+    for (const partition of [2, 1, 2]) expect(await send(partition)).toBe('UNKNOWN_TOPIC_OR_PARTITION');
+    expect(await send(0)).toMatchObject({ partition: 0, offset: 0 });
+    expect(created?.values()).toEqual(['0']);
+    await cluster.settle(client.close());
+  });
+
+  it('never goes back to a topic that was deleted, whatever a broker that lags behind says', async () => {
+    const cluster = new FakeCluster();
+    const metadata = new MetadataCache(
+      cluster.clientEnvironment,
+      new Channels(() => {
+        throw new Error('no connection');
+      }),
+      [],
+      AbortSignal.any([]),
+    );
+    const answer = (id: number, partitions: number) =>
+      create(MetadataResponseSchema, {
+        topics: [
+          {
+            name: 't',
+            topicId: new Uint8Array(16).fill(id),
+            partitions: Array.from({ length: partitions }, (_, partition) => ({ partition })),
+          },
+        ],
+      });
+    metadata.apply(answer(1, 1), ['t']);
+    metadata.apply(answer(2, 2), ['t']);
+    metadata.apply(create(MetadataResponseSchema, {}), ['t']);
+    expect(metadata.cached('t')).toBeUndefined();
+    metadata.apply(answer(1, 1), ['t']);
+    expect(metadata.cached('t')).toBeUndefined();
+    metadata.apply(answer(2, 2), ['t']);
+    expect(metadata.cached('t')?.partitions).toHaveLength(2);
   });
 
   it('refuses idempotence without quorum, unknown topics and bad partitions', async () => {

@@ -9,7 +9,7 @@ export type Operation =
       readonly value: string;
       readonly producer: number;
       readonly outcome: 'ok';
-      /** -1: acknowledged, as a duplicate of one so old that its offset is not known any more. */
+      /** -1: acknowledged as a duplicate whose offset the broker no longer knows. */
       readonly offset: number;
     }
   | {

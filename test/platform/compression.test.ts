@@ -2,7 +2,9 @@ import fc from 'fast-check';
 import * as snappy from 'snappy';
 import { describe, expect, test } from 'vitest';
 import { nodeCompressions } from '../../src/platform/compression.ts';
-import { lz4Compression, nativeCompressions, snappyCompression } from '../../src/platform/compression-native.ts';
+import { lz4Compression } from '../../src/platform/compression-lz4.ts';
+import { nativeCompressions } from '../../src/platform/compression-native.ts';
+import { snappyCompression } from '../../src/platform/compression-snappy.ts';
 
 describe.each([...nodeCompressions, ...nativeCompressions])('$name', (codec) => {
   test('survives the round trip at exactly its limit', () => {

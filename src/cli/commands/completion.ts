@@ -40,10 +40,10 @@ function walk(command: Command, path: string, inherited: readonly Option[]): Nod
 
 function bash(nodes: readonly Node[]): string {
   const known = nodes.filter(({ path }) => path !== '').map(({ path }) => path);
-  const words = nodes.map(
-    ({ path, commands, options, choices }) =>
-      `    '${path}') words='${[...commands.map(({ name }) => name), ...choices, ...options.map(({ flag }) => flag)].join(' ')}' ;;`,
-  );
+  const words = nodes.map(({ path, commands, options, choices }) => {
+    const next = [...commands.map(({ name }) => name), ...choices];
+    return `    '${path}') words='${next.join(' ')}' options='${options.map(({ flag }) => flag).join(' ')}' ;;`;
+  });
   const values = new Map(
     nodes.flatMap(({ options }) => options.filter((option) => option.choices.length > 0).map((o) => [o.flag, o.choices])),
   );
@@ -51,8 +51,8 @@ function bash(nodes: readonly Node[]): string {
     ([flag, choices]) => `    ${flag}) COMPREPLY=($(compgen -W '${choices.join(' ')}' -- "$current")); return ;;`,
   );
   return `_flotilla() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}" path='' words='' word
-  for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+  local current="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}" path='' words='' options='' word
+  for word in "\${COMP_WORDS[@]:1:$((COMP_CWORD-1))}"; do
     case "\${path:+$path }$word" in
     ${known.map((path) => `'${path}'`).join('|')}) path="\${path:+$path }$word" ;;
     esac
@@ -64,21 +64,19 @@ ${valueCases.join('\n')}
   case "$path" in
 ${words.join('\n')}
   esac
+  case "$current" in
+    -*) words="$options" ;;
+  esac
+  [ -n "$words" ] || words="$options"
   COMPREPLY=($(compgen -W "$words" -- "$current"))
 }
 complete -o default -F _flotilla flotilla`;
 }
 
 function fish(nodes: readonly Node[]): string {
+  const known = nodes.filter(({ path }) => path !== '').map(({ path }) => quote(path));
   const lines = nodes.flatMap(({ path, commands, options, choices }) => {
-    const seen =
-      path === ''
-        ? '__fish_use_subcommand'
-        : path
-            .split(' ')
-            .map((word) => `__fish_seen_subcommand_from ${word}`)
-            .join('; and ');
-    const rule = (rest: string) => `complete -c flotilla -n '${seen}' ${rest}`;
+    const rule = (rest: string) => `complete -c flotilla -n 'test (__flotilla_path) = "${path}"' ${rest}`;
     return [
       ...commands.map(({ name, about }) => rule(`-f -a ${name} -d ${quote(about)}`)),
       ...choices.map((choice) => rule(`-f -a ${choice}`)),
@@ -88,7 +86,15 @@ function fish(nodes: readonly Node[]): string {
       }),
     ];
   });
-  return lines.join('\n');
+  return `function __flotilla_path
+  set -l path
+  for word in (commandline -opc)[2..]
+    set -l longer (string join -- ' ' $path $word)
+    contains -- $longer ${known.join(' ')}; and set path $longer
+  end
+  echo "$path"
+end
+${lines.join('\n')}`;
 }
 
 function quote(text: string): string {

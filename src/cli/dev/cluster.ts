@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { DiskLock } from '../../base/environment.ts';
 import type { BrokerId, ClusterId, ReplicaId } from '../../base/ids.ts';
 import { crc32 } from '../../platform/crc32.ts';
 import { NodeDisk } from '../../platform/disk.ts';
@@ -103,6 +104,21 @@ async function prepare(directory: string, ids: readonly number[], addresses: rea
     );
   }
   const disk = new NodeDisk();
+  const locks: DiskLock[] = [];
+  try {
+    for (const id of ids) {
+      await disk.makeDirectory(join(directory, `broker-${id}`));
+      // Brokers that run on it keep their configuration.
+      locks.push(await disk.lock(join(directory, `broker-${id}`)));
+    }
+    await format(disk, directory, ids);
+    await Promise.all(ids.map((id) => writeFile(configFile(directory, id), configText(directory, id, addresses, set))));
+  } finally {
+    for (const lock of locks) await lock.release();
+  }
+}
+
+async function format(disk: NodeDisk, directory: string, ids: readonly number[]): Promise<void> {
   const access = (id: number) => ({ disk, path: join(directory, `broker-${id}`), crc32 });
   const identities = await Promise.all(ids.map((id) => initDirectory(access(id), { brokerId: id as BrokerId, random: nodeEnvironment })));
   const clusterId = identities.find((identity) => identity.clusterId !== undefined)?.clusterId ?? newClusterId();
@@ -112,7 +128,6 @@ async function prepare(directory: string, ids: readonly number[], addresses: rea
     directoryId,
   }));
   await Promise.all(ids.map((id) => formatDirectory(access(id), { clusterId, controllerVoters })));
-  await Promise.all(ids.map((id) => writeFile(configFile(directory, id), configText(directory, id, addresses, set))));
 }
 
 export function newClusterId(): ClusterId {
