@@ -344,7 +344,7 @@ export const formats: readonly Format[] = [
   },
   {
     name: 'raft-frame-v1',
-    write: () => concat(encodeFrames(grouped(messages))),
+    write: () => concat(encodeFrames(grouped(messages)).flat()),
     read: (bytes) => plain(decodeFrame(bytes)),
     says: plain(grouped(messages)),
     uncovered: 'all',
