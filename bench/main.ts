@@ -18,6 +18,7 @@ import { DevCluster, type Usage, usageOf } from './dev-cluster.ts';
 import { chosen, Figures, sum } from './figures.ts';
 import { makeTopic, measureConsume, measureGap, measureLatency, measureProduce, type Point, RECORD_BYTES } from './measures.ts';
 import { plot } from './plot.ts';
+import { measureSwallowedGap } from './proxied.ts';
 
 const BROKERS = [1, 2, 3];
 /** So that steady state is measured: segments synced, files recycled. */
@@ -111,12 +112,13 @@ async function consume(client: Client, produced: number | undefined): Promise<vo
 
 async function gaps(client: Client): Promise<void> {
   await makeTopic(client, 'failover');
-  const paused = await measureGap(cluster, client, 'failover', 'SIGSTOP');
+  const paused = await measureGap(client, 'failover', (leader) => cluster.signal(leader, 'SIGSTOP'));
   figures.note('longest gap after SIGSTOP of a leader, ms', paused.gapMs);
   cluster.signal(paused.broker, 'SIGCONT');
   await new Promise((resolve) => setTimeout(resolve, RECOVER_MS));
-  const killed = await measureGap(cluster, client, 'failover', 'SIGKILL');
+  const killed = await measureGap(client, 'failover', (leader) => cluster.signal(leader, 'SIGKILL'));
   figures.note('longest gap after kill -9 of a leader, ms', killed.gapMs);
+  figures.note('longest gap after a link that swallows everything, ms', await measureSwallowedGap());
 }
 
 /** The brokers', and last the client's, which is this process. */

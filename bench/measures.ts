@@ -1,6 +1,5 @@
 import { build } from 'hdr-histogram-js';
 import type { connect } from '../src/client/index.ts';
-import type { DevCluster } from './dev-cluster.ts';
 
 type Client = Awaited<ReturnType<typeof connect>>;
 
@@ -106,10 +105,9 @@ export async function measureLatency(client: Client, topic: string, count = 2000
 
 /** The longest time without an acknowledgement after a fault at the leader of partition 0, under a steady load of 200 records a second. */
 export async function measureGap(
-  cluster: DevCluster,
   client: Client,
   topic: string,
-  fault: NodeJS.Signals,
+  fault: (leader: number) => void,
 ): Promise<{ readonly gapMs: number; readonly broker: number }> {
   await using producer = client.producer();
   const value = new Uint8Array(100);
@@ -135,7 +133,7 @@ export async function measureGap(
   const leader = description.partitions[0]?.leader;
   if (leader === undefined || leader === 0) throw new Error('partition 0 has no leader');
   gap = 0;
-  cluster.signal(leader, fault);
+  fault(leader);
   await new Promise((resolve) => setTimeout(resolve, 6000));
   stop = true;
   await load;

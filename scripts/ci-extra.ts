@@ -25,7 +25,7 @@ runSteps(
       alone: 'npx vitest run test/examples.e2e.test.ts',
     },
     npm('demo', 'demo', 'src/cli/demo/proof.ts'),
-    npm('bench, short', 'bench', 'bench/main.ts', '--seconds', '2'),
+    npm('bench, short', 'bench', 'bench/main.ts', '--smoke'),
     npm('install on a bare machine', 'test:install', 'scripts/install-test.ts'),
     npm('image and compose file', 'test:docker', 'scripts/docker-test.ts'),
   ],

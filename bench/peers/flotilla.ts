@@ -23,6 +23,7 @@ export async function measureFlotilla({ parts, records }: Plan): Promise<Result>
     result = { ...result, p50Ms, p99Ms };
   }
   if (parts.has('consume')) result = { ...result, consumeMBs: (await measureConsume(client, 'load', records)).megabytesPerSecond };
-  if (parts.has('gap')) result = { ...result, gapMs: (await measureGap(cluster, client, 'failover', 'SIGKILL')).gapMs };
+  if (parts.has('gap'))
+    result = { ...result, gapMs: (await measureGap(client, 'failover', (leader) => cluster.signal(leader, 'SIGKILL'))).gapMs };
   return result;
 }

@@ -1,4 +1,4 @@
-/** The image of deploy/Dockerfile, three times by deploy/docker-compose.yaml, used from outside as deploy/README.md says. */
+/** The image of deploy/Dockerfile, three times by deploy/docker-compose.yaml, used from the host, as a person would. */
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
