@@ -1,6 +1,6 @@
 /**
- * `npm run ci:extra [-- PART-OF-A-NAME …]`: what takes longer than the tests do, and needs nothing but Node: what needs more says so where it is left out. Under 15
- * minutes on two cores.
+ * `npm run ci:extra [-- PART-OF-A-NAME …]`: what takes longer than the tests do. Needs nothing but Node: what needs more says so where it is
+ * left out. Under 15 minutes on two cores.
  */
 import { runSteps, type Step, tool } from './steps.ts';
 
