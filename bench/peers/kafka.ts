@@ -29,9 +29,8 @@ const KILL_AFTER_MS = 8000;
 export async function measureKafka(peer: Peer, { parts, records }: Plan): Promise<Result> {
   await peer.install();
   try {
-    const up = peer.run('up', String(BROKERS));
-    const readyMs = await readyAfter(async () => (await brokersKnown()) === BROKERS, up);
-    await up;
+    const ready = readyAfter(async () => (await brokersKnown()) === BROKERS);
+    const [readyMs] = await Promise.all([ready, peer.run('up', String(BROKERS))]);
     let result: Result = { readyMs };
     if (parts.has('produce') || parts.has('consume')) result = { ...result, ...(await produce(peer, records)) };
     if (parts.has('latency')) result = { ...result, ...(await latency(peer)) };

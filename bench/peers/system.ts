@@ -103,17 +103,14 @@ export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** How long until `probe` says yes, asked every 50 ms; undefined when `until` is over first. */
-export async function readyAfter(probe: () => Promise<boolean>, until: Promise<unknown>): Promise<number | undefined> {
+const READY_WITHIN_MS = 120_000;
+
+/** How long until `probe` says yes, asked every 50 ms. @throws PeerError when it does not */
+export async function readyAfter(probe: () => Promise<boolean>): Promise<number> {
   const started = performance.now();
-  const end = { reached: false };
-  const ended = until.finally(() => {
-    end.reached = true;
-  });
-  ended.catch(() => {});
-  while (!end.reached) {
+  while (performance.now() - started < READY_WITHIN_MS) {
     if (await probe().catch(() => false)) return performance.now() - started;
     await pause(50);
   }
-  return undefined;
+  throw new PeerError(`not ready within ${READY_WITHIN_MS / 1000} s`);
 }

@@ -254,7 +254,8 @@ export class Workload {
     } catch (error) {
       if (!(error instanceof FlotillaError)) throw error;
       if (meansDone.includes(error.code)) return true;
-      if (error.code !== 'REQUEST_TIMED_OUT') throw error;
+      // With brokers down there may be too few to hold the replicas.
+      if (error.code !== 'REQUEST_TIMED_OUT' && error.code !== 'INVALID_REPLICATION_FACTOR') throw error;
       return false;
     }
   }
