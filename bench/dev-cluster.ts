@@ -1,5 +1,4 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,7 +9,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const READY_WITHIN_MS = 30_000;
 const STOP_WITHIN_MS = 20_000;
 
-/** A cluster of real processes for measuring and for fault runs: `flotilla dev` in a directory of its own. */
+/** A cluster of real processes for measuring: `flotilla dev` in a directory of its own. */
 export class DevCluster implements AsyncDisposable {
   readonly directory: string;
   readonly port: number;
@@ -18,7 +17,6 @@ export class DevCluster implements AsyncDisposable {
   readonly readyMs: number;
   readonly bootstrap: string;
   readonly #child: ChildProcess;
-  readonly #restarted = new Map<number, ChildProcess>();
 
   private constructor(directory: string, port: number, brokers: number, readyMs: number, bootstrap: string, child: ChildProcess) {
     this.directory = directory;
@@ -29,7 +27,7 @@ export class DevCluster implements AsyncDisposable {
     this.#child = child;
   }
 
-  static async start(options: { brokers?: number; args?: readonly string[] } = {}): Promise<DevCluster> {
+  static async start(options: { brokers?: number; args?: readonly string[]; quiet?: boolean } = {}): Promise<DevCluster> {
     const brokers = options.brokers ?? 3;
     const directory = mkdtempSync(join(tmpdir(), 'flotilla-'));
     const port = await freePorts(brokers);
@@ -47,7 +45,7 @@ export class DevCluster implements AsyncDisposable {
         directory,
         ...(options.args ?? []),
       ],
-      { stdio: ['ignore', 'pipe', 'inherit'] },
+      { stdio: ['ignore', 'pipe', options.quiet ? 'ignore' : 'inherit'] },
     );
     const bootstrap = await new Promise<string>((resolve, reject) => {
       let text = '';
@@ -65,8 +63,6 @@ export class DevCluster implements AsyncDisposable {
   }
 
   pid(broker: number): number {
-    const restarted = this.#restarted.get(broker)?.pid;
-    if (restarted !== undefined) return restarted;
     return Number(readFileSync(join(this.directory, `broker-${broker}.pid`), 'utf8'));
   }
 
@@ -74,25 +70,11 @@ export class DevCluster implements AsyncDisposable {
     process.kill(this.pid(broker), signal);
   }
 
-  /** Starts a killed broker again, from the configuration that `flotilla dev` left beside its data. */
-  async restart(broker: number): Promise<void> {
-    const child = spawn(
-      process.execPath,
-      [join(root, 'src/cli/main.ts'), 'start', '--config', join(this.directory, `broker-${broker}.yaml`)],
-      {
-        stdio: ['ignore', 'ignore', 'inherit'],
-      },
-    );
-    this.#restarted.set(broker, child);
-    await once(child, 'spawn');
-  }
-
   usage(broker: number): Usage | undefined {
     return usageOf(this.pid(broker));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const child of this.#restarted.values()) child.kill('SIGKILL');
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       const ended = new Promise<void>((resolve) => this.#child.once('exit', () => resolve()));
       this.#child.kill('SIGINT');

@@ -1,61 +1,144 @@
 /**
- * `npm run bench [-- --seconds N --json]`: starts three brokers as processes and measures produce, latency, consume, memory, bytes written and failover.
- * Absolute times depend on the machine; `npm run bench:peers` measures others in the same run.
+ * `npm run bench`: starts three brokers as processes, and measures them and their client on one machine.
+ *
+ *   --only produce,consume   some parts: latency, produce, consume, bare, gaps; `dev to ready` always
+ *   --seconds N              of produce (default 60); it goes on until the write-ahead log was written over three times
+ *   --smoke                  all parts in a few seconds: that it runs, not what it says
+ *   --json                   one object at the end
+ *   --plot FILE              an SVG: throughput over time, latency by percentile
+ *
+ * Times depend on the machine and its hour: `npm run bench:peers` measures others in turn with it.
  */
+import { readdirSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { connect } from '../src/client/index.ts';
+import { type Client, connect } from '../src/client/index.ts';
+import { measureBarePipeline } from './bare-pipeline.ts';
 import { DevCluster, type Usage, usageOf } from './dev-cluster.ts';
-import { makeTopic, measureConsume, measureGap, measureLatency, measureProduce, RECORD_BYTES } from './measures.ts';
+import { chosen, Figures, sum } from './figures.ts';
+import { makeTopic, measureConsume, measureGap, measureLatency, measureProduce, type Point, RECORD_BYTES } from './measures.ts';
+import { plot } from './plot.ts';
+import { measureSwallowedGap } from './proxied.ts';
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '60' }, json: { type: 'boolean', default: false } } });
-const seconds = Number(values.seconds);
-const figures: Record<string, number | string> = {};
-const note = (name: string, value: number | string) => {
-  figures[name] = typeof value === 'number' ? Math.round(value * 100) / 100 : value;
-  if (!values.json) console.log(`${name.padEnd(44)} ${figures[name]}`);
-};
+const BROKERS = [1, 2, 3];
+/** So that steady state is measured: segments synced, files recycled. */
+const WAL_TURNS = 3;
+/** On a slow machine the turns are given up. */
+const MOST_TIMES_AS_LONG = 3;
+/** What is produced for a consume without a produce before it. */
+const CONSUME_SECONDS = 15;
+/** A rest after a fault. */
+const RECOVER_MS = 3000;
+
+const { values } = parseArgs({
+  options: {
+    seconds: { type: 'string' },
+    only: { type: 'string' },
+    smoke: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    plot: { type: 'string' },
+  },
+});
+const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'gaps']);
+const seconds = Number(values.seconds ?? (values.smoke ? 2 : 60));
+const latencyRecords = values.smoke ? 300 : 5000;
+const figures = new Figures(values.json);
+const curves: { throughput: readonly Point[]; latency: readonly Point[] } = { throughput: [], latency: [] };
 
 await using cluster = await DevCluster.start();
-note('dev to ready, ms', cluster.readyMs);
+figures.note('dev to ready, ms', cluster.readyMs);
 await using client = await connect({ bootstrap: cluster.bootstrap });
-await makeTopic(client, 'latency');
-await makeTopic(client, 'load');
-await makeTopic(client, 'failover');
-const latency = await measureLatency(client, 'latency');
-note('one in flight, p50 ms', latency.p50Ms);
-note('one in flight, p99 ms', latency.p99Ms);
-// Until the write-ahead log has all its files: from then on it writes over them.
-await measureProduce(client, 'latency', Math.min(5, seconds));
-const brokers = [1, 2, 3].map((broker) => cluster.pid(broker));
-const beforeProduce = [...brokers, process.pid].map(usageOf);
-const produced = await measureProduce(client, 'load', seconds);
-const afterProduce = [...brokers, process.pid].map(usageOf);
-const producedBytes = produced.records * RECORD_BYTES;
-note('produce, MB/s', produced.megabytesPerSecond);
-note('produce, records/s', produced.records / produced.seconds);
-note('produce, seconds', produced.seconds);
-noteCpu('produce', beforeProduce, afterProduce, producedBytes);
-note('resident, MB a broker (largest)', Math.max(...afterProduce.slice(0, -1).map((broker) => (broker?.residentKiB ?? 0) / 1024)));
-const written = brokers.map((_, i) => (afterProduce[i]?.writtenBytes ?? 0) - (beforeProduce[i]?.writtenBytes ?? 0));
-note('bytes written per byte produced and replica', sum(written) / brokers.length / producedBytes);
-const consumed = await measureConsume(client, 'load', produced.records);
-note('consume, MB/s', consumed.megabytesPerSecond);
-noteCpu('consume', afterProduce, [...brokers, process.pid].map(usageOf), producedBytes);
-const paused = await measureGap(cluster, client, 'failover', 'SIGSTOP');
-note('longest gap after SIGSTOP of a leader, ms', paused.gapMs);
-cluster.signal(paused.broker, 'SIGCONT');
-await new Promise((resolve) => setTimeout(resolve, 3000));
-const killed = await measureGap(cluster, client, 'failover', 'SIGKILL');
-note('longest gap after kill -9 of a leader, ms', killed.gapMs);
-if (values.json) console.log(JSON.stringify(figures));
+if (parts.has('latency')) await latency(client);
+const produced = parts.has('produce') || parts.has('bare') ? await produce(client) : undefined;
+if (parts.has('consume')) await consume(client, produced);
+if (parts.has('gaps')) await gaps(client);
+if (values.plot !== undefined) writeFileSync(values.plot, plot(curves.throughput, curves.latency));
+figures.end();
 
-/** Brokers together, and the client, which is this process. */
-function noteCpu(what: string, before: readonly (Usage | undefined)[], after: readonly (Usage | undefined)[], bytes: number): void {
-  const perGB = after.map((usage, i) => ((usage?.cpuSeconds ?? 0) - (before[i]?.cpuSeconds ?? 0)) / (bytes / 1e9));
-  note(`${what}, brokers' CPU seconds per GB`, sum(perGB.slice(0, -1)));
-  note(`${what}, client's CPU seconds per GB`, perGB.at(-1) ?? 0);
+async function latency(client: Client): Promise<void> {
+  await makeTopic(client, 'latency');
+  const { p50Ms, p99Ms, curve } = await measureLatency(client, 'latency', latencyRecords);
+  figures.note('one in flight, p50 ms', p50Ms);
+  figures.note('one in flight, p99 ms', p99Ms);
+  curves.latency = curve;
 }
 
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
+/** Returns how many records the topic `load` holds then. */
+async function produce(client: Client): Promise<number> {
+  await makeTopic(client, 'warm');
+  await makeTopic(client, 'load');
+  // Until the write-ahead log has all its files: from then on it writes over them.
+  await measureProduce(client, 'warm', { seconds: Math.min(5, seconds) });
+  const walBytes = walBytesOf(1);
+  const bareSeconds = Math.min(15, seconds / 4);
+  const bareBefore = parts.has('bare') ? await measureBarePipeline(bareSeconds) : undefined;
+  const before = usages();
+  const turns = values.smoke ? 0 : WAL_TURNS;
+  const produced = await measureProduce(client, 'load', { seconds, bytes: turns * walBytes, atMostSeconds: MOST_TIMES_AS_LONG * seconds });
+  const after = usages();
+  const bareAfter = parts.has('bare') ? await measureBarePipeline(bareSeconds) : undefined;
+
+  const bytes = produced.records * RECORD_BYTES;
+  figures.note('produce, MB/s', produced.megabytesPerSecond);
+  figures.note('produce, records/s', produced.records / produced.seconds);
+  figures.note('produce, seconds', produced.seconds);
+  figures.note('produce, turns of the write-ahead log', bytes / walBytes);
+  if (bareBefore !== undefined && bareAfter !== undefined) {
+    const bare = (bareBefore.megabytesPerSecond + bareAfter.megabytesPerSecond) / 2;
+    figures.note('bare pipeline, MB/s (mean of before and after)', bare);
+    figures.note("produce, share of the bare pipeline's", produced.megabytesPerSecond / bare);
+  }
+  noteCpu('produce', before, after, bytes);
+  noteResident('resident after produce, MB a broker (largest)', after);
+  const written = BROKERS.map((_, i) => (after[i]?.writtenBytes ?? 0) - (before[i]?.writtenBytes ?? 0));
+  figures.note('bytes written per byte produced and replica', sum(written) / BROKERS.length / bytes);
+  curves.throughput = produced.samples;
+  return produced.records;
+}
+
+async function consume(client: Client, produced: number | undefined): Promise<void> {
+  let records = produced;
+  if (records === undefined) {
+    await makeTopic(client, 'load');
+    records = (await measureProduce(client, 'load', { seconds: Math.min(CONSUME_SECONDS, seconds) })).records;
+  }
+  const before = usages();
+  const consumed = await measureConsume(client, 'load', records);
+  const after = usages();
+  figures.note('consume, MB/s', consumed.megabytesPerSecond);
+  noteCpu('consume', before, after, records * RECORD_BYTES);
+  noteResident('resident after consume, MB a broker (largest)', after);
+}
+
+async function gaps(client: Client): Promise<void> {
+  await makeTopic(client, 'failover');
+  const paused = await measureGap(client, 'failover', (leader) => cluster.signal(leader, 'SIGSTOP'));
+  figures.note('longest gap after SIGSTOP of a leader, ms', paused.gapMs);
+  cluster.signal(paused.broker, 'SIGCONT');
+  await new Promise((resolve) => setTimeout(resolve, RECOVER_MS));
+  const killed = await measureGap(client, 'failover', (leader) => cluster.signal(leader, 'SIGKILL'));
+  figures.note('longest gap after kill -9 of a leader, ms', killed.gapMs);
+  figures.note('longest gap after a link that swallows everything, ms', await measureSwallowedGap());
+}
+
+/** The brokers', and last the client's, which is this process. */
+function usages(): (Usage | undefined)[] {
+  return [...BROKERS.map((broker) => cluster.pid(broker)), process.pid].map(usageOf);
+}
+
+function noteCpu(what: string, before: readonly (Usage | undefined)[], after: readonly (Usage | undefined)[], bytes: number): void {
+  const perGB = after.map((usage, i) => ((usage?.cpuSeconds ?? 0) - (before[i]?.cpuSeconds ?? 0)) / (bytes / 1e9));
+  figures.note(`${what}, brokers' CPU seconds per GB`, sum(perGB.slice(0, -1)));
+  figures.note(`${what}, client's CPU seconds per GB`, perGB.at(-1) ?? 0);
+}
+
+function noteResident(name: string, usage: readonly (Usage | undefined)[]): void {
+  figures.note(name, Math.max(...usage.slice(0, -1).map((broker) => (broker?.residentKiB ?? 0) / 1024)));
+}
+
+/** Of the files that a broker's write-ahead log has now. */
+function walBytesOf(broker: number): number {
+  const directory = join(cluster.directory, `broker-${broker}`);
+  const files = readdirSync(directory, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.wal'));
+  return sum(files.map((name) => statSync(join(directory, name)).size));
 }

@@ -1,6 +1,5 @@
 import { build } from 'hdr-histogram-js';
 import type { connect } from '../src/client/index.ts';
-import type { DevCluster } from './dev-cluster.ts';
 
 type Client = Awaited<ReturnType<typeof connect>>;
 
@@ -17,14 +16,37 @@ export interface Throughput {
   readonly megabytesPerSecond: number;
 }
 
-/** Records of 1 KiB as fast as the SDK's defaults take them, each acknowledged by a synced majority. */
-export async function measureProduce(client: Client, topic: string, seconds: number): Promise<Throughput> {
+/** A point of a curve. */
+export type Point = readonly [x: number, y: number];
+
+/** What to produce: for so many seconds, and then on until there are so many bytes, but no longer than `atMostSeconds`. */
+export interface Amount {
+  readonly seconds?: number;
+  readonly bytes?: number;
+  readonly atMostSeconds?: number;
+}
+
+const SAMPLE_MS = 500;
+
+/** Records of 1 KiB as fast as the SDK's defaults take them, each acknowledged by a synced majority. `samples` are seconds and MB/s. */
+export async function measureProduce(
+  client: Client,
+  topic: string,
+  { seconds = 0, bytes = 0, atMostSeconds = Number.POSITIVE_INFINITY }: Amount,
+): Promise<Throughput & { readonly samples: readonly Point[] }> {
   const producer = client.producer();
   const value = new Uint8Array(RECORD_BYTES).map((_, i) => (i * 131) & 0xff);
+  const samples: Point[] = [];
   const started = performance.now();
-  const until = started + seconds * 1000;
   let sent = 0;
-  while (performance.now() < until) {
+  let sample = { ms: started, sent };
+  for (let now = started; ; now = performance.now()) {
+    const elapsed = (now - started) / 1000;
+    if (elapsed >= seconds && (sent * RECORD_BYTES >= bytes || elapsed >= atMostSeconds)) break;
+    if (now - sample.ms >= SAMPLE_MS) {
+      samples.push([elapsed, ((sent - sample.sent) * RECORD_BYTES) / 1e3 / (now - sample.ms)]);
+      sample = { ms: now, sent };
+    }
     for (let i = 0; i < 256; i++) producer.enqueue(topic, { value });
     sent += 256;
     await producer.ready();
@@ -32,7 +54,7 @@ export async function measureProduce(client: Client, topic: string, seconds: num
   await producer.flush();
   const elapsed = (performance.now() - started) / 1000;
   await producer.close();
-  return { records: sent, seconds: elapsed, megabytesPerSecond: (sent * RECORD_BYTES) / 1e6 / elapsed };
+  return { records: sent, seconds: elapsed, megabytesPerSecond: (sent * RECORD_BYTES) / 1e6 / elapsed, samples };
 }
 
 /** All records of a topic from its beginning, decoded. */
@@ -42,8 +64,10 @@ export async function measureConsume(client: Client, topic: string, records: num
   let bytes = 0;
   await using consumer = client.consumer({ topics: [topic], from: 'beginning' });
   for await (const batch of consumer.batches()) {
-    for (const record of batch.records) bytes += record.value?.length ?? 0;
-    seen += batch.records.length;
+    // Decoded anew at each read.
+    const { records: decoded } = batch;
+    for (const record of decoded) bytes += record.value?.length ?? 0;
+    seen += decoded.length;
     if (seen >= records) break;
   }
   const elapsed = (performance.now() - started) / 1000;
@@ -54,7 +78,11 @@ export interface Latency {
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly maxMs: number;
+  /** Percentiles and milliseconds. */
+  readonly curve: readonly Point[];
 }
+
+const PERCENTILES = [1, 10, 25, 50, 75, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95];
 
 /** One record in flight: the time from send to its acknowledgement. */
 export async function measureLatency(client: Client, topic: string, count = 2000): Promise<Latency> {
@@ -71,15 +99,15 @@ export async function measureLatency(client: Client, topic: string, count = 2000
     p50Ms: histogram.getValueAtPercentile(50) / 1000,
     p99Ms: histogram.getValueAtPercentile(99) / 1000,
     maxMs: histogram.maxValue / 1000,
+    curve: PERCENTILES.map((percentile) => [percentile, histogram.getValueAtPercentile(percentile) / 1000]),
   };
 }
 
 /** The longest time without an acknowledgement after a fault at the leader of partition 0, under a steady load of 200 records a second. */
 export async function measureGap(
-  cluster: DevCluster,
   client: Client,
   topic: string,
-  fault: NodeJS.Signals,
+  fault: (leader: number) => void,
 ): Promise<{ readonly gapMs: number; readonly broker: number }> {
   await using producer = client.producer();
   const value = new Uint8Array(100);
@@ -105,7 +133,7 @@ export async function measureGap(
   const leader = description.partitions[0]?.leader;
   if (leader === undefined || leader === 0) throw new Error('partition 0 has no leader');
   gap = 0;
-  cluster.signal(leader, fault);
+  fault(leader);
   await new Promise((resolve) => setTimeout(resolve, 6000));
   stop = true;
   await load;

@@ -18,20 +18,50 @@ export function tool(packageName: string, command: string): string[] {
 export interface Step {
   readonly name: string;
   readonly command: readonly string[];
+  /** How a person runs it alone. Default: the command as it is. */
+  readonly alone?: string;
 }
 
-/** Runs steps in turn, stops at the first that fails, says how long each took. */
-export function runSteps(steps: readonly Step[]): void {
+/** What a step prints at the start of a line when it leaves a part out. */
+export const SKIPPED = 'skipped: ';
+const MAX_OUTPUT_BYTES = 256 * 2 ** 20;
+
+/**
+ * Runs steps in turn; a line with its time for each. One that passes is otherwise silent, except for what it says that it skipped; one that fails
+ * shows its output and how to run it alone, and the process ends with exit 1: at once, or after the others with `keepGoing`.
+ */
+export function runSteps(steps: readonly Step[], { keepGoing = false } = {}): void {
+  const started = performance.now();
+  const failed: string[] = [];
   for (const step of steps) {
-    const started = performance.now();
-    const [file, ...args] = step.command;
-    if (file === undefined) throw new Error(`${step.name}: no command`);
-    const result = spawnSync(file, args, { cwd: root, stdio: 'inherit' });
-    const seconds = ((performance.now() - started) / 1000).toFixed(1);
-    if (result.status !== 0) {
-      console.error(`\n${step.name} failed after ${seconds} s: ${step.command.join(' ')}`);
-      process.exit(1);
-    }
-    console.log(`${step.name}: ok, ${seconds} s`);
+    const failure = run(step);
+    if (failure === undefined) continue;
+    failed.push(failure);
+    if (!keepGoing) break;
   }
+  if (failed.length > 0) console.error(`\nfailed:\n${failed.map((line) => `  ${line}`).join('\n')}`);
+  else console.log(`all ${steps.length} steps ok, ${secondsSince(started)} s`);
+  process.exitCode = failed.length > 0 ? 1 : 0;
+}
+
+/** Undefined: it passed. */
+function run(step: Step): string | undefined {
+  const started = performance.now();
+  const [file, ...args] = step.command;
+  if (file === undefined) throw new Error(`${step.name}: no command`);
+  const { status, signal, error, stdout, stderr } = spawnSync(file, args, { cwd: root, encoding: 'utf8', maxBuffer: MAX_OUTPUT_BYTES });
+  const seconds = secondsSince(started);
+  if (status === 0) {
+    console.log(`${step.name}: ok, ${seconds} s`);
+    for (const line of stdout.split('\n')) if (line.startsWith(SKIPPED)) console.log(`  ${line}`);
+    return undefined;
+  }
+  console.error(`${stdout ?? ''}${stderr ?? ''}`);
+  const why = error?.message ?? signal ?? `exit ${status}`;
+  console.error(`${step.name}: FAILED after ${seconds} s (${why})`);
+  return `${step.name}: ${step.alone ?? step.command.join(' ')}`;
+}
+
+function secondsSince(started: number): string {
+  return ((performance.now() - started) / 1000).toFixed(1);
 }

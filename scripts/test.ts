@@ -1,11 +1,12 @@
 /**
  * `npm test`: everything that is tested, real processes included, in under 5 minutes; closes with the counts. Arguments go to vitest.
- * What needs a Docker engine is left out where there is none, and the last lines say so.
+ * What needs a Docker engine runs apart from these (`npm run test:docker`); the last lines say so.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { hasEngine } from './engine.ts';
 import { root, tool } from './steps.ts';
 
 interface Report {
@@ -34,5 +35,6 @@ try {
 rmSync(directory, { recursive: true, force: true });
 if (report === undefined) process.exit(1);
 const skipped = report.numPendingTests === 0 ? '' : `, ${report.numPendingTests} skipped`;
+console.log(hasEngine() ? 'docker tests: not run here, npm run test:docker runs them' : 'docker tests: not run, no engine');
 console.log(`${report.numPassedTests} passed, ${report.numFailedTests} failed${skipped}`);
 process.exit(result.status ?? 1);

@@ -85,6 +85,14 @@ describe('the house is in order', () => {
     expect(wrong.map((path) => relative(root, path))).toEqual([]);
   });
 
+  test('the wall clock stamps records and decides nothing else (hazard B20)', () => {
+    const stamps = ['base/environment.ts', 'broker/partition.ts', 'broker/produce.ts', 'client/producer.ts'];
+    const readers = sources
+      .filter((path) => /\bwallMs\b/.test(readFileSync(path, 'utf8')))
+      .map((path) => relative(source, path).replaceAll('\\', '/'));
+    expect(readers.filter((path) => !path.startsWith('platform/'))).toEqual(stamps);
+  });
+
   test('every room has a README', () => {
     const rooms = readdirSync(source).filter((name) => name !== 'gen' && statSync(join(source, name)).isDirectory());
     const missing = [...rooms, 'raft/core'].filter((room) => !readdirSync(join(source, room)).includes('README.md'));

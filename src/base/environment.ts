@@ -63,8 +63,11 @@ export interface Disk {
 
 export interface DiskFile {
   size(): Promise<number>;
-  /** Reads exactly `length` bytes unless the file ends before; the result is owned by the caller. */
-  read(position: number, length: number): Promise<Uint8Array>;
+  /**
+   * Reads exactly `length` bytes unless the file ends before; the result is owned by the caller. With `room`, of at least so many bytes, it is read
+   * into that, and the result is a view of it.
+   */
+  read(position: number, length: number, room?: Uint8Array): Promise<Uint8Array>;
   /** Writes all bytes of all buffers at `position`. The buffers must not be changed until it resolves (hazard B42). */
   write(position: number, buffers: readonly Uint8Array[]): Promise<void>;
   /** Makes all earlier writes durable (fdatasync). A rejection is final: the process must end (hazard B25). */

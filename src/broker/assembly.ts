@@ -19,7 +19,6 @@ import { adminHandlers } from './admin.ts';
 import { type BrokerConfig, validateTopicConfig } from './config.ts';
 import type { BrokerContext } from './context.ts';
 import { fetchHandler } from './fetch.ts';
-import { campaignInTurn } from './first-campaign.ts';
 import { type Home, ownVoter } from './home.ts';
 import { Leaders, transferLeadership } from './leaders.ts';
 import { listOffsetsHandler } from './list-offsets.ts';
@@ -129,6 +128,8 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const partitions = new Partitions({
     brokerId,
     directoryId,
+    incarnation,
+    held: new Set(storage.groups()),
     host,
     metadata,
     topicDefaults: config.topicDefaults,
@@ -225,8 +226,6 @@ async function openController(
     campaign: false,
     owner: (opened) => controller.attach(opened),
   });
-  const rank = cluster.voters.findIndex(({ brokerId }) => brokerId === config.nodeId);
-  campaignInTurn(replica, rank, cluster.voters.length, environment, () => host.get(METADATA_GROUP) !== replica);
   const service = controllerService({ controller, leader: hint, metadata, log: replica.log, environment, logger: log });
   switchboard.addUnary(...service.unary);
   switchboard.addStreams(...service.streams);

@@ -3,6 +3,7 @@
  * Any replica serves what it knows to be committed. Nothing runs while there is nothing to send.
  */
 import { create } from '@bufbuild/protobuf';
+import { concat } from '../base/bytes.ts';
 import { FlotillaError } from '../base/errors.ts';
 import {
   Data,
@@ -84,6 +85,8 @@ class FetchStream implements StreamReceiver<FetchRequest> {
   /** Readers with something to send, each at most once: round robin. */
   #queue: Reader[] = [];
   #results: FetchResult[] = [];
+  /** What gives back the memory of {@link #results}. */
+  #releases: (() => void)[] = [];
   #resultBytes = 0;
   #credit = 0;
   #maxBytes = DEFAULT_PARTITION_BYTES;
@@ -206,11 +209,12 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     const end = this.#endOf(reader.partition);
     try {
       const run = await reader.partition.read(reader.offset, reserved, this.#isolation);
+      if (reader.removed || this.#closed || run.bytes === 0) run.release?.();
       if (!reader.removed && !this.#closed) {
         const advanced = run.nextOffset > reader.offset || this.#endOf(reader.partition) > end;
         if (run.bytes > 0) {
           spent = run.bytes;
-          this.#push(this.#resultOf(reader, run), run.bytes);
+          this.#push(this.#resultOf(reader, run), run.bytes, run.release);
         }
         reader.offset = run.nextOffset;
         reader.state = 'waiting';
@@ -235,7 +239,8 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     const result = create(FetchResultSchema);
     result.partitionHandle = reader.handle;
     result.generation = reader.generation;
-    result.recordBatches = joined(run);
+    // The only copy on the way out, and none when there is one chunk.
+    result.recordBatches = concat(run.chunks);
     result.nextOffset = BigInt(run.nextOffset);
     result.highWatermark = BigInt(partition.highWatermark);
     result.lastStableOffset = BigInt(partition.lastStableOffset);
@@ -260,10 +265,11 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     );
   }
 
-  #push(result: FetchResult, bytes: number): void {
+  #push(result: FetchResult, bytes: number, release?: () => void): void {
     if (this.#closed) return;
     if (this.#resultBytes > 0 && this.#resultBytes + bytes > MAX_RESPONSE_BYTES) this.#flush();
     this.#results.push(result);
+    if (release !== undefined) this.#releases.push(release);
     this.#resultBytes += bytes;
     this.#schedule();
   }
@@ -273,21 +279,12 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     if (!this.#writable || this.#closed || this.#results.length === 0) return;
     const response = create(FetchResponseSchema);
     response.results = this.#results;
+    const releases = this.#releases;
     this.#results = [];
+    this.#releases = [];
     this.#resultBytes = 0;
-    this.#writable = this.#responder.send(response);
+    this.#writable = this.#responder.send(response, () => {
+      for (const release of releases) release();
+    });
   }
-}
-
-/** The chunks of a run as one; the only copy on the way out, and none when there is one chunk. */
-function joined(run: BatchRun): Uint8Array {
-  const { chunks } = run;
-  if (chunks.length === 1 && chunks[0] !== undefined) return chunks[0];
-  const bytes = new Uint8Array(run.bytes);
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
 }

@@ -86,11 +86,13 @@ export class PartitionState implements ReplicaOwner {
       log.snapshot === undefined
         ? new ProducerState(log.logStartOffset)
         : ProducerState.decode(log.snapshot.state, log.snapshot.nextOffset);
+    // What commits during the scan is not in it: that comes from #unrecorded.
+    const scannedTo = log.nextOffset;
     await log.scanBatchHeaders(producers.nextOffset, (header, nextOffset) => {
       producers.committed(nextOffset);
       record(producers, header, nextOffset, 0);
     });
-    producers.advance(log.nextOffset);
+    producers.advance(scannedTo);
     producers.committed(this.#highWatermark);
     this.#producers = producers;
     const unrecorded = this.#unrecorded;

@@ -19,6 +19,9 @@ export const MAX_CONCURRENT_CHANGES = 16;
 export interface PartitionsOptions {
   readonly brokerId: BrokerId;
   readonly directoryId: DirectoryId;
+  readonly incarnation: number;
+  /** The replicas that this directory held when the process began. */
+  readonly held: ReadonlySet<GroupKey>;
   readonly host: RaftHost;
   readonly metadata: MetadataView;
   readonly topicDefaults: TopicConfig;
@@ -52,6 +55,8 @@ export class Partitions {
   readonly #opened = new Map<TopicId, Map<number, Partition>>();
   readonly #queue: Slot[] = [];
   #changing = 0;
+  /** The metadata here tell of this process's registration, so they are no older than what any process before it had seen. */
+  #caughtUp = false;
   #unsubscribe: (() => void) | undefined;
   #stopped = false;
   #idle: (() => void) | undefined;
@@ -135,6 +140,18 @@ export class Partitions {
       const config = this.#configOf(topic);
       for (const partition of this.#opened.get(topic.topicId)?.values() ?? []) partition.configure(config);
     }
+    const { brokerId, incarnation } = this.#options;
+    if (this.#caughtUp || delta.image.brokers.get(brokerId)?.incarnation !== incarnation) return;
+    this.#caughtUp = true;
+    for (const slot of this.#slots.values()) if (slot.opened === undefined) this.#enqueue(slot);
+  }
+
+  /**
+   * While this broker replays older metadata, a replica that is not in its directory may be one that was deleted since: made anew,
+   * it would vote and acknowledge again under its old identity (hazard B14).
+   */
+  #mayOpen(slot: Slot): boolean {
+    return this.#caughtUp || this.#options.held.has(slot.group);
   }
 
   #want(topic: TopicImage, partition: PartitionImage, exists: boolean): void {
@@ -176,7 +193,7 @@ export class Partitions {
     const { wanted } = slot;
     try {
       if (wanted === undefined) await this.#remove(slot);
-      else if (slot.opened === undefined) await this.#open(slot, wanted);
+      else if (slot.opened === undefined && this.#mayOpen(slot)) await this.#open(slot, wanted);
     } catch (error) {
       const { topicId, partition } = slot;
       this.#options.log.error('partition.change-failed', { topicId, partition, wanted: wanted !== undefined, error: messageOf(error) });

@@ -1,4 +1,4 @@
-import { decodeBatch, readBatchHeader, splitBatches } from '../record/batch.ts';
+import { type DecodeOptions, decodeBatch, readBatchHeader, splitBatches } from '../record/batch.ts';
 import type { BatchHeader, Record, RecordHeader } from '../record/types.ts';
 import type { Codecs } from './cluster.ts';
 import type { FetchStream } from './fetch-stream.ts';
@@ -43,19 +43,53 @@ interface OpenChunk extends Chunk {
   next: number;
 }
 
+interface FoundBatch {
+  readonly chunk: OpenChunk;
+  readonly bytes: Uint8Array;
+  readonly header: BatchHeader;
+}
+
+/** Decodes lazily. A class, since an object with a getter of its own takes longer to make than a small batch to decode. */
+class UndecodedBatch implements ConsumedBatch {
+  readonly topic: string;
+  readonly partition: number;
+  readonly header: BatchHeader;
+  readonly bytes: Uint8Array;
+  readonly #options: DecodeOptions;
+  readonly #from: number;
+
+  constructor({ topic, partition, position }: FetchedPartition, bytes: Uint8Array, header: BatchHeader, options: DecodeOptions) {
+    this.topic = topic;
+    this.partition = partition;
+    this.header = header;
+    this.bytes = bytes;
+    this.#options = options;
+    this.#from = position;
+  }
+
+  get records(): readonly Record[] {
+    return decodeFrom(this.#from, this.bytes, this.header, this.#options);
+  }
+}
+
+/** The records of a batch from the position on. */
+function decodeFrom(position: number, bytes: Uint8Array, header: BatchHeader, options: DecodeOptions): readonly Record[] {
+  const records = decodeBatch(bytes, options, header);
+  const first = records[0];
+  return first === undefined || first.offset >= position ? records : records.filter(({ offset }) => offset >= position);
+}
+
 /** What came and was not yet handed out, in the order of arrival. Batches are decoded one at a time, when they are reached. */
 export class FetchBuffer {
-  readonly #codecs: Codecs;
-  readonly #checkCrcs: boolean;
+  readonly #options: DecodeOptions;
   #chunks: Chunk[] = [];
   #head = 0;
   #open: OpenChunk | undefined;
   #records: readonly Record[] = [];
   #record = 0;
 
-  constructor(codecs: Codecs, checkCrcs: boolean) {
-    this.#codecs = codecs;
-    this.#checkCrcs = checkCrcs;
+  constructor({ compression, crc32c }: Codecs, checkCrcs: boolean) {
+    this.#options = { compression, maxBytes: MAX_DECOMPRESSED_BYTES, crc32c: checkCrcs ? crc32c : undefined };
   }
 
   add(partition: FetchedPartition, bytes: Uint8Array, nextOffset: number, stream: FetchStream): void {
@@ -80,8 +114,9 @@ export class FetchBuffer {
       this.#record = 0;
       const found = this.#nextBatch();
       if (found === undefined) return undefined;
-      this.#records = this.#decode(found.bytes, found.chunk.partition.position);
-      found.chunk.next++;
+      const { chunk, bytes, header } = found;
+      this.#records = decodeFrom(chunk.partition.position, bytes, header, this.#options);
+      chunk.next++;
     }
   }
 
@@ -91,7 +126,7 @@ export class FetchBuffer {
     const found = this.#nextBatch();
     if (found === undefined) return undefined;
     found.chunk.next++;
-    return this.#handOut(found.chunk.partition, found.bytes);
+    return this.#handOut(found.chunk.partition, found.bytes, found.header);
   }
 
   /** Drops what a seek or a pause made void, and gives its credit back. */
@@ -120,7 +155,7 @@ export class FetchBuffer {
   }
 
   /** The next batch that holds data from the position on; `chunk.next` stands at it. */
-  #nextBatch(): { chunk: OpenChunk; bytes: Uint8Array } | undefined {
+  #nextBatch(): FoundBatch | undefined {
     for (;;) {
       const chunk = this.#open ?? this.#openNext();
       if (chunk === undefined) return undefined;
@@ -132,7 +167,7 @@ export class FetchBuffer {
       }
       const header = readBatchHeader(bytes);
       const dropped = partition.aborted.drops(header);
-      if (!dropped && header.baseOffset + header.lastOffsetDelta >= partition.position) return { chunk, bytes };
+      if (!dropped && header.baseOffset + header.lastOffsetDelta >= partition.position) return { chunk, bytes, header };
       chunk.next++;
     }
   }
@@ -159,14 +194,6 @@ export class FetchBuffer {
     this.#record = 0;
   }
 
-  #decode(bytes: Uint8Array, position: number): readonly Record[] {
-    const { compression, crc32c } = this.#codecs;
-    const options = { compression, maxBytes: MAX_DECOMPRESSED_BYTES, crc32c: this.#checkCrcs ? crc32c : undefined };
-    const records = decodeBatch(bytes, options);
-    const first = records[0];
-    return first === undefined || first.offset >= position ? records : records.filter(({ offset }) => offset >= position);
-  }
-
   /** What an iteration over records left of its batch. */
   #restOfBatch(): ConsumedBatch | undefined {
     const open = this.#open;
@@ -174,22 +201,12 @@ export class FetchBuffer {
     const left = this.#record < this.#records.length && open?.life === open?.partition.life;
     this.#records = [];
     this.#record = 0;
-    return open && bytes && left ? this.#handOut(open.partition, bytes) : undefined;
+    return open && bytes && left ? this.#handOut(open.partition, bytes, readBatchHeader(bytes)) : undefined;
   }
 
-  #handOut(partition: FetchedPartition, bytes: Uint8Array): ConsumedBatch {
-    const header = readBatchHeader(bytes);
-    const from = partition.position;
+  #handOut(partition: FetchedPartition, bytes: Uint8Array, header: BatchHeader): ConsumedBatch {
+    const batch = new UndecodedBatch(partition, bytes, header, this.#options);
     partition.position = header.baseOffset + header.lastOffsetDelta + 1;
-    const decode = () => this.#decode(bytes, from);
-    return {
-      topic: partition.topic,
-      partition: partition.partition,
-      header,
-      bytes,
-      get records() {
-        return decode();
-      },
-    };
+    return batch;
   }
 }

@@ -71,6 +71,7 @@ export class AbortedFilter {
 
   /** Whether the batch is no data: a marker, or part of an aborted transaction. Called for each batch in order. */
   drops(header: BatchHeader): boolean {
+    if (this.#ahead.length === 0 && !header.isControl && !header.isTransactional) return false;
     const lastOffset = BigInt(header.baseOffset + header.lastOffsetDelta);
     while (this.#ahead[0] && this.#ahead[0].firstOffset <= lastOffset) {
       this.#ongoing.add(this.#ahead[0].producerId);

@@ -30,7 +30,7 @@ export interface ProducerOptions {
   readonly requestTimeoutMs?: number | undefined;
   /** Bytes of records that are not yet acknowledged; beyond it `send` waits. Default 64 MiB. */
   readonly maxBufferedBytes?: number | undefined;
-  /** Bytes of a batch before compression, at most; batches are as large as the load makes them. Default 1 MiB - 64 KiB. */
+  /** Bytes of a batch before compression, at most; batches are as large as the load makes them. Default 524,288. */
   readonly maxBatchBytes?: number | undefined;
   /** Batches in flight for each partition: 1 to 5. Default 5. Without idempotence, more than 1 lets retries change the order. */
   readonly maxInFlight?: number | undefined;
@@ -44,8 +44,8 @@ export interface SendOptions {
 export const DEFAULT_DELIVERY_TIMEOUT_MS = 120_000;
 export const DEFAULT_REQUEST_TIMEOUT_MS = 30_000;
 export const DEFAULT_MAX_BUFFERED_BYTES = 64 << 20;
-/** Below Kafka's default max.message.bytes (1 MiB), with room for what compression may add. */
-export const DEFAULT_MAX_BATCH_BYTES = (1 << 20) - (64 << 10);
+/** Half of Kafka's default max.message.bytes: larger batches are no faster, and take memory in every broker. */
+export const DEFAULT_MAX_BATCH_BYTES = 1 << 19;
 export const DEFAULT_CLOSE_DEADLINE_MS = 10_000;
 /** The largest record, and the largest batch: the most that message.max.bytes can be, and well within gRPC's limit of 64 MiB. */
 export const MAX_RECORD_BYTES = 32 << 20;

@@ -91,9 +91,9 @@ class NodeFile implements DiskFile {
     return (await fstat(this.#fd)).size;
   }
 
-  read(position: number, length: number): Promise<Uint8Array> {
+  read(position: number, length: number, room?: Uint8Array): Promise<Uint8Array> {
     // Not Buffer's pool: the caller may hold the bytes for long.
-    const bytes = new Uint8Array(length);
+    const bytes = room === undefined ? new Uint8Array(length) : room.subarray(0, length);
     return new Promise((resolve, reject) => {
       const readFrom = (done: number): void => {
         fs.read(this.#fd, bytes, done, length - done, position + done, (error, count) => {

@@ -13,6 +13,12 @@ const SMALL_YOUNG_GENERATION = '--max-semi-space-size=2';
 /** For the command line of a process that is a broker and nothing else. */
 export const brokerHeapFlags: readonly string[] = [LATE_MARKING, SMALL_YOUNG_GENERATION];
 
+/**
+ * For the environment of a broker's process, where its C library is glibc: buffers from 256 KiB on are given back to the system when they are freed.
+ * By default glibc keeps what it has seen freed, up to 32 MiB a buffer and with an arena for each thread: 40 MB more resident under load.
+ */
+export const brokerMallocSettings: Readonly<Record<string, string>> = { MALLOC_MMAP_THRESHOLD_: '262144', MALLOC_ARENA_MAX: '1' };
+
 /** What can be set in a running process, for brokers started without {@link brokerHeapFlags}. */
 export function tuneHeap(): void {
   setFlagsFromString(LATE_MARKING);

@@ -28,7 +28,7 @@
  *   heartbeatResponse  u64 readContext
  *   timeoutNow         nothing
  *
- * Encoding copies each entry once, into a frame of exactly the right size. Decoding copies nothing: headers and payloads of
+ * Encoding copies what is small; a large payload stays where it is, as a part of its own, and must not change until the frame has left. Decoding copies nothing: headers and payloads of
  * the decoded entries are views into the frame, which therefore must never change once it was handed over (hazard B42).
  * The transport carries frames whole; what a peer of another version or a fault made of them is checked here, field by field.
  */
@@ -40,9 +40,11 @@ import { decodeEntry, entrySize } from './core/entry-codec.ts';
 import type { AppendRequest, Message } from './core/types.ts';
 
 /** A turn's messages to one peer beyond this many bytes are split over several frames. One message is never split. */
-export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
+export const MAX_FRAME_BYTES = 1024 * 1024;
 export const FRAME_HEADER_BYTES = 8;
 export const ENVELOPE_BYTES = 48;
+/** From here on a payload is a part of its own: a part costs as much as to copy about so many bytes. */
+const PART_BYTES = 2048;
 
 const FRAME_MAGIC = 0xf7;
 const FRAME_VERSION = 1;
@@ -76,9 +78,12 @@ export function encodedBytes(message: Message): number {
   return bytes;
 }
 
+/** Parts that leave back to back. */
+export type EncodedFrame = readonly Uint8Array[];
+
 /** Frames with all the messages in their order, each of at most `maxBytes` unless a single message is longer. */
-export function encodeFrames(messages: readonly GroupMessage[], maxBytes: number = MAX_FRAME_BYTES): Uint8Array[] {
-  const frames: Uint8Array[] = [];
+export function encodeFrames(messages: readonly GroupMessage[], maxBytes: number = MAX_FRAME_BYTES): EncodedFrame[] {
+  const frames: EncodedFrame[] = [];
   let from = 0;
   let bytes = FRAME_HEADER_BYTES;
   messages.forEach(({ message }, at) => {
@@ -94,8 +99,8 @@ export function encodeFrames(messages: readonly GroupMessage[], maxBytes: number
   return frames;
 }
 
-function encodeFrame(messages: readonly GroupMessage[], from: number, to: number, bytes: number): Uint8Array {
-  const writer = new FrameWriter(bytes);
+function encodeFrame(messages: readonly GroupMessage[], from: number, to: number, bytes: number): EncodedFrame {
+  const writer = new FrameWriter(bytes - partBytes(messages, from, to));
   writer.u8(FRAME_MAGIC);
   writer.u8(FRAME_VERSION);
   writer.u16(0);
@@ -104,7 +109,18 @@ function encodeFrame(messages: readonly GroupMessage[], from: number, to: number
     const item = messages[at];
     if (item !== undefined) writer.message(item.group, item.message);
   }
-  return writer.bytes;
+  return writer.parts();
+}
+
+/** Bytes of the payloads that are not copied. */
+function partBytes(messages: readonly GroupMessage[], from: number, to: number): number {
+  let bytes = 0;
+  for (let at = from; at < to; at++) {
+    const message = messages[at]?.message;
+    if (message?.type !== 'append') continue;
+    for (const { payload } of message.entries) if (payload.length >= PART_BYTES) bytes += payload.length;
+  }
+  return bytes;
 }
 
 /**
@@ -122,11 +138,14 @@ export function decodeFrame(frame: Uint8Array): GroupMessage[] {
   return messages;
 }
 
-/** Writes the fields above into a buffer of known size. */
+/** Writes the fields above into a buffer that has room for all but the large payloads. */
 export class FrameWriter {
   readonly bytes: Uint8Array;
   readonly #view: DataView;
   #at = 0;
+  readonly #parts: Uint8Array[] = [];
+  /** Up to here the bytes are in parts. */
+  #parted = 0;
 
   constructor(size: number) {
     this.bytes = new Uint8Array(size);
@@ -164,6 +183,27 @@ export class FrameWriter {
     this.u64(message.from);
     this.u64(message.to);
     this.#body(message);
+  }
+
+  /** All that was written, in the order of writing. */
+  parts(): readonly Uint8Array[] {
+    this.#closePart();
+    return this.#parts;
+  }
+
+  #payload(payload: Uint8Array): void {
+    if (payload.length < PART_BYTES) {
+      this.bytes.set(payload, this.#at);
+      this.#at += payload.length;
+      return;
+    }
+    this.#closePart();
+    this.#parts.push(payload);
+  }
+
+  #closePart(): void {
+    if (this.#at > this.#parted) this.#parts.push(this.bytes.subarray(this.#parted, this.#at));
+    this.#parted = this.#at;
   }
 
   #body(message: Message): void {
@@ -205,8 +245,8 @@ export class FrameWriter {
     this.u32(message.entries.length);
     for (const entry of message.entries) {
       this.bytes.set(entry.header, this.#at);
-      this.bytes.set(entry.payload, this.#at + ENTRY_HEADER_BYTES);
-      this.#at += ENTRY_HEADER_BYTES + entry.payload.length;
+      this.#at += ENTRY_HEADER_BYTES;
+      this.#payload(entry.payload);
     }
   }
 }

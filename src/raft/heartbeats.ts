@@ -75,7 +75,7 @@ export class Heartbeats {
       peer.requests.clear();
       peer.responses.clear();
       const frame = encodeHeartbeat({ incarnation: this.#options.incarnation, seq: peer.nextSeq++, diskFresh, messages });
-      this.#options.transport.send(broker, 'heartbeat', frame);
+      this.#options.transport.send(broker, 'heartbeat', [frame]);
     }
   }
 

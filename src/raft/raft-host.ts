@@ -121,8 +121,9 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#loop.guard(inputs);
   }
 
-  walIsFull(): boolean {
-    return this.#options.storage.wal.pendingBytes > this.settings.maxWalPendingBytes;
+  diskIsBehind(): boolean {
+    const { wal, unwrittenBytes } = this.#options.storage;
+    return wal.pendingBytes + unwrittenBytes > this.settings.maxPendingDiskBytes;
   }
 
   /**

@@ -26,7 +26,7 @@ export interface ReplicaHost {
   guard(inputs: () => void): void;
   isAlive(broker: BrokerId): boolean;
   /** The disk is so far behind that nothing more may be proposed. */
-  walIsFull(): boolean;
+  diskIsBehind(): boolean;
 }
 
 /** Entries a page of {@link RaftReplica.committedEntries}. */
@@ -129,11 +129,8 @@ export class RaftReplica implements Replica {
 
   propose(proposal: Proposal): { readonly index: number; readonly term: number; readonly nextOffset: number } {
     this.#mustLead();
-    if (this.#host.walIsFull()) {
-      throw new FlotillaError(
-        'THROTTLING_QUOTA_EXCEEDED',
-        'the write-ahead log is behind: the disk is slower than what is produced. Send again later.',
-      );
+    if (this.#host.diskIsBehind()) {
+      throw new FlotillaError('THROTTLING_QUOTA_EXCEEDED', 'the disk is slower than what is produced. Send again later.');
     }
     const { firstIndex, term } = this.core.propose([proposal]);
     this.#host.schedule(this);

@@ -20,8 +20,8 @@ export interface RaftHostSettings {
   readonly transferTimeoutMs: number;
   /** Deadline of closing a group and of stopping the host. */
   readonly stopTimeoutMs: number;
-  /** Bytes that wait for the write-ahead log; proposals beyond it are refused. */
-  readonly maxWalPendingBytes: number;
+  /** Bytes that wait for the write-ahead log, and committed ones that wait for segments; proposals beyond it are refused. */
+  readonly maxPendingDiskBytes: number;
   /** Bytes of entries that are being read from segments for followers that lag, over all groups. */
   readonly maxCatchUpBytes: number;
   /** See RaftOptions in raft/core/types.ts. */
@@ -44,7 +44,7 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   readTimeoutMs: 5_000,
   transferTimeoutMs: 2_000,
   stopTimeoutMs: 5_000,
-  maxWalPendingBytes: 64 * 1024 * 1024,
+  maxPendingDiskBytes: 64 * 1024 * 1024,
   maxCatchUpBytes: 32 * 1024 * 1024,
   maxAppendBytes: 1024 * 1024,
   maxInflightBytes: 8 * 1024 * 1024,

@@ -110,8 +110,11 @@ export interface PeerTransport {
   /** Called once, before anything else. */
   start(receiver: PeerReceiver): void;
   setPeers(peers: readonly Peer[]): void;
-  /** Takes the frame, or returns false (not connected, or over the bound of bytes buffered): it is lost, Raft retries. */
-  send(to: BrokerId, lane: Lane, frame: Uint8Array): boolean;
+  /**
+   * Takes the frame, in parts that leave back to back and never change, or returns false (not connected, or over the bound of bytes buffered): it
+   * is lost, Raft retries.
+   */
+  send(to: BrokerId, lane: Lane, frame: readonly Uint8Array[]): boolean;
   close(): Promise<void>;
 }
 

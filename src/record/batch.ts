@@ -68,25 +68,24 @@ export function readBatchHeader(bytes: Uint8Array, at = 0): BatchHeader {
   if (bytes.length - at < BATCH_HEADER_BYTES) throw corrupt(`a batch header takes 61 bytes, ${bytes.length - at} are left`);
   const magic = bytes[at + BatchField.magic];
   if (magic !== BATCH_MAGIC) throw corrupt(`magic is ${magic}; only record batches of version 2 are supported`);
-  const view = new DataView(bytes.buffer, bytes.byteOffset + at, BATCH_HEADER_BYTES);
-  const attributes = view.getInt16(BatchField.attributes);
+  const attributes = readInt16(bytes, at + BatchField.attributes);
   return {
-    baseOffset: int64(view, BatchField.baseOffset),
-    batchLength: view.getInt32(BatchField.batchLength),
-    leaderEpoch: view.getInt32(BatchField.leaderEpoch),
-    crc: view.getUint32(BatchField.crc),
+    baseOffset: readInt64(bytes, at + BatchField.baseOffset),
+    batchLength: readInt32(bytes, at + BatchField.batchLength),
+    leaderEpoch: readInt32(bytes, at + BatchField.leaderEpoch),
+    crc: readInt32(bytes, at + BatchField.crc) >>> 0,
     attributes,
     compression: compressionNames[attributes & BatchAttribute.compressionMask],
     timestampType: attributes & BatchAttribute.logAppendTime ? 'LogAppendTime' : 'CreateTime',
     isTransactional: (attributes & BatchAttribute.transactional) !== 0,
     isControl: (attributes & BatchAttribute.control) !== 0,
-    lastOffsetDelta: view.getInt32(BatchField.lastOffsetDelta),
-    baseTimestamp: int64(view, BatchField.baseTimestamp),
-    maxTimestamp: int64(view, BatchField.maxTimestamp),
-    producerId: int64(view, BatchField.producerId),
-    producerEpoch: view.getInt16(BatchField.producerEpoch),
-    baseSequence: view.getInt32(BatchField.baseSequence),
-    recordCount: view.getInt32(BatchField.recordCount),
+    lastOffsetDelta: readInt32(bytes, at + BatchField.lastOffsetDelta),
+    baseTimestamp: readInt64(bytes, at + BatchField.baseTimestamp),
+    maxTimestamp: readInt64(bytes, at + BatchField.maxTimestamp),
+    producerId: readInt64(bytes, at + BatchField.producerId),
+    producerEpoch: readInt16(bytes, at + BatchField.producerEpoch),
+    baseSequence: readInt32(bytes, at + BatchField.baseSequence),
+    recordCount: readInt32(bytes, at + BatchField.recordCount),
   };
 }
 
@@ -197,11 +196,10 @@ export interface DecodeOptions {
 
 /**
  * The records of one batch, keys and values as views into `bytes` (into the decompressed bytes where it was compressed).
- * Compacted batches, whose offsets have gaps, are fine.
+ * Compacted batches, whose offsets have gaps, are fine. `header`: where it was read already.
  * @throws FlotillaError CORRUPT_MESSAGE, INVALID_RECORD, UNSUPPORTED_COMPRESSION_TYPE, MESSAGE_TOO_LARGE (over `maxBytes` decompressed)
  */
-export function decodeBatch(bytes: Uint8Array, options: DecodeOptions): Record[] {
-  const header = readBatchHeader(bytes);
+export function decodeBatch(bytes: Uint8Array, options: DecodeOptions, header: BatchHeader = readBatchHeader(bytes)): Record[] {
   const size = batchSize(bytes);
   if (size > bytes.length) throw corrupt(`the batch states ${size} bytes, ${bytes.length} came`);
   if (options.crc32c !== undefined) {
@@ -287,8 +285,12 @@ function unknownCodec(attributes: number): FlotillaError {
 }
 
 /** Exact below 2^53; beyond, rounded, which every check of ours refuses. */
-function int64(view: DataView, at: number): number {
-  return view.getInt32(at) * 2 ** 32 + view.getUint32(at + 4);
+function readInt64(bytes: Uint8Array, at: number): number {
+  return readInt32(bytes, at) * 2 ** 32 + (readInt32(bytes, at + 4) >>> 0);
+}
+
+function readInt16(bytes: Uint8Array, at: number): number {
+  return (((bytes[at] as number) << 24) >> 16) | (bytes[at + 1] as number);
 }
 
 function readInt32(bytes: Uint8Array, at: number): number {

@@ -131,9 +131,10 @@ class ClientStream implements RpcStream<Message> {
     call.on('error', (error: ServiceError) => this.close(fromServiceError(error, address)));
   }
 
-  send(message: Message): boolean {
-    if (this.isClosed || this.isEnded) return true;
-    return this.call.write(message);
+  send(message: Message, sent?: () => void): boolean {
+    if (!this.isClosed && !this.isEnded) return this.call.write(message, sent);
+    sent?.();
+    return true;
   }
 
   end(): void {

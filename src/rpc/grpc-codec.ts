@@ -1,5 +1,6 @@
 import { create, type DescMessage, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
 import type { GenMessage } from '@bufbuild/protobuf/codegenv2';
+import { lengthOf } from '../base/bytes.ts';
 import { FetchResponseSchema, ProduceRequestSchema, ProduceResponseSchema } from '../gen/flotilla/v1/data_pb.ts';
 import { type PeerFrame, PeerFrameSchema } from '../gen/flotilla/v1/raft_pb.ts';
 import {
@@ -11,6 +12,7 @@ import {
   writeProduceResponse,
 } from './data-codec.ts';
 import { MessageParts } from './message-parts.ts';
+import { payloadParts } from './parted-frame.ts';
 
 /** Upper bound of one message on any stream or call, both ways. */
 export const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
@@ -51,15 +53,15 @@ function plain(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
-/** One `bytes` field: its tag and length, and the payload where it is. */
+/** One `bytes` field: its tag and length, and the payload's parts where they are. */
 const peerFrameCodec: MessageCodec = {
   serialize(message) {
-    const { payload } = message as PeerFrame;
+    const parts = payloadParts(message as PeerFrame);
     const prefix = [PAYLOAD_TAG];
-    let length = payload.length;
+    let length = lengthOf(parts);
     for (; length >= 0x80; length >>>= 7) prefix.push((length & 0x7f) | 0x80);
     prefix.push(length);
-    return new MessageParts([Uint8Array.from(prefix), payload]).asBuffer();
+    return new MessageParts([Uint8Array.from(prefix), ...parts]).asBuffer();
   },
   deserialize(bytes) {
     const payload = soleField(bytes);

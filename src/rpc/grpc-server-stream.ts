@@ -53,8 +53,10 @@ export class ServerStream implements RpcStream<Message> {
     });
   }
 
-  send(message: Message): boolean {
-    return this.isEnded || this.isReleased ? true : this.duplex.write(message);
+  send(message: Message, sent?: () => void): boolean {
+    if (!this.isEnded && !this.isReleased) return this.duplex.write(message, sent);
+    sent?.();
+    return true;
   }
 
   end(): void {

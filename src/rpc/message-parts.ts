@@ -1,3 +1,5 @@
+import { lengthOf } from '../base/bytes.ts';
+
 /**
  * A serialized message in parts: small fields in buffers of their own, large payloads where they are. gRPC copies a message behind
  * its five-byte prefix anyway; with parts that is the only copy. The payloads must not change until the message is sent.
@@ -10,10 +12,8 @@ export class MessageParts {
 
   constructor(parts: readonly Uint8Array[]) {
     this.parts = parts;
-    let length = 0;
-    for (const part of parts) length += part.length;
-    this.length = length;
-    this.byteLength = length;
+    this.length = lengthOf(parts);
+    this.byteLength = this.length;
   }
 
   /** As of a Buffer. */

@@ -1,8 +1,10 @@
-import { create, type MessageShape } from '@bufbuild/protobuf';
+import type { MessageShape } from '@bufbuild/protobuf';
+import { lengthOf } from '../base/bytes.ts';
 import { type Environment, type Logger, randomBelow, type Timer } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
-import { PeerFrameSchema, Raft } from '../gen/flotilla/v1/raft_pb.ts';
+import { type PeerFrameSchema, Raft } from '../gen/flotilla/v1/raft_pb.ts';
 import type { Lane, Peer } from '../raft/types.ts';
+import { partedFrame } from './parted-frame.ts';
 import { decodeAccept } from './peer-identity.ts';
 import type { RpcChannel, RpcStream } from './types.ts';
 
@@ -39,7 +41,7 @@ export class PeerLane {
   private incarnation: number | undefined;
   private isBlocked = false;
   private isClosed = false;
-  private queue: Uint8Array[] = [];
+  private queue: { readonly parts: readonly Uint8Array[]; readonly length: number }[] = [];
   private queuedBytes = 0;
   private backoffMs = MIN_BACKOFF_MS;
   private timer: Timer | undefined;
@@ -89,15 +91,16 @@ export class PeerLane {
   }
 
   /** See PeerTransport.send. */
-  send(frame: Uint8Array): boolean {
+  send(parts: readonly Uint8Array[]): boolean {
     if (this.stream === undefined || !this.isConnected) return false;
     if (!this.isBlocked) {
-      this.isBlocked = !this.stream.send(create(PeerFrameSchema, { payload: frame }));
+      this.isBlocked = !this.stream.send(partedFrame(parts));
       return true;
     }
-    if (this.queuedBytes + frame.length > MAX_BUFFERED_BYTES[this.options.lane]) return false;
-    this.queue.push(frame);
-    this.queuedBytes += frame.length;
+    const length = lengthOf(parts);
+    if (this.queuedBytes + length > MAX_BUFFERED_BYTES[this.options.lane]) return false;
+    this.queue.push({ parts, length });
+    this.queuedBytes += length;
     return true;
   }
 
@@ -149,10 +152,11 @@ export class PeerLane {
     const { queue, stream } = this;
     if (stream === undefined) return;
     let sent = 0;
-    while (sent < queue.length && !this.isBlocked) {
-      const payload = queue[sent++] as Uint8Array;
-      this.queuedBytes -= payload.length;
-      this.isBlocked = !stream.send(create(PeerFrameSchema, { payload }));
+    for (const { parts, length } of queue) {
+      if (this.isBlocked) break;
+      sent++;
+      this.queuedBytes -= length;
+      this.isBlocked = !stream.send(partedFrame(parts));
     }
     this.queue = sent === queue.length ? [] : queue.slice(sent);
   }

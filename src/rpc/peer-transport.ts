@@ -35,7 +35,7 @@ interface Incoming {
 /**
  * Frames between brokers over streams: each side opens its own stream to the other, for each lane. `connected` and `disconnected` tell of
  * our own stream, once the peer has accepted it; when the peer's stream to us breaks, ours is taken for broken too, so that a killed peer is
- * noticed as fast as the system tells of any of its connections. A frame must not change once it was sent.
+ * noticed as fast as the system tells of any of its connections. The parts of a frame must not change once it was sent.
  */
 export class RpcPeerTransport implements PeerTransport {
   private readonly options: RpcPeerTransportOptions;
@@ -82,7 +82,7 @@ export class RpcPeerTransport implements PeerTransport {
     }
   }
 
-  send(to: BrokerId, lane: Lane, frame: Uint8Array): boolean {
+  send(to: BrokerId, lane: Lane, frame: readonly Uint8Array[]): boolean {
     return this.peers.get(to)?.[lane].send(frame) ?? false;
   }
 

@@ -37,8 +37,11 @@ export interface StreamReceiver<O> {
 }
 
 export interface RpcStream<I> {
-  /** Queues a message; false asks to wait for `drained`. Never throws; after the end it does nothing. */
-  send(message: I): boolean;
+  /**
+   * Queues a message; false asks to wait for `drained`. Never throws; after the end it does nothing. `sent` is called at most once, when nothing
+   * looks at the message's bytes any more; a stream that breaks, or keeps its messages as they are, need not call it.
+   */
+  send(message: I, sent?: () => void): boolean;
   /** No more messages from this side. */
   end(): void;
   /** Tears the stream down; `closed` follows. */

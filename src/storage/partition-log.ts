@@ -1,6 +1,6 @@
 /**
- * One replica's log of committed entries. New ones wait in memory until a large run of them is written to the last segment, and are synced when their
- * write-ahead log file is to be recycled, at a roll, and on flush. Until they are synced the write-ahead log has them, so recovery trusts segments
+ * One replica's log of committed entries. New ones wait in memory until a large run of them is written to the last segment, and are synced after each
+ * 8 MiB, when their write-ahead log file is to be recycled, at a roll, and on flush. Until they are synced the write-ahead log has them, so recovery trusts segments
  * exactly up to the index that the write-ahead log says is synced, and writes what is above from the write-ahead log again.
  */
 import { assert, must } from '../base/assert.ts';
@@ -12,6 +12,7 @@ import { entrySize } from '../raft/core/entry-codec.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
 import type { LoadedLog } from './partition-log-recovery.ts';
 import { BATCH_HEADER_BYTES, batchLengthAt, batchNextOffsetAt, type Checksums, isRecordBatch, maxTimestampOf } from './payload.ts';
+import type { ReadBuffers } from './read-buffers.ts';
 import { Segment } from './segment.ts';
 import { writeSnapshot } from './segment-snapshot.ts';
 import type { SegmentWriter } from './segment-writer.ts';
@@ -28,6 +29,7 @@ export interface LogContext {
   readonly directory: string;
   readonly checksums: Checksums;
   readonly writer: SegmentWriter;
+  readonly readBuffers: ReadBuffers;
   /** Entries up to the index are written; the write-ahead log may forget them from memory. */
   readonly written: (index: number) => void;
   /** Entries up to the index are durable in segments. */
@@ -61,6 +63,7 @@ export class SegmentedLog implements PartitionLog {
   #plannedBytes: number;
   #plannedEntries: number;
   #sizeBytes: number;
+  #unsyncedBytes = 0;
   #writing: Promise<void> | undefined;
   #closed = false;
   #discarded = false;
@@ -122,6 +125,10 @@ export class SegmentedLog implements PartitionLog {
     return this.#pendingBytes;
   }
 
+  get unsyncedBytes(): number {
+    return this.#unsyncedBytes;
+  }
+
   append(entries: readonly Entry[]): void {
     if (entries.length === 0) return;
     assert(!this.#closed, 'the log is open', this.#context.directory);
@@ -153,13 +160,14 @@ export class SegmentedLog implements PartitionLog {
     if (fromOffset >= Math.min(untilOffset, this.nextOffset)) return { chunks: [], bytes: 0, nextOffset: fromOffset };
     if (fromOffset >= this.#written.nextOffset) return this.#readPending(fromOffset, untilOffset, maxBytes);
     const segment = must(this.#segmentOfOffset(fromOffset), 'a segment holds the offset', fromOffset);
-    let stored = must(await segment.readBatches(fromOffset, maxBytes), 'the segment holds the offset', fromOffset);
+    const { readBuffers } = this.#context;
+    const read = await segment.readBatches(fromOffset, maxBytes, (length) => readBuffers.take(length));
+    const stored = must(read, 'the segment holds the offset', fromOffset);
     const first = batchLengthAt(stored, 0);
     // The look-up knows the first batch's length, so only a batch that its own header states otherwise is cut short: damage.
     if (first === undefined || first > stored.length) throw this.#damaged(fromOffset);
     const { bytes, nextOffset } = wholeBatches(stored, fromOffset, untilOffset);
-    stored = stored.subarray(0, bytes);
-    return { chunks: bytes === 0 ? [] : [stored], bytes, nextOffset };
+    return { chunks: bytes === 0 ? [] : [stored.subarray(0, bytes)], bytes, nextOffset, release: () => readBuffers.give(stored) };
   }
 
   async readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]> {
@@ -187,9 +195,10 @@ export class SegmentedLog implements PartitionLog {
     const end = this.nextOffset;
     let offset = Math.max(fromOffset, this.logStartOffset);
     while (offset < end) {
-      const { chunks, nextOffset } = await this.read(offset, end, SCAN_BYTES);
+      const { chunks, nextOffset, release } = await this.read(offset, end, SCAN_BYTES);
       if (nextOffset === offset) return;
       for (const chunk of chunks) visitHeaders(chunk, visit);
+      release?.();
       offset = nextOffset;
     }
   }
@@ -207,6 +216,7 @@ export class SegmentedLog implements PartitionLog {
     while (this.#written.index < target && !this.#discarded) await this.write();
     if (this.#discarded) return;
     const { index } = this.#written;
+    this.#unsyncedBytes = 0;
     await this.#segments.at(-1)?.sync();
     if (index > 0) this.#context.synced(index);
   }
@@ -281,6 +291,7 @@ export class SegmentedLog implements PartitionLog {
     await segment.append(run);
     this.#pending = this.#pending.slice(count);
     this.#pendingBytes -= bytes;
+    this.#unsyncedBytes += bytes;
     this.#written = { index: last.index, nextOffset: last.nextOffset };
     this.#context.writer.written(bytes);
     this.#context.written(last.index);

@@ -200,8 +200,8 @@ class PooledFile implements DiskFile {
     return this.#use((file) => file.size());
   }
 
-  read(position: number, length: number): Promise<Uint8Array> {
-    return this.#use((file) => file.read(position, length));
+  read(position: number, length: number, room?: Uint8Array): Promise<Uint8Array> {
+    return this.#use((file) => file.read(position, length, room));
   }
 
   write(position: number, buffers: readonly Uint8Array[]): Promise<void> {

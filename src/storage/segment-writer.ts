@@ -7,6 +7,11 @@ const WRITE_AFTER_MS = 200;
 const WRITE_AT_BYTES = 1 << 20;
 /** With so much waiting over all logs, all are written at once. */
 const WRITE_ALL_AT_BYTES = 32 << 20;
+/**
+ * A log with so much written is synced, long before the write-ahead log asks for it: the system would write it out in bursts of hundreds of MB, which
+ * hold up the syncs of the write-ahead log for as long.
+ */
+export const SYNC_AT_BYTES = 8 << 20;
 /** Logs written side by side: more would keep the write-ahead log waiting for a thread. */
 const CONCURRENT = 2;
 
@@ -14,6 +19,10 @@ export interface WritableLog {
   readonly pendingBytes: number;
   /** Writes what is pending; concurrent calls share one pass. */
   write(): Promise<void>;
+  /** Written, and not synced. */
+  readonly unsyncedBytes: number;
+  /** Writes and syncs. */
+  flush(): Promise<void>;
 }
 
 export class SegmentWriter {
@@ -28,6 +37,11 @@ export class SegmentWriter {
   constructor(scheduler: Scheduler, failed: (error: unknown) => void) {
     this.#scheduler = scheduler;
     this.#failed = failed;
+  }
+
+  /** Bytes that wait, over all logs. */
+  get pendingBytes(): number {
+    return this.#pendingBytes;
   }
 
   /** `bytes` more wait in the log. */
@@ -68,7 +82,10 @@ export class SegmentWriter {
   async #next(): Promise<void> {
     this.#writing++;
     try {
-      for (let log = this.#due.shift(); log !== undefined; log = this.#due.shift()) await log.write();
+      for (let log = this.#due.shift(); log !== undefined; log = this.#due.shift()) {
+        await log.write();
+        if (log.unsyncedBytes >= SYNC_AT_BYTES) await log.flush();
+      }
     } catch (error) {
       this.#failed(error);
     }

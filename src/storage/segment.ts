@@ -182,14 +182,18 @@ export class Segment {
     });
   }
 
-  /** The stored bytes from the batch that holds `offset` on, `bytes` of them at most; undefined when no batch here ends above the offset. */
-  async readBatches(offset: number, bytes: number): Promise<Uint8Array | undefined> {
+  /**
+   * The stored bytes from the batch that holds `offset` on, `bytes` of them at most; undefined when no batch here ends above the offset. `room` may
+   * give the memory for that many.
+   */
+  async readBatches(offset: number, bytes: number, room: (length: number) => Uint8Array | undefined): Promise<Uint8Array | undefined> {
     const block = (await this.#loaded()).blockOfOffset(offset);
     if (block === undefined) return undefined;
     const row = (await this.#block(block)).find((candidate) => candidate.nextOffset > offset);
     const { position, length } = must(row, 'a row of the block holds the offset', offset);
     const end = await this.#logEnd();
-    return (await this.#file('log')).read(position, Math.min(Math.max(bytes, length), end - position));
+    const wanted = Math.min(Math.max(bytes, length), end - position);
+    return (await this.#file('log')).read(position, wanted, room(wanted));
   }
 
   /** Entries from `index` on, about `maxBytes` of them, at least one; payloads verified. */

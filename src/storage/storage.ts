@@ -16,6 +16,7 @@ import { SegmentedLog } from './partition-log.ts';
 import { loadLog } from './partition-log-recovery.ts';
 import type { Checksums } from './payload.ts';
 import { PooledDisk } from './pooled-disk.ts';
+import { ReadBuffers } from './read-buffers.ts';
 import { SegmentWriter } from './segment-writer.ts';
 import type { LogSettings, PartitionLog, RecoveredGroup, Storage, WriteAheadLog } from './types.ts';
 import { DEFAULT_WAL_SETTINGS, Wal } from './wal.ts';
@@ -27,7 +28,7 @@ export interface StorageSettings {
   readonly walFileBytes?: number;
   /** Write-ahead log files in use before the oldest is recycled. Default 4. */
   readonly walFiles?: number;
-  /** Bytes of one flush frame. Default 8 MiB. */
+  /** Bytes of one flush frame. Default 4 MiB. */
   readonly walMaxFrameBytes?: number;
 }
 
@@ -103,6 +104,7 @@ export class BrokerStorage implements Storage {
   readonly #writer: SegmentWriter;
   /** Of segments. */
   readonly #segmentDisk: PooledDisk;
+  readonly #readBuffers = new ReadBuffers();
   #failed = false;
 
   constructor(options: StorageOptions, directoryId: DirectoryId, incarnation: number, opened: Opened) {
@@ -116,6 +118,10 @@ export class BrokerStorage implements Storage {
     const { openFileLimit = Number.POSITIVE_INFINITY } = options.disk;
     this.#segmentDisk = new PooledDisk(options.disk, Math.min(MAX_OPEN_FILES, Math.floor(openFileLimit * OPEN_FILES_SHARE)));
     this.#writer = new SegmentWriter(options.environment, (error) => this.#fail(error));
+  }
+
+  get unwrittenBytes(): number {
+    return this.#writer.pendingBytes;
   }
 
   get wal(): WriteAheadLog {
@@ -153,6 +159,7 @@ export class BrokerStorage implements Storage {
       directory,
       checksums,
       writer: this.#writer,
+      readBuffers: this.#readBuffers,
       written: (index: number) => this.#wal.written(group, index),
       synced: (index: number) => this.#wal.synced(group, index),
     };

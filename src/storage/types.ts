@@ -93,6 +93,8 @@ export interface BatchRun {
   readonly bytes: number;
   /** The offset after the last batch in chunks; fromOffset when there is none. */
   readonly nextOffset: number;
+  /** Present: gives the chunks' memory back, for other reads. To be called at most once, when nothing looks at the chunks any more; or never. */
+  readonly release?: (() => void) | undefined;
 }
 
 export interface LogSettings {
@@ -104,6 +106,8 @@ export interface LogSettings {
 export interface Storage {
   readonly directoryId: DirectoryId;
   readonly wal: WriteAheadLog;
+  /** Bytes of committed entries, over all logs, that are not written to segments yet. The host stops taking proposals above its bound. */
+  readonly unwrittenBytes: number;
   /** What the write-ahead log held at start, by group. Emptied by {@link openLog}. */
   readonly recovered: ReadonlyMap<GroupKey, RecoveredGroup>;
   /** Groups that have a directory. */

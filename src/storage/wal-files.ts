@@ -61,6 +61,11 @@ export class WalFiles {
     return must(this.#used[0], 'a WAL file is in use');
   }
 
+  /** The oldest once that one is retired. */
+  get secondOldest(): WalFile {
+    return must(this.#used[1], 'the file in use is never retired');
+  }
+
   /** Turns to a free file under a new generation. */
   turn(generation: number): void {
     const next = must(this.#free.shift(), 'a WAL file is free');

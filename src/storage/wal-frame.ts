@@ -38,7 +38,7 @@ import { GROUP_KEY_BYTES, type GroupKey } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/core/entry.ts';
 
-/** crc32 (IEEE) of the bytes; `seed` is the sum of what came before. Injected: zlib's in the broker. */
+/** crc32 (IEEE) of the bytes; `seed` is the sum of what came before. Injected: a native one in the broker. */
 export type Crc32 = (bytes: Uint8Array, seed?: number) => number;
 
 export const PAGE_BYTES = 4096;

@@ -1,5 +1,5 @@
 /** What the write-ahead log knows of each group: its newest HardState and the entries that are not yet in segments. */
-import { assert } from '../base/assert.ts';
+import { assert, must } from '../base/assert.ts';
 import type { GroupKey } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { HardState } from '../raft/core/types.ts';
@@ -53,12 +53,14 @@ export class WalGroup {
     this.#generations.length = this.#entries.length;
   }
 
-  release(index: number): void {
+  /** Entries up to `index` need not be held any more, but from the first one on that stands in the file of generation `kept`. */
+  release(index: number, kept?: number): void {
     if (index <= this.#released) return;
-    this.#released = index;
     const first = this.#entries[0];
-    if (first === undefined || first.index > index) return;
-    const count = Math.min(this.#entries.length, index - first.index + 1);
+    const limit = first === undefined ? 0 : Math.max(0, Math.min(this.#entries.length, index - first.index + 1));
+    let count = 0;
+    while (count < limit && this.#generations[count] !== kept) count++;
+    this.#released = count < limit ? must(first, 'there is one to keep').index + count - 1 : index;
     this.#entries.splice(0, count);
     this.#generations.splice(0, count);
   }

@@ -1,4 +1,5 @@
 /** What waits for the next flush frame, in order. */
+import { must } from '../base/assert.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/core/entry.ts';
 import { bytesOf, ROW_BYTES, RowKind } from './wal-frame.ts';
@@ -51,7 +52,7 @@ export class WalQueue {
     this.#add({ ...record, bytes: ROW_BYTES + bytesOf(record.entries), waiter: undefined });
   }
 
-  /** Queues entries, in runs that fit a frame. */
+  /** Queues entries, in runs that are consecutive and fit a frame. */
   pushEntries(group: WalGroup, kind: RowKind, entries: readonly Entry[]): void {
     for (const run of runsOf(entries, this.#maxFrameBytes)) this.#add(entriesRecord(group, kind, run));
   }
@@ -122,19 +123,23 @@ function entriesRecord(group: WalGroup, kind: RowKind, entries: readonly Entry[]
   };
 }
 
+/** A row is a run of consecutive entries that fits a frame: what recovery moves may have holes where a newer file holds the rest. */
 function runsOf(entries: readonly Entry[], maxBytes: number): (readonly Entry[])[] {
   if (entries.length === 0) return [];
   const runs: (readonly Entry[])[] = [];
   let from = 0;
   let bytes = 0;
+  let next = 0;
   for (let i = 0; i < entries.length; i++) {
-    const size = ENTRY_HEADER_BYTES + (entries[i]?.payload.length ?? 0);
-    if (bytes > 0 && bytes + size > maxBytes) {
+    const entry = must(entries[i], 'an entry is there');
+    const size = ENTRY_HEADER_BYTES + entry.payload.length;
+    if (bytes > 0 && (bytes + size > maxBytes || entry.index !== next)) {
       runs.push(entries.slice(from, i));
       from = i;
       bytes = 0;
     }
     bytes += size;
+    next = entry.index + 1;
   }
   runs.push(from === 0 ? entries : entries.slice(from));
   return runs;

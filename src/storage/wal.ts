@@ -28,11 +28,11 @@ export interface WalSettings {
   readonly fileBytes: number;
   /** Files in use before the oldest is recycled, 2 or more. Default 4. Up to twice as many while recycling waits for segments. */
   readonly files: number;
-  /** Bytes of one frame, unless a single entry is larger. Default 8 MiB. */
+  /** Bytes of one frame, unless a single entry is larger. Default 4 MiB. */
   readonly maxFrameBytes: number;
 }
 
-export const DEFAULT_WAL_SETTINGS: WalSettings = { fileBytes: 64 << 20, files: 4, maxFrameBytes: 8 << 20 };
+export const DEFAULT_WAL_SETTINGS: WalSettings = { fileBytes: 64 << 20, files: 4, maxFrameBytes: 4 << 20 };
 
 export interface WalOptions {
   readonly environment: Environment;
@@ -149,7 +149,9 @@ export class Wal implements WriteAheadLog {
 
   /** Entries up to `index` are written to segments: the log needs them in memory no more, and in its files until {@link synced}. */
   written(key: GroupKey, index: number): void {
-    this.#groups.get(key)?.release(index);
+    // What is written after the flush that precedes a recycling is not synced by it: of the file to be recycled it must be appended again.
+    const recycling = this.#preparing === 'syncing' || this.#preparing === 'moving';
+    this.#groups.get(key)?.release(index, recycling ? this.#files.oldest.generation : undefined);
   }
 
   /** Entries up to `index` are durable in segments. Said in the next frame; no flush of its own. */
@@ -380,7 +382,8 @@ export class Wal implements WriteAheadLog {
       const rows: NewRow[] = [];
       for (const record of moves.take().records) this.#apply(record, rows);
       // Said in the frame that holds the last of them: then all are durable, or the old file still counts.
-      if (moves.empty) this.#oldestGeneration = generation + 1;
+      // Not simply the next number: a crash at a turn uses up a generation, and a start finds none for that.
+      if (moves.empty) this.#oldestGeneration = this.#files.secondOldest.generation;
       await this.#writeFrame(rows, false);
     } while (!moves.empty);
     this.#files.retireOldest();

@@ -73,6 +73,39 @@ describe('the fetch stream', () => {
     );
   });
 
+  it('gives the memory of a read back once its bytes are sent, or when nobody wants them', async () => {
+    const { fakeLog } = fakes[0]!;
+    const read = fakeLog.read.bind(fakeLog);
+    const released: number[] = [];
+    fakeLog.read = async (from, until, maxBytes) => ({ ...(await read(from, until, maxBytes)), release: () => released.push(from) });
+    append(0, 1);
+    ask({ set: [{}], credit: 1 << 20 });
+    await settled();
+    append(0, 1);
+    await settled();
+    expect(dataResults()).toHaveLength(2);
+    expect(released).toEqual([]);
+    for (const sent of stream.tellSent) sent?.();
+    expect(released).toEqual([0, 1]);
+
+    let go = (): void => {};
+    const held = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    fakeLog.read = async (from, until, maxBytes) => {
+      const run = await read(from, until, maxBytes);
+      await held;
+      return { ...run, release: () => released.push(from) };
+    };
+    append(0, 1);
+    await settled();
+    ask({ remove: [0] });
+    go();
+    await settled();
+    expect(dataResults()).toHaveLength(2);
+    expect(released).toEqual([0, 1, 2]);
+  });
+
   it('says once where the end is when there is nothing to read, and does no work while it waits', async () => {
     append(0, 1);
     ask({ set: [{ offset: 1 }], credit: 1 << 20 });

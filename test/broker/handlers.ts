@@ -45,6 +45,8 @@ export function contextOf(
 /** One stream to a handler, and what it answered. */
 export class TestStream<I, O> implements RpcStream<O> {
   readonly sent: O[] = [];
+  /** Of each message: tells the handler that its bytes are on their way. */
+  readonly tellSent: ((() => void) | undefined)[] = [];
   readonly receiver: StreamReceiver<I>;
   writable = true;
   ended = false;
@@ -53,8 +55,9 @@ export class TestStream<I, O> implements RpcStream<O> {
     this.receiver = (handler.open as unknown as (responder: RpcStream<O>, context: CallContext) => StreamReceiver<I>)(this, call);
   }
 
-  send(message: O): boolean {
+  send(message: O, sent?: () => void): boolean {
     this.sent.push(message);
+    this.tellSent.push(sent);
     return this.writable;
   }
 

@@ -204,6 +204,21 @@ describe('idempotence', () => {
     expect(await outcome(again.produce(batch(1, { producer: [9, 0, 4] }), options()))).toBe('OUT_OF_ORDER_SEQUENCE_NUMBER');
     expect(restarted.entries).toHaveLength(1);
   });
+
+  it('knows what committed while it was being restored', async () => {
+    for (let i = 0; i < 2; i++) void send(batch(1, { producer: [9, 0, i] }), options());
+    fake.commitTo(1);
+    const log = new FakeLog();
+    log.entries = fake.fakeLog.entries;
+    const restarted = new FakeReplica({ log });
+    const opened = openPartition(restarted, environment);
+    restarted.entries = fake.entries;
+    restarted.owner!.appended(restarted.entries);
+    restarted.commitTo(2);
+    const again = await opened;
+    expect(await outcome(again.produce(batch(1, { producer: [9, 0, 1] }), options()))).toMatchObject({ baseOffset: 1 });
+    expect(restarted.lastIndex).toBe(2);
+  });
 });
 
 describe('min.insync.replicas', () => {

@@ -1,4 +1,5 @@
 /** One example of each format that stands on disks and wires: how today's code writes it, and how it reads it. */
+import { concat } from '../../src/base/bytes.ts';
 import type { BrokerId, ClusterId, DirectoryId, ReplicaId, TopicId } from '../../src/base/ids.ts';
 import { ProducerState } from '../../src/broker/producer-state.ts';
 import { decodeImage, encodeImage } from '../../src/metadata/checkpoint.ts';
@@ -75,10 +76,6 @@ function entries(): Entry[] {
 const log = entries();
 const lines = (all: readonly Entry[]) =>
   all.map(({ header: _, payload, ...rest }) => ({ ...rest, payload: Buffer.from(payload).toString('hex') }));
-
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  return new Uint8Array(Buffer.concat(parts));
-}
 
 function readEntries(bytes: Uint8Array): unknown {
   const read: Entry[] = [];
@@ -344,7 +341,7 @@ export const formats: readonly Format[] = [
   },
   {
     name: 'raft-frame-v1',
-    write: () => concat(encodeFrames(grouped(messages))),
+    write: () => concat(encodeFrames(grouped(messages)).flat()),
     read: (bytes) => plain(decodeFrame(bytes)),
     says: plain(grouped(messages)),
     uncovered: 'all',

@@ -39,6 +39,7 @@ describe('the checker finds each planted anomaly, and nothing in a clean history
   const planted: [Anomaly, Operation[]][] = [
     ['inconsistent-offsets', [ok('a', 0), poll(1, [0, 'x'], [1, 'a'])]],
     ['lost-write', [ok('a', 0), ok('b', 1), { type: 'assign', consumer: 1 }, poll(1, [1, 'b'])]],
+    ['lost-write', [ok('a', -1), ok('b', 1), poll(1, [1, 'b'])]],
     ['unseen', [ok('a', 0), ok('b', 1), poll(1, [0, 'a'])]],
     ['duplicate', [ok('a', 0), poll(1, [0, 'a'], [1, 'a'])]],
     ['aborted-read', [{ type: 'send', partition: 0, value: 'a', producer: 1, outcome: 'fail' }, poll(1, [0, 'a'])]],

@@ -1,6 +1,6 @@
 /**
  * The checker: the taxonomy of jepsen.tests.kafka over a history of sends and polls. Only `ok` sends must appear; `info` sends may; `fail` sends must not.
- * Values are unique. One pass over the history, maps per partition.
+ * Values are unique. Sends stand where they were begun. One pass over the history, maps per partition.
  */
 export type Operation =
   | {
@@ -9,6 +9,7 @@ export type Operation =
       readonly value: string;
       readonly producer: number;
       readonly outcome: 'ok';
+      /** -1: acknowledged as a duplicate whose offset the broker no longer knows. */
       readonly offset: number;
     }
   | {
@@ -90,8 +91,9 @@ export function check(history: readonly Operation[]): Verdict {
       sends[operation.outcome]++;
       if (operation.outcome === 'fail') failed.add(operation.value);
       if (operation.outcome !== 'ok') continue;
-      placed(operation.partition, operation.offset, operation.value, 'as acknowledged');
       acknowledged.push(operation);
+      if (operation.offset < 0) continue;
+      placed(operation.partition, operation.offset, operation.value, 'as acknowledged');
       const line = `${operation.producer}/${operation.partition}`;
       const before = lastSent.get(line) ?? -1;
       if (operation.offset <= before)

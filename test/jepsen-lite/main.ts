@@ -1,13 +1,16 @@
 /**
- * `npm run jepsen -- [--nemesis kill,pause,kill-all] [--seconds N] [--seed N]`: three real brokers, unique values, faults by seed, then everything is
- * read back and checked. Exit 1 on any anomaly. The first version: processes are killed and paused; a later issue cuts links and disks.
+ * `npm run jepsen [-- --nemesis kill,pause,… --seconds N --seed N --brokers N --history FILE]`: real brokers, unique values, faults by seed; then
+ * everything is healed, read back and checked. Exit 1 on any anomaly, when nothing was acknowledged, when a broker ended by itself, or when the
+ * cluster did not recover in time.
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { DevCluster } from '../../bench/dev-cluster.ts';
 import { SeededRandom } from '../sim/random.ts';
 import { check } from './checker.ts';
-import { type Nemesis, nemeses } from './nemesis.ts';
+import { Cluster } from './cluster.ts';
+import { Gaps } from './gaps.ts';
+import { faultsOf, nemesisNames, storm } from './nemesis.ts';
+import { report } from './report.ts';
 import { LogWorkload } from './workload.ts';
 
 const { values } = parseArgs({
@@ -15,42 +18,45 @@ const { values } = parseArgs({
     nemesis: { type: 'string', default: 'kill,pause' },
     seconds: { type: 'string', default: '60' },
     seed: { type: 'string', default: String(Date.now() % 1e6) },
+    brokers: { type: 'string', default: '3' },
+    port: { type: 'string' },
     history: { type: 'string' },
+    help: { type: 'boolean', default: false },
   },
 });
-const random = new SeededRandom(Number(values.seed));
-const chosen = values.nemesis.split(',').map((name): [string, Nemesis] => {
-  const nemesis = nemeses[name];
-  if (nemesis === undefined) {
-    console.error(`unknown nemesis ${name}; there are ${Object.keys(nemeses).join(', ')}`);
-    process.exit(2);
-  }
-  return [name, nemesis];
-});
-console.log(`seed ${values.seed}, ${values.seconds} s, nemesis ${values.nemesis}`);
-await using cluster = await DevCluster.start();
-const workload = await LogWorkload.start(cluster.bootstrap);
-const until = performance.now() + Number(values.seconds) * 1000;
-while (performance.now() < until) {
-  await new Promise((resolve) => setTimeout(resolve, random.between(1000, 4000)));
-  const [name, nemesis] = random.pick(chosen);
-  console.log(`${((Number(values.seconds) * 1000 - (until - performance.now())) / 1000).toFixed(1)} s: ${name}`);
-  await nemesis(cluster, random);
+if (values.help) {
+  console.log(
+    `npm run jepsen -- --nemesis LIST --seconds N --seed N --brokers N --port N --history FILE\nnemeses: ${nemesisNames.join(', ')}`,
+  );
+  process.exit(0);
 }
-console.log('healed; reading everything');
-const { history, worstGapMs } = await workload.finish();
-if (values.history !== undefined) writeFileSync(values.history, history.map((operation) => JSON.stringify(operation)).join('\n'));
-const verdict = check(history);
-console.log(
-  `sends ok ${verdict.sends.ok}, unknown ${verdict.sends.info}, failed ${verdict.sends.fail}; read ${verdict.read}; longest gap ${worstGapMs.toFixed(0)} ms`,
-);
-for (const [name, count] of Object.entries(verdict.counts))
-  if (count > 0) console.log(`${name}: ${count}`, verdict.anomalies[name as keyof typeof verdict.anomalies]);
-const alive = verdict.sends.ok > 0;
-if (!alive) console.log('nothing was acknowledged: the run proves nothing');
-console.log(
-  verdict.valid && alive
-    ? 'valid'
-    : `INVALID: npm run jepsen -- --seed ${values.seed} --nemesis ${values.nemesis} --seconds ${values.seconds}`,
-);
-process.exitCode = verdict.valid && alive ? 0 : 1;
+const replay = `npm run jepsen -- --seed ${values.seed} --nemesis ${values.nemesis} --seconds ${values.seconds} --brokers ${values.brokers}`;
+console.log(replay);
+const names = faultsOf(values.nemesis);
+const started = performance.now();
+const gaps = new Gaps();
+const say = (text: string) => console.log(`${((performance.now() - started) / 1000).toFixed(1).padStart(6)} s  ${text}`);
+await using cluster = await Cluster.start({
+  brokers: Number(values.brokers),
+  port: values.port === undefined ? undefined : Number(values.port),
+});
+say(`${values.brokers} brokers serve in ${cluster.directory}`);
+const workload = await LogWorkload.start(cluster.bootstrap, gaps);
+const world = { cluster, random: new SeededRandom(Number(values.seed)), leader: () => workload.leader(), say };
+const interrupted = new AbortController();
+process.once('SIGINT', () => interrupted.abort());
+await storm(world, names, gaps, AbortSignal.any([interrupted.signal, AbortSignal.timeout(Number(values.seconds) * 1000)]));
+say('all is healed; waiting for the cluster, then reading everything back');
+await workload.finish();
+if (values.history !== undefined) {
+  writeFileSync(values.history, workload.history.map((operation) => `${JSON.stringify(operation)}\n`).join(''));
+}
+const verdict = check(workload.history);
+const failures = [...cluster.crashes, ...workload.failures];
+const valid = report({ verdict, failures, gaps });
+if (!valid) {
+  cluster.keep = true;
+  console.log(`the brokers' logs and data stay in ${cluster.directory}`);
+}
+console.log(`${valid ? 'valid' : 'INVALID'}: ${replay}`);
+process.exitCode = valid ? 0 : 1;

@@ -1,31 +1,48 @@
-import type { DevCluster } from '../../bench/dev-cluster.ts';
-import type { SeededRandom } from '../sim/random.ts';
+/**
+ * What is broken when. Two storms run beside each other, each with one fault at a time: one breaks processes, one the network, so that every fault
+ * of the one meets every fault of the other. The seed decides what is done; what the cluster makes of it does not repeat exactly.
+ */
+import { setTimeout } from 'node:timers/promises';
+import { type Fault, type FaultName, faults, type World } from './faults.ts';
+import type { Gaps } from './gaps.ts';
 
-/** A fault and its healing: resolves when the cluster has all its processes again. */
-export type Nemesis = (cluster: DevCluster, random: SeededRandom) => Promise<void>;
-
-const anyBroker = (cluster: DevCluster, random: SeededRandom) => 1 + random.below(cluster.brokers);
-const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-
-export const nemeses: Readonly<Record<string, Nemesis>> = {
-  /** kill -9 of one broker, away for a while. */
-  async kill(cluster, random) {
-    const broker = anyBroker(cluster, random);
-    cluster.signal(broker, 'SIGKILL');
-    await sleep(random.between(200, 3000));
-    await cluster.restart(broker);
-  },
-  /** SIGSTOP of one broker, sometimes for longer than an election. */
-  async pause(cluster, random) {
-    const broker = anyBroker(cluster, random);
-    cluster.signal(broker, 'SIGSTOP');
-    await sleep(random.between(200, 4000));
-    cluster.signal(broker, 'SIGCONT');
-  },
-  /** kill -9 of all brokers at once. */
-  async 'kill-all'(cluster, random) {
-    for (let broker = 1; broker <= cluster.brokers; broker++) cluster.signal(broker, 'SIGKILL');
-    await sleep(random.between(100, 1000));
-    for (let broker = 1; broker <= cluster.brokers; broker++) await cluster.restart(broker);
-  },
+/** Names that stand for several. */
+const families: Readonly<Record<string, readonly FaultName[]>> = {
+  partition: ['isolate', 'halves', 'bridge', 'one-way'],
+  all: ['kill', 'kill-all', 'stop', 'pause', 'pause-all', 'isolate', 'halves', 'bridge', 'one-way', 'swallow', 'reset', 'slow'],
+  leader: ['kill-leader', 'pause-leader', 'swallow-leader', 'isolate-leader'],
 };
+
+export const nemesisNames: readonly string[] = [...Object.keys(faults), ...Object.keys(families)];
+
+/** The faults that a comma-separated list stands for. Errors: a name that is none. */
+export function faultsOf(list: string): readonly FaultName[] {
+  return list.split(',').flatMap((name) => {
+    const family = families[name];
+    if (family !== undefined) return family;
+    if (name in faults) return [name as FaultName];
+    throw new Error(`there is no nemesis ${name}; there are ${nemesisNames.join(', ')}`);
+  });
+}
+
+/** Inflicts faults until the signal, then heals. A leader's faults come one after another, since each is measured alone. */
+export async function storm(world: World, names: readonly FaultName[], gaps: Gaps, signal: AbortSignal): Promise<void> {
+  const together = names.some((name) => name.endsWith('-leader'));
+  const of = (kind: Fault['of']) => names.filter((name) => faults[name].of === kind);
+  const storms = together ? [names] : [of('processes'), of('network')].filter((some) => some.length > 0);
+  const worlds = storms.map(() => ({ ...world, random: world.random.fork() }));
+  await Promise.all(storms.map((some, at) => oneByOne(worlds[at] as World, some, gaps, signal)));
+}
+
+async function oneByOne(world: World, names: readonly FaultName[], gaps: Gaps, signal: AbortSignal): Promise<void> {
+  for (let turn = 0; ; turn++) {
+    await setTimeout(world.random.between(1_000, 4_000), undefined, { signal }).catch(() => {});
+    if (signal.aborted) return;
+    // Each once before any of them comes again, so that a short run has them all.
+    const name = names[turn] ?? world.random.pick(names);
+    const end = gaps.begin(name);
+    await faults[name].inflict({ ...world, say: (details) => world.say(`${name}: ${details}`) });
+    end();
+    world.say(`${name} is over`);
+  }
+}

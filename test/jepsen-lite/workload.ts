@@ -1,97 +1,162 @@
-import { connect } from '../../src/client/index.ts';
+/**
+ * The log workload: idempotent producers send values that are unique, consumers follow from the beginning, one of them starting over now and
+ * then; at the end everything is read back. All that happened is in the history, which the checker judges.
+ */
+import { setTimeout } from 'node:timers/promises';
+import { messageOf } from '../../src/base/errors.ts';
+import { type Client, connect } from '../../src/client/index.ts';
 import type { Operation } from './checker.ts';
+import type { Gaps } from './gaps.ts';
 
 const TOPIC = 'jepsen';
 const PARTITIONS = 3;
 const PRODUCERS = 3;
 const SEND_EVERY_MS = 4;
-const READ_BACK_WITHIN_MS = 60_000;
+/** With everything healed: each partition acknowledges, each consumer is at the end, all is read back. */
+const RECOVER_WITHIN_MS = 30_000;
+const START_OVER_EVERY_MS = 15_000;
+const LOOK_EVERY_MS = 50;
 const text = new TextDecoder();
 
-/** `log`: producers send unique values, consumers read from the beginning all the while; at the end a fresh consumer reads everything. */
 export class LogWorkload {
+  /** Sends where they were begun, polls where they ended. */
   readonly history: Operation[] = [];
-  readonly #client: Awaited<ReturnType<typeof connect>>;
-  readonly #stop = new AbortController();
-  #work: Promise<unknown>[] = [];
-  #lastAcknowledged = performance.now();
-  #worstGapMs = 0;
+  /** What did not come back in time, and errors that the SDK should not have shown. */
+  readonly failures: string[] = [];
+  readonly #client: Client;
+  readonly #gaps: Gaps;
+  readonly #stopProducing = new AbortController();
+  readonly #stopConsuming = new AbortController();
+  readonly #producing: Promise<void>[] = [];
+  readonly #consuming: Promise<void>[] = [];
+  /** By consumer, then by partition: the offset that it reads next. */
+  readonly #positions = new Map<number, number[]>();
+  /** By partition: when the newest of the sends that were acknowledged was begun. */
+  readonly #newestSentAt = new Array<number>(PARTITIONS).fill(0);
 
-  private constructor(client: Awaited<ReturnType<typeof connect>>) {
+  private constructor(client: Client, gaps: Gaps) {
     this.#client = client;
+    this.#gaps = gaps;
   }
 
-  static async start(bootstrap: string): Promise<LogWorkload> {
+  static async start(bootstrap: string, gaps: Gaps): Promise<LogWorkload> {
     const client = await connect({ bootstrap });
     await client.admin.createTopic({ name: TOPIC, partitions: PARTITIONS, replicas: 3 });
-    const workload = new LogWorkload(client);
-    for (let producer = 1; producer <= PRODUCERS; producer++) workload.#work.push(workload.#produce(producer));
-    workload.#work.push(workload.#consume(1));
+    const workload = new LogWorkload(client, gaps);
+    for (let producer = 1; producer <= PRODUCERS; producer++) workload.#producing.push(workload.#produce(producer));
+    workload.#consuming.push(workload.#follow(1), workload.#startOver(2));
     return workload;
   }
 
-  /** Stops producing, reads all that there is, and hands out the history. */
-  async finish(): Promise<{ readonly history: readonly Operation[]; readonly worstGapMs: number }> {
-    this.#stop.abort();
-    await Promise.all(this.#work);
-    const wanted = new Set(
-      this.history.flatMap((operation) => (operation.type === 'send' && operation.outcome === 'ok' ? [operation.value] : [])),
-    );
-    const deadline = AbortSignal.timeout(READ_BACK_WITHIN_MS);
-    try {
-      await this.#read(99, deadline, (value) => {
-        wanted.delete(value);
-        return wanted.size === 0;
-      });
-    } catch (error) {
-      if (!deadline.aborted) throw error;
+  /** The leader of partition 0. */
+  async leader(): Promise<number> {
+    for (;;) {
+      const description = await this.#client.admin.describeTopic(TOPIC);
+      const leader = description.partitions[0]?.leader;
+      if (leader !== undefined && leader !== 0) return leader;
+      await setTimeout(LOOK_EVERY_MS);
     }
+  }
+
+  /** With everything healed: waits until the cluster works again, stops, and reads all back. */
+  async finish(): Promise<void> {
+    const healedAt = performance.now();
+    await this.#within('a partition that acknowledges nothing', () =>
+      this.#newestSentAt.flatMap((at, partition) => (at > healedAt ? [] : [`partition ${partition}`])),
+    );
+    this.#stopProducing.abort();
+    await Promise.all(this.#producing);
+    const ends = await this.#client.admin.listOffsets(partitions().map((partition) => ({ topic: TOPIC, partition, at: 'end' as const })));
+    await this.#within('a consumer that does not follow', () => this.#behind(ends, [1]));
+    this.#stopConsuming.abort();
+    await Promise.all(this.#consuming);
+    await this.#readBack(ends);
     await this.#client.close();
-    return { history: this.history, worstGapMs: this.#worstGapMs };
+  }
+
+  async #within(what: string, missing: () => readonly string[]): Promise<void> {
+    const deadline = performance.now() + RECOVER_WITHIN_MS;
+    while (missing().length > 0) {
+      if (performance.now() > deadline) {
+        this.failures.push(`${what} ${RECOVER_WITHIN_MS / 1000} s after everything was healed: ${missing().join(', ')}`);
+        return;
+      }
+      await setTimeout(LOOK_EVERY_MS);
+    }
+  }
+
+  #behind(ends: readonly number[], consumers: readonly number[]): string[] {
+    return consumers.flatMap((consumer) =>
+      ends.flatMap((end, partition) => {
+        const at = this.#positions.get(consumer)?.[partition] ?? 0;
+        return at >= end ? [] : [`consumer ${consumer} is at ${at} of ${end} in partition ${partition}`];
+      }),
+    );
   }
 
   async #produce(producer: number): Promise<void> {
     const handle = this.#client.producer();
-    const pending: Promise<void>[] = [];
-    for (let count = 0; !this.#stop.signal.aborted; count++) {
-      const partition = count % PARTITIONS;
-      const value = `${producer}.${count}`;
-      pending.push(
-        handle.send(TOPIC, { value, partition }).then(
-          ({ offset }) => {
-            const now = performance.now();
-            this.#worstGapMs = Math.max(this.#worstGapMs, now - this.#lastAcknowledged);
-            this.#lastAcknowledged = now;
-            this.history.push({ type: 'send', partition, value, producer, outcome: 'ok', offset });
-          },
-          () => {
-            // The SDK gave up: whether it was written is not known.
-            this.history.push({ type: 'send', partition, value, producer, outcome: 'info' });
-          },
-        ),
-      );
-      await new Promise((resolve) => setTimeout(resolve, SEND_EVERY_MS));
+    for (let count = 0; !this.#stopProducing.signal.aborted; count++) {
+      this.#send(handle, producer, count);
+      await setTimeout(SEND_EVERY_MS);
     }
-    await Promise.all(pending);
-    await handle.close();
+    await handle.close({ deadlineMs: RECOVER_WITHIN_MS });
   }
 
-  async #consume(consumer: number): Promise<void> {
+  #send(handle: ReturnType<Client['producer']>, producer: number, count: number): void {
+    const partition = count % PARTITIONS;
+    const value = `${producer}.${count}`;
+    const begunAt = performance.now();
+    // In the place of its beginning: what a producer sends first must stand first.
+    const at = this.history.push({ type: 'send', partition, value, producer, outcome: 'info' }) - 1;
+    handle.send(TOPIC, { value, partition }).then(
+      ({ offset }) => {
+        this.#gaps.acknowledged(partition);
+        this.#newestSentAt[partition] = Math.max(this.#newestSentAt[partition] ?? 0, begunAt);
+        this.history[at] = { type: 'send', partition, value, producer, outcome: 'ok', offset };
+      },
+      (error: unknown) => this.failures.push(`send of ${value}: ${messageOf(error)}`), // Whether it was written is not known.
+    );
+  }
+
+  async #follow(consumer: number): Promise<void> {
+    await this.#consume(consumer, this.#stopConsuming.signal, () => false);
+  }
+
+  /** A consumer that forgets where it was. */
+  async #startOver(consumer: number): Promise<void> {
+    while (!this.#stopConsuming.signal.aborted) {
+      this.history.push({ type: 'assign', consumer });
+      this.#positions.delete(consumer);
+      await this.#consume(consumer, AbortSignal.any([this.#stopConsuming.signal, AbortSignal.timeout(START_OVER_EVERY_MS)]), () => false);
+    }
+  }
+
+  async #readBack(ends: readonly number[]): Promise<void> {
+    const consumer = 99;
+    if (ends.every((end) => end === 0)) return;
+    const deadline = AbortSignal.timeout(RECOVER_WITHIN_MS + Math.ceil(this.history.length / 10));
+    await this.#consume(consumer, deadline, () => this.#behind(ends, [consumer]).length === 0);
+    for (const lag of this.#behind(ends, [consumer])) this.failures.push(`reading back: ${lag}`);
+  }
+
+  async #consume(consumer: number, signal: AbortSignal, done: () => boolean): Promise<void> {
+    const positions = new Array<number>(PARTITIONS).fill(0);
+    this.#positions.set(consumer, positions);
     try {
-      await this.#read(consumer, this.#stop.signal, () => false);
+      await using handle = this.#client.consumer({ topics: [TOPIC], from: 'beginning', signal });
+      for await (const { partition, records: consumed } of handle.batches()) {
+        const records = consumed.map(({ offset, value }) => ({ offset, value: text.decode(value ?? new Uint8Array()) }));
+        this.history.push({ type: 'poll', consumer, partition, records });
+        positions[partition] = (records.at(-1)?.offset ?? -1) + 1;
+        if (done()) return;
+      }
     } catch (error) {
-      if (!this.#stop.signal.aborted) throw error;
+      if (!signal.aborted) this.failures.push(`consumer ${consumer}: ${messageOf(error)}`);
     }
   }
+}
 
-  async #read(consumer: number, signal: AbortSignal, done: (value: string) => boolean): Promise<void> {
-    await using handle = this.#client.consumer({ topics: [TOPIC], from: 'beginning', signal });
-    for await (const batch of handle.batches()) {
-      const records = batch.records.map((record) => ({ offset: record.offset, value: text.decode(record.value ?? new Uint8Array()) }));
-      this.history.push({ type: 'poll', consumer, partition: batch.partition, records });
-      let finished = false;
-      for (const record of records) finished = done(record.value) || finished;
-      if (finished) return;
-    }
-  }
+function partitions(): number[] {
+  return Array.from({ length: PARTITIONS }, (_, partition) => partition);
 }

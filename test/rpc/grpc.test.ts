@@ -155,6 +155,32 @@ describe('streams', () => {
     expect(collector.messages).toHaveLength(sent + 2);
   });
 
+  test('say when the bytes of a message may be used for something else', async () => {
+    const payload = new Uint8Array(1024 * 1024);
+    const { channel } = await loopback(
+      serviceOf(
+        [],
+        [
+          streamHandler(Data.method.fetch, (responder) => {
+            const respond = (round: number): void => {
+              payload.fill(round);
+              const results = [{ partitionHandle: round, recordBatches: payload }];
+              responder.send(create(FetchResponseSchema, { results }), () => (round < 20 ? respond(round + 1) : responder.end()));
+            };
+            return { message: () => respond(1), closed() {}, drained() {} };
+          }),
+        ],
+      ),
+    );
+    const collector = new Collector<FetchResponse>();
+    channel.stream(Data.method.fetch, collector, {}).send(fetchRequest(1));
+    await collector.until(({ closes }) => closes.length > 0);
+    expect(collector.messages).toHaveLength(20);
+    for (const { results } of collector.messages) {
+      expect(results[0]?.recordBatches.every((byte) => byte === results[0]?.partitionHandle)).toBe(true);
+    }
+  });
+
   test('an error thrown while opening or at a message arrives as it was thrown', async () => {
     const { channel } = await loopback(
       serviceOf(

@@ -142,8 +142,8 @@ class ResettableProxy {
 describe('frames', () => {
   test('arrive in order, on their lane, from whom they are', async () => {
     const [a, b] = await pair();
-    for (let i = 0; i < 50; i++) expect(a.transport.send(B, 'raft', new Uint8Array(i).fill(i))).toBe(true);
-    expect(b.transport.send(A, 'heartbeat', Uint8Array.of(9))).toBe(true);
+    for (let i = 0; i < 50; i++) expect(a.transport.send(B, 'raft', [new Uint8Array(i).fill(i)])).toBe(true);
+    expect(b.transport.send(A, 'heartbeat', [Uint8Array.of(9)])).toBe(true);
     await b.host.until('frame 1 raft', 50);
     await a.host.until('frame 2 heartbeat');
     expect(b.host.frames.map(({ length }) => length)).toEqual(Array.from({ length: 50 }, (_, i) => i));
@@ -152,16 +152,16 @@ describe('frames', () => {
 
   test('to nobody, or over the bound, are not taken', async () => {
     const [a, b] = await pair();
-    expect(a.transport.send(3 as BrokerId, 'raft', Uint8Array.of(1))).toBe(false);
+    expect(a.transport.send(3 as BrokerId, 'raft', [Uint8Array.of(1)])).toBe(false);
     const frame = new Uint8Array(1024 * 1024);
     let taken = 0;
-    while (a.transport.send(B, 'raft', frame)) taken++;
+    while (a.transport.send(B, 'raft', [frame])) taken++;
     expect(taken).toBeGreaterThanOrEqual(MAX_BUFFERED_BYTES.raft / frame.length);
     expect(taken).toBeLessThan(MAX_BUFFERED_BYTES.raft / frame.length + 64);
-    expect(a.transport.send(B, 'heartbeat', Uint8Array.of(1))).toBe(true);
+    expect(a.transport.send(B, 'heartbeat', [Uint8Array.of(1)])).toBe(true);
     await b.host.until('frame 1 heartbeat');
     await b.host.until('frame 1 raft', taken);
-    expect(a.transport.send(B, 'raft', Uint8Array.of(1))).toBe(true);
+    expect(a.transport.send(B, 'raft', [Uint8Array.of(1)])).toBe(true);
   });
 });
 
@@ -171,12 +171,12 @@ describe('a peer that is lost', () => {
     const port = Number(b.server?.addresses.get('peer')?.split(':')[1]);
     await b.stop();
     await Promise.all([a.host.until('disconnected 2 raft'), a.host.until('disconnected 2 heartbeat')]);
-    expect(a.transport.send(B, 'raft', Uint8Array.of(1))).toBe(false);
+    expect(a.transport.send(B, 'raft', [Uint8Array.of(1)])).toBe(false);
     const again = new Broker(B, { incarnation: 99 });
     again.transport.setPeers([]);
     await again.listen(port);
     await a.host.until('connected 2 raft', 2);
-    expect(a.transport.send(B, 'raft', Uint8Array.of(1))).toBe(true);
+    expect(a.transport.send(B, 'raft', [Uint8Array.of(1)])).toBe(true);
     await again.host.until('frame 1 raft');
   });
 
@@ -192,7 +192,7 @@ describe('a peer that is lost', () => {
     proxy.reset();
     await Promise.all([a.host.until('disconnected 2 raft'), b.host.until('disconnected 1 raft')]);
     await Promise.all([a.host.until('connected 2 raft', 2), b.host.until('connected 1 raft', 2)]);
-    expect(a.transport.send(B, 'raft', Uint8Array.of(1))).toBe(true);
+    expect(a.transport.send(B, 'raft', [Uint8Array.of(1)])).toBe(true);
     await b.host.until('frame 1 raft');
     expect(a.host.events.filter((event) => event === 'disconnected 2 raft')).toHaveLength(1);
     expect(b.host.events.filter((event) => event === 'disconnected 1 raft')).toHaveLength(1);
@@ -202,7 +202,7 @@ describe('a peer that is lost', () => {
     const [a] = await pair();
     a.transport.setPeers([]);
     await Promise.all([a.host.until('disconnected 2 raft'), a.host.until('disconnected 2 heartbeat')]);
-    expect(a.transport.send(B, 'raft', Uint8Array.of(1))).toBe(false);
+    expect(a.transport.send(B, 'raft', [Uint8Array.of(1)])).toBe(false);
   });
 });
 
@@ -217,7 +217,7 @@ describe('a wrong identity is refused', () => {
     a.transport.setPeers([{ brokerId: B, address: await b.listen(), directoryId: directoryOf(B) }]);
     await a.host.until(`peer-refused ${code}`, 2);
     await b.host.until('peer-not-accepted');
-    expect(a.transport.send(B, 'raft', Uint8Array.of(1))).toBe(false);
+    expect(a.transport.send(B, 'raft', [Uint8Array.of(1)])).toBe(false);
     expect(a.host.events.filter((event) => event.startsWith('connected'))).toEqual([]);
   });
 
@@ -242,5 +242,5 @@ test('close is done at once, with the peer gone or there', async () => {
   const [a, b] = await pair();
   await a.transport.close();
   await b.host.until('disconnected 1 raft');
-  expect(a.transport.send(B, 'raft', Uint8Array.of(1))).toBe(false);
+  expect(a.transport.send(B, 'raft', [Uint8Array.of(1)])).toBe(false);
 });

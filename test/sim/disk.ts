@@ -5,6 +5,7 @@
  * see them (fsyncgate). A buffer that changes while its write is in flight is an error (hazard B42).
  */
 import { assert, must } from '../../src/base/assert.ts';
+import { concat } from '../../src/base/bytes.ts';
 import type { Disk, DiskFile, DiskLock, Random, Scheduler } from '../../src/base/environment.ts';
 import { randomBelow } from '../../src/base/environment.ts';
 import { FlotillaError } from '../../src/base/errors.ts';
@@ -354,12 +355,16 @@ class SimFile implements DiskFile {
     return this.#run('size', () => this.#inode.size);
   }
 
-  read(position: number, length: number): Promise<Uint8Array> {
-    return this.#run('read', () => this.#inode.content.slice(position, Math.min(position + length, this.#inode.size)));
+  read(position: number, length: number, room?: Uint8Array): Promise<Uint8Array> {
+    return this.#run('read', () => {
+      const bytes = this.#inode.content.slice(position, Math.min(position + length, this.#inode.size));
+      room?.set(bytes);
+      return room?.subarray(0, bytes.length) ?? bytes;
+    });
   }
 
   write(position: number, buffers: readonly Uint8Array[]): Promise<void> {
-    const bytes = concatenate(buffers);
+    const bytes = concat(buffers).slice();
     return this.#run(
       'write',
       () => {
@@ -370,7 +375,7 @@ class SimFile implements DiskFile {
         this.#inode.pending.push(change);
         this.#disk.bytesWritten += bytes.length;
       },
-      () => assert(sameBytes(concatenate(buffers), bytes), 'a buffer must not change while its write is in flight (B42)', this.#path),
+      () => assert(sameBytes(concat(buffers), bytes), 'a buffer must not change while its write is in flight (B42)', this.#path),
     );
   }
 
@@ -445,16 +450,6 @@ function moveTree(names: Names, from: string, to: string): void {
     names.delete(path);
     names.set(to + path.slice(from.length), inode);
   }
-}
-
-function concatenate(buffers: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(buffers.reduce((sum, buffer) => sum + buffer.length, 0));
-  let at = 0;
-  for (const buffer of buffers) {
-    whole.set(buffer, at);
-    at += buffer.length;
-  }
-  return whole;
 }
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {

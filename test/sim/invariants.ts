@@ -8,9 +8,9 @@ export class Violation extends Error {
 }
 
 interface Seen {
-  commitIndex: number;
-  durableIndex: number;
-  term: number;
+  readonly commitIndex: number;
+  readonly term: number;
+  readonly role: string;
 }
 
 const PAGE_BYTES = 1 << 20;
@@ -42,7 +42,7 @@ export class Invariants {
 
   #checkReplica(broker: number, replica: Replica): void {
     const { role, term } = replica.leadership;
-    const { commitIndex, lastIndex, durableIndex, log } = replica;
+    const { commitIndex, lastIndex, log } = replica;
     const name = () => `${formatGroupKey(replica.group)} on broker ${broker}`;
     if (role === 'leader') {
       const key = `${replica.group}/${term}`;
@@ -59,9 +59,12 @@ export class Invariants {
     if (lastIndex < commitIndex) throw new Violation(`${name()}: committed ${commitIndex}, and holds entries up to ${lastIndex}`);
     if (log.lastIndex > commitIndex)
       throw new Violation(`${name()}: segments reach ${log.lastIndex} beyond the commit index ${commitIndex}`);
-    this.#seen.set(replica, { commitIndex, durableIndex, term });
+    this.#seen.set(replica, { commitIndex, term, role });
     const last = log.terms.at(-1);
     if (last === undefined) return;
+    const led = role === 'leader' && before?.role === 'leader' && term === before.term;
+    if (led && commitIndex > before.commitIndex && log.lastIndex === commitIndex && last.term !== term)
+      throw new Violation(`${name()} leads term ${term} and committed entry ${commitIndex} of term ${last.term}`);
     const place = `${replica.group}@${log.lastIndex}`;
     const identity = `term ${last.term}, next offset ${log.nextOffset}`;
     const known = this.#committed.get(place);
@@ -71,17 +74,19 @@ export class Invariants {
     }
   }
 
-  /** Whether all replicas of each group have committed the same entries, by count. */
+  /** Whether all replicas of each group have committed the same entries, by count, and a group has all its replicas or, deleted, none. */
   converged(): boolean {
     const commits = new Map<GroupKey, number>();
+    const missing = new Map<GroupKey, number>();
     for (const { broker } of this.#cluster.machines) {
-      for (const { group, commitIndex, log } of broker?.replicas ?? []) {
+      for (const { group, commitIndex, log, configuration } of broker?.replicas ?? []) {
         const other = commits.get(group);
         if (log.lastIndex !== commitIndex || (other !== undefined && other !== commitIndex)) return false;
         commits.set(group, commitIndex);
+        missing.set(group, (missing.get(group) ?? configuration.voters.length) - 1);
       }
     }
-    return commits.size > 0;
+    return commits.size > 0 && [...missing.values()].every((count) => count === 0);
   }
 
   /** For a person: where each replica stands. */

@@ -1,39 +1,63 @@
-/**
- * The simulator from a shell: the production broker and SDK under faults, by seed.
- *
- *   npm run sim                              seeds from the time of day on, for a minute
- *   npm run sim -- --seed 42                 one seed, told fault by fault
- *   npm run sim -- --seeds 500 --from 1      many seeds
- *   npm run sim -- --minutes 30              as many as fit
- *   npm run sim -- --core --seeds 10000      the Raft core alone (its own world: test/sim/core)
- *   options: --faults kill,pause (instead of those that the seed draws), --safety MS (simulated length of the safety phase), --log (the brokers' logs), --keep-going (do not end at the tenth failure)
- */
+/** The simulator from a shell: the production broker and SDK under faults, by seed. USAGE is its manual. */
 import { parseArgs } from 'node:util';
 import type { LogFields, Logger } from '../../src/base/environment.ts';
 import { simulateCore } from './core/simulate.ts';
 import { FAULTS, type Fault } from './nemesis.ts';
-import { type SimulationResult, simulate } from './run.ts';
+import { DEFAULT_SAFETY_MS, type SimulationResult, simulate } from './run.ts';
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string' },
-    seeds: { type: 'string' },
-    from: { type: 'string' },
-    minutes: { type: 'string' },
-    safety: { type: 'string' },
-    faults: { type: 'string' },
-    core: { type: 'boolean', default: false },
-    log: { type: 'boolean', default: false },
-    'keep-going': { type: 'boolean', default: false },
-  },
-});
+const USAGE = `npm run sim: the production broker and SDK under faults, on a virtual clock, network and disk, by seed
+
+  npm run sim                              seeds from the time of day on, for a minute
+  npm run sim -- --seed 42                 one seed, told fault by fault
+  npm run sim -- --seeds 500 --from 1      seeds 1 to 500
+  npm run sim -- --minutes 30              as many as fit
+  npm run sim -- --core --seeds 10000      the Raft core alone, in a world of its own
+
+  --seed N         one seed; what it did, fault by fault, and its result
+  --seeds N        so many seeds, one after the other
+  --from N         the first of them (default 1; without --seeds: the time of day)
+  --minutes N      begin no further seed after so many minutes
+  --safety MS      simulated milliseconds under faults before all is healed (default ${DEFAULT_SAFETY_MS})
+  --faults a,b     these instead of those that the seed draws, of:
+                   ${FAULTS.join(', ')}
+  --log            the brokers' logs as well
+  --core           the Raft core alone
+  --keep-going     do not end at the tenth failure
+  --help           this
+
+A seed that fails prints what broke, where each replica stood, and the command that replays it: the same world, event by event.
+Exit 0: no seed failed; 1: some did; 2: the command was not understood.`;
+
+const OPTIONS = {
+  seed: { type: 'string' },
+  seeds: { type: 'string' },
+  from: { type: 'string' },
+  minutes: { type: 'string' },
+  safety: { type: 'string' },
+  faults: { type: 'string' },
+  core: { type: 'boolean', default: false },
+  log: { type: 'boolean', default: false },
+  'keep-going': { type: 'boolean', default: false },
+  help: { type: 'boolean', short: 'h', default: false },
+} as const;
+const values = parsed();
+if (values.help) {
+  console.log(USAGE);
+  process.exit();
+}
 const MAX_FAILURES = 10;
-const REPORT_EVERY_MS = 60_000;
-const safetyMs = values.safety === undefined ? undefined : Number(values.safety);
+const REPORT_EVERY_MS = 15_000;
+const safetyMs = numberOf('safety');
 const weather = values.faults === undefined ? undefined : { faults: values.faults.split(',').map(faultOf) };
-const first = Number(values.seed ?? values.from ?? (values.seeds === undefined ? Date.now() % 1e9 : 1));
-const count = values.seed !== undefined ? 1 : Number(values.seeds ?? Number.POSITIVE_INFINITY);
-const minutes = Number(values.minutes ?? (values.seed === undefined && values.seeds === undefined ? 1 : Number.POSITIVE_INFINITY));
+const one = numberOf('seed');
+const seeds = one === undefined ? numberOf('seeds') : 1;
+const first = one ?? numberOf('from') ?? (seeds === undefined ? Date.now() % 1e9 : 1);
+const count = seeds ?? Number.POSITIVE_INFINITY;
+const minutes = numberOf('minutes') ?? (seeds === undefined ? 1 : Number.POSITIVE_INFINITY);
+if (one === undefined) {
+  const many = seeds === undefined ? 'seeds' : `${seeds} seeds`;
+  console.log(`${many} from ${first}${Number.isFinite(minutes) ? `, for ${minutes} min` : ''} (--help tells the options)`);
+}
 
 const started = performance.now();
 const elapsedMs = () => performance.now() - started;
@@ -57,7 +81,7 @@ for (let seed = first; seed < first + count && elapsedMs() < minutes * 60_000; s
   run++;
   if (elapsedMs() > nextReportMs) {
     nextReportMs += REPORT_EVERY_MS;
-    console.log(`… ${run} seeds, ${failed} failed`);
+    console.log(`… ${run} seeds, ${failed} failed (${(elapsedMs() / 1000).toFixed(0)} s)`);
   }
 }
 const perMinute = (run / elapsedMs()) * 60_000;
@@ -67,10 +91,29 @@ const hours = values.core
 console.log(`${run} seeds from ${first}, ${failed} failed, ${perMinute.toFixed(0)} seeds/min${hours}`);
 process.exitCode = failed === 0 ? 0 : 1;
 
+function parsed() {
+  try {
+    return parseArgs({ options: OPTIONS }).values;
+  } catch (error) {
+    return misunderstood(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function misunderstood(why: string): never {
+  console.error(`${why}; npm run sim -- --help tells the options`);
+  process.exit(2);
+}
+
+function numberOf(option: 'seed' | 'seeds' | 'from' | 'minutes' | 'safety'): number | undefined {
+  const text = values[option];
+  if (text === undefined) return undefined;
+  const number = Number(text);
+  if (text.trim() === '' || !(number >= 0)) misunderstood(`--${option} is a number, not '${text}'`);
+  return number;
+}
+
 function faultOf(name: string): Fault {
-  const fault = FAULTS.find((known) => known === name);
-  if (fault === undefined) throw new Error(`there is no fault ${name}; there are ${FAULTS.join(', ')}`);
-  return fault;
+  return FAULTS.find((known) => known === name) ?? misunderstood(`there is no fault '${name}', but ${FAULTS.join(', ')}`);
 }
 
 async function world(seed: number): Promise<SimulationResult> {

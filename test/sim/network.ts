@@ -397,8 +397,9 @@ class ServerSide {
   #open(open: (responder: RpcStream<never>, context: CallContext) => StreamReceiver<never>): void {
     const pipe = this.#pipe;
     const responder: RpcStream<never> = {
-      send: (message) => {
+      send: (message, sent) => {
         const bytes = toBinary(this.#method.output, message as Message);
+        sent?.();
         return pipe.push('down', bytes.length, () => this.#client.message(bytes));
       },
       end: () => this.#finish(undefined),

@@ -133,6 +133,8 @@ class Simulation {
     this.#enter('healed');
     this.#nemesis.heal();
     await this.#settle(this.#workload.stopSending(), HEALED_MS);
+    this.#enter('using what was created');
+    await this.#settle(this.#workload.useCreated(), HEALED_MS);
     this.#enter('reading back');
     await this.#settle(this.#workload.readBack(), HEALED_MS);
     this.#enter('converging');

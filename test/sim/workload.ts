@@ -21,6 +21,8 @@ export interface WorkloadShape {
   readonly maxInFlight: number;
   readonly maxBatchBytes: number;
   readonly segmentBytes: number;
+  /** Topics are created and deleted all the while. */
+  readonly administers: boolean;
 }
 
 export function drawWorkload(random: SeededRandom): WorkloadShape {
@@ -35,6 +37,7 @@ export function drawWorkload(random: SeededRandom): WorkloadShape {
     maxInFlight: random.pick([1, 5, 5]),
     maxBatchBytes: random.pick([3_000, 30_000, 80_000]),
     segmentBytes: random.pick([4_000, 50_000, 1 << 30]),
+    administers: random.chance(0.3),
   };
 }
 
@@ -46,6 +49,10 @@ interface Host {
 
 /** Milliseconds for what must succeed on a healthy cluster. */
 const SETUP_MS = 60_000;
+/** An offset query gives up after so long: the next one may find another leader. */
+const OBSERVE_MS = 3_000;
+/** Topics that are created while the cluster is being broken. */
+const MAX_CREATED = 10;
 const text = new TextDecoder();
 
 /** SDK producers with unique values and SDK consumers from the beginning, all the while; the history is for the checker. */
@@ -59,6 +66,10 @@ export class Workload {
   readonly #stop = new AbortController();
   readonly #stopReading = new AbortController();
   readonly #work: Promise<unknown>[] = [];
+  /** Where each partition is known to reach. */
+  readonly #ends = new Map<number, number>();
+  /** Topics whose creation was acknowledged, and that nobody has asked to delete. */
+  readonly #created = new Set<string>();
   #acknowledged = 0;
   #clients = 0;
   #consumers = 0;
@@ -95,6 +106,8 @@ export class Workload {
     await client.close();
     for (let producer = 1; producer <= producers; producer++) this.#run(this.#produce(producer));
     for (let consumer = 0; consumer < consumers; consumer++) this.#run(this.#consume());
+    this.#run(this.#observe());
+    if (this.shape.administers) this.#run(this.#administer());
   }
 
   /** Sends one record to each partition, and waits until all are acknowledged. */
@@ -111,6 +124,14 @@ export class Workload {
   async stopSending(): Promise<void> {
     this.#stop.abort();
     await Promise.all(this.#work.splice(0));
+  }
+
+  /** Topics that were created, and not deleted, take records. */
+  async useCreated(): Promise<void> {
+    const { client } = await this.#open();
+    const producer = client.producer();
+    await Promise.all(Array.from(this.#created, (name) => producer.send(name, { value: 'used' })));
+    await client.close();
   }
 
   /** Reads everything that was acknowledged from the beginning, and ends all consumers. */
@@ -168,13 +189,79 @@ export class Workload {
       const padded = `${value} `.padEnd(this.#random.below(valueBytes), '.');
       const { offset } = await handle.send(nameOf(Math.floor(place / partitions)), { value: padded, partition });
       this.#acknowledged++;
-      // A duplicate whose offset the broker no longer knows says nothing of where it is.
-      if (offset >= 0) this.history[slot] = { type: 'send', partition: place, value, producer, outcome: 'ok', offset };
+      this.history[slot] = { type: 'send', partition: place, value, producer, outcome: 'ok', offset };
+      this.#endIsAtLeast(place, offset + 1);
     } catch (error) {
       if (must) throw error;
       if (!(error instanceof FlotillaError)) throw error;
       if (!ALLOWED.has(error.code)) this.failures.push(error);
+      if (error.message.endsWith('it was not appended')) {
+        this.history[slot] = { type: 'send', partition: place, value, producer, outcome: 'fail' };
+      }
     }
+  }
+
+  /**
+   * Asks for the ends of all partitions, again and again. They are linearizable: never behind what was acknowledged, or answered to
+   * anybody, before the question (hazard B19).
+   */
+  async #observe(): Promise<void> {
+    const { client, environment } = await this.#open();
+    const { topics, partitions } = this.shape;
+    const places = Array.from({ length: topics * partitions }, (_, place) => place);
+    while (!this.#stop.signal.aborted) {
+      await sleep(environment, this.#random.between(0, 200));
+      const place = this.#random.pick(places);
+      const floor = this.#ends.get(place) ?? 0;
+      const query = { topic: nameOf(Math.floor(place / partitions)), partition: place % partitions, at: 'end' } as const;
+      try {
+        const [end = -1] = await client.admin.listOffsets([query], { timeoutMs: OBSERVE_MS });
+        if (end < floor) this.failures.push(new Error(`the end of partition ${place} was ${end}, after it was known to be ${floor}`));
+        this.#endIsAtLeast(place, end);
+      } catch (error) {
+        if (!(error instanceof FlotillaError) || error.code !== 'REQUEST_TIMED_OUT') throw error;
+      }
+    }
+    await client.close();
+  }
+
+  /** Creates topics, and deletes some of them again. */
+  async #administer(): Promise<void> {
+    const { client, environment } = await this.#open();
+    const { signal } = this.#stop;
+    for (let count = 0; count < MAX_CREATED && !signal.aborted; count++) {
+      await sleep(environment, this.#random.between(0, 3_000));
+      const name = `created-${count}`;
+      const created = await this.#ask(
+        () => client.admin.createTopic({ name, partitions: 1 + this.#random.below(2), replicas: 3 }),
+        ['TOPIC_ALREADY_EXISTS'],
+      );
+      if (created) this.#created.add(name);
+      if (!created || !this.#random.chance(0.6)) continue;
+      await sleep(environment, this.#random.between(0, 1_000));
+      // Whatever comes of it: it may be carried out later.
+      this.#created.delete(name);
+      await this.#ask(() => client.admin.deleteTopic(name), ['UNKNOWN_TOPIC_OR_PARTITION']);
+    }
+    await client.close();
+  }
+
+  /** Whether the call was carried out for certain: `meansDone` come when an earlier try of it was. */
+  async #ask(call: () => Promise<unknown>, meansDone: readonly string[]): Promise<boolean> {
+    try {
+      await call();
+      return true;
+    } catch (error) {
+      if (!(error instanceof FlotillaError)) throw error;
+      if (meansDone.includes(error.code)) return true;
+      // With brokers down there may be too few to hold the replicas.
+      if (error.code !== 'REQUEST_TIMED_OUT' && error.code !== 'INVALID_REPLICATION_FACTOR') throw error;
+      return false;
+    }
+  }
+
+  #endIsAtLeast(place: number, offset: number): void {
+    this.#ends.set(place, Math.max(offset, this.#ends.get(place) ?? 0));
   }
 
   async #consume(): Promise<void> {

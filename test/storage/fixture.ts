@@ -124,7 +124,7 @@ export function chainOf(
 export const smallWal: StorageSettings = { walFileBytes: 64 * 1024, walFiles: 2 };
 
 export class Fixture {
-  readonly environment: TestEnvironment;
+  environment: TestEnvironment;
   readonly disk: SimDisk;
   readonly settings: StorageSettings;
   failures: Error[] = [];
@@ -132,6 +132,11 @@ export class Fixture {
     this.environment = new TestEnvironment(seed);
     this.disk = new SimDisk(this.environment, seeded(seed + 1000));
     this.settings = settings;
+  }
+  /** The machine is back after a power cut: the timers of the process before are gone. */
+  restart(): void {
+    this.disk.restart();
+    this.environment = new TestEnvironment(this.environment.uint32());
   }
   async open(): Promise<BrokerStorage> {
     const { disk, environment } = this;

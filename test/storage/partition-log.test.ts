@@ -102,6 +102,29 @@ describe('partition log', () => {
     expect(snapshot?.nextOffset).toBeGreaterThan(20);
   });
 
+  it('reads into memory that was given back, and into no other', async () => {
+    const fixture = new Fixture(3, { walFileBytes: 16 << 20, walFiles: 2 });
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, { segmentBytes: 1e8 });
+    const entries = chainOf(10, { bytes: 600_000 });
+    await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
+    log.append(entries);
+    await log.flush();
+    const read = async (offset: number) => {
+      const run = await log.read(offset, log.nextOffset, 1 << 20);
+      expect(concat(run.chunks)).toBe(concat([entries[offset]?.payload ?? new Uint8Array()]));
+      return run;
+    };
+    const [first, second] = [await read(0), await read(1)];
+    expect(second.chunks[0]?.buffer).not.toBe(first.chunks[0]?.buffer);
+    expect(concat(first.chunks)).toBe(concat([entries[0]?.payload ?? new Uint8Array()]));
+    first.release?.();
+    const third = await read(2);
+    expect(third.chunks[0]?.buffer).toBe(first.chunks[0]?.buffer);
+    const fourth = await read(3);
+    expect([first, second].map(({ chunks }) => chunks[0]?.buffer)).not.toContain(fourth.chunks[0]?.buffer);
+  });
+
   it('refuses an offset below the start, and never hands on a rotten entry (B23)', async () => {
     const fixture = new Fixture(2);
     const storage = await fixture.open();

@@ -1,16 +1,12 @@
 /** `flotilla dev`: a cluster of broker processes on this machine. */
 import { createInterface } from 'node:readline';
 import { messageOf } from '../../base/errors.ts';
-import { DevCluster } from '../dev/cluster.ts';
+import { DevCluster, type DevClusterOptions } from '../dev/cluster.ts';
 import { UsageError } from '../failures.ts';
 import type { Session } from '../session.ts';
 
-export interface DevOptions {
-  readonly brokers: number;
-  readonly port: number;
-  readonly data?: string;
+export interface DevOptions extends DevClusterOptions {
   readonly demo?: boolean;
-  readonly set?: readonly string[];
 }
 
 export async function dev(session: Session, options: DevOptions): Promise<void> {

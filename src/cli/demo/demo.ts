@@ -1,7 +1,6 @@
 /** `flotilla dev --demo`: a cluster with real data flowing through it, in a live terminal view; elsewhere, plain lines. */
 import { createColors } from 'picocolors';
-import type { DevOptions } from '../commands/dev.ts';
-import { DevCluster } from '../dev/cluster.ts';
+import { DevCluster, type DevClusterOptions } from '../dev/cluster.ts';
 import { Failure } from '../failures.ts';
 import { integerText, milliseconds } from '../format.ts';
 import { wantsColour } from '../io.ts';
@@ -21,7 +20,7 @@ const SPARKS = 48;
 /** The latency shown is of the last window, and of the one before while the window is young. */
 const LATENCY_WINDOW_MS = 5_000;
 
-export async function demo(session: Session, options: DevOptions): Promise<void> {
+export async function demo(session: Session, options: DevClusterOptions): Promise<void> {
   let run: DemoRun | undefined;
   session.note(`starting ${options.brokers} brokers …`);
   await using cluster = await DevCluster.start({

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { brokerHeapFlags } from '../../platform/heap.ts';
+import { brokerHeapFlags, brokerMallocSettings } from '../../platform/heap.ts';
 import { Failure } from '../failures.ts';
 import type { ChildMessage } from './parent.ts';
 
@@ -49,6 +49,7 @@ export class BrokerProcess {
     const log = openSync(this.#files.log, 'a');
     // A group of its own: Ctrl-C in the terminal reaches only the parent, which ends the brokers in its own way.
     const child = spawn(process.execPath, [...brokerHeapFlags, MAIN, 'start', '--config', this.#files.config], {
+      env: { ...brokerMallocSettings, ...process.env },
       stdio: ['ignore', log, log, 'ipc'],
       detached: true,
     });

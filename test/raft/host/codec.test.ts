@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { concat } from '../../../src/base/bytes.ts';
 import { FlotillaError } from '../../../src/base/errors.ts';
 import type { GroupKey, ReplicaId } from '../../../src/base/ids.ts';
-import { decodeFrame, encodedBytes, encodeFrames, type GroupMessage, MAX_FRAME_BYTES } from '../../../src/raft/codec.ts';
+import { decodeFrame, encodedBytes, encodeFrames as encodeParts, type GroupMessage, MAX_FRAME_BYTES } from '../../../src/raft/codec.ts';
 import type { Entry } from '../../../src/raft/core/entry.ts';
 import type { Message } from '../../../src/raft/core/types.ts';
 import { decodeHeartbeat, encodeHeartbeat } from '../../../src/raft/heartbeat-codec.ts';
@@ -51,6 +52,8 @@ const message: fc.Arbitrary<Message> = fc.oneof(
   fc.record({ type: fc.constant('timeoutNow' as const), ...envelope }),
 );
 const messages = fc.array(fc.record({ group, message }), { maxLength: 12 });
+
+const encodeFrames = (...args: Parameters<typeof encodeParts>) => encodeParts(...args).map(concat);
 
 /** Any outcome but a typed error or a value is a crash. */
 function typedErrorOrValue(decode: () => unknown): void {

@@ -1,3 +1,4 @@
+import { concat } from '../../../src/base/bytes.ts';
 import { type Environment, randomBelow } from '../../../src/base/environment.ts';
 import type { BrokerId } from '../../../src/base/ids.ts';
 import type { Lane, Peer, PeerReceiver, PeerTransport } from '../../../src/raft/types.ts';
@@ -29,7 +30,8 @@ export class FakeNetwork {
       setPeers: (peers: readonly Peer[]) => {
         for (const { brokerId } of peers) for (const lane of ['raft', 'heartbeat'] as const) mine.connected(brokerId, lane);
       },
-      send: (to, lane, frame) => {
+      send: (to, lane, parts) => {
+        const frame = concat(parts);
         if (this.receivers.get(self) !== mine || this.cut.has(`${self}>${to}`)) return false;
         this.observe(self, to, lane, frame);
         if (randomBelow(this.#environment, 1000) < this.lostPerMille) return true;

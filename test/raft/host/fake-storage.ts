@@ -180,6 +180,7 @@ export class FakeStorage implements Storage {
   readonly directoryId: DirectoryId;
   readonly wal: FakeWal;
   readonly recovered = new Map();
+  unwrittenBytes = 0;
   readonly #disk: FakeDisk;
 
   constructor(environment: Environment, disk: FakeDisk) {

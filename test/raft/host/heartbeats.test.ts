@@ -1,4 +1,5 @@
 import { beforeEach, expect, test } from 'vitest';
+import { concat } from '../../../src/base/bytes.ts';
 import type { BrokerId, ReplicaId } from '../../../src/base/ids.ts';
 import type { HeartbeatRequest } from '../../../src/raft/core/types.ts';
 import { decodeHeartbeat, type NodeHeartbeat } from '../../../src/raft/heartbeat-codec.ts';
@@ -29,7 +30,7 @@ beforeEach(() => {
     transport: {
       start: () => {},
       setPeers: () => {},
-      send: (to, lane, frame) => sent.push({ to, lane, heartbeat: decodeHeartbeat(frame) }) > 0,
+      send: (to, lane, frame) => sent.push({ to, lane, heartbeat: decodeHeartbeat(concat(frame)) }) > 0,
       close: async () => {},
     },
     incarnation: 7,

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import { concat } from '../../../src/base/bytes.ts';
 import type { BrokerId, ReplicaId } from '../../../src/base/ids.ts';
 import { decodeFrame, encodeFrames } from '../../../src/raft/codec.ts';
 import { brokers, Cluster, command, configurationOf, groupKey, replicaIdOf } from './cluster.ts';
@@ -375,12 +376,17 @@ describe('reads', () => {
 });
 
 describe('bounds', () => {
-  test('proposals are refused while the write-ahead log is behind', async () => {
-    cluster = await Cluster.start([0], { maxWalPendingBytes: 1000 });
+  test('proposals are refused while the disk is behind', async () => {
+    cluster = await Cluster.start([0], { maxPendingDiskBytes: 1000 });
     const leader = await cluster.elected();
-    cluster.node(leader).storage.wal.pendingBytes = 1001;
-    expect(() => cluster.propose(leader, 'x')).toThrow(expect.objectContaining({ code: 'THROTTLING_QUOTA_EXCEEDED', retriable: true }));
-    cluster.node(leader).storage.wal.pendingBytes = 0;
+    const { storage } = cluster.node(leader);
+    const refused = expect.objectContaining({ code: 'THROTTLING_QUOTA_EXCEEDED', retriable: true });
+    storage.wal.pendingBytes = 1001;
+    expect(() => cluster.propose(leader, 'x')).toThrow(refused);
+    storage.wal.pendingBytes = 0;
+    storage.unwrittenBytes = 1001;
+    expect(() => cluster.propose(leader, 'x')).toThrow(refused);
+    storage.unwrittenBytes = 0;
     cluster.propose(leader, 'x');
   });
 
@@ -411,7 +417,7 @@ describe('bounds', () => {
         hintIndex: 0,
         hintTerm: 0,
       } as const;
-      cluster.network.receivers.get(leader)!.frame(sender, 'raft', encodeFrames([{ group: groupKey(0), message }])[0]!);
+      cluster.network.receivers.get(leader)!.frame(sender, 'raft', concat(encodeFrames([{ group: groupKey(0), message }])[0]!));
     };
     send(other!, replicaIdOf(leader));
     send(real!, replicaIdOf(other!));

@@ -47,8 +47,13 @@ export class Invariants {
     }
   }
 
-  /** State machine safety, order, and that what commits is durable on a majority. */
+  /** State machine safety, order, that what commits is durable on a majority, and that a leader commits through an entry of its own term (B05). */
   committed(replica: SimulatedReplica, entries: readonly Entry[]): void {
+    const last = entries.at(-1);
+    check(
+      last === undefined || replica.core?.role !== 'leader' || last.term === replica.core.term,
+      `replica ${replica.id} leads term ${replica.core?.term} and committed entry ${last?.index} of term ${last?.term}`,
+    );
     for (const entry of entries) {
       check(entry.index === replica.appliedIndex + 1, `replica ${replica.id} committed ${entry.index} after ${replica.appliedIndex}`);
       replica.appliedIndex = entry.index;

@@ -24,6 +24,8 @@ interface Weather {
   readonly loss: number;
   readonly duplication: number;
   readonly reorder: number;
+  /** A replica whose clock is ten times slower than the others', so that it leads long after it was deposed; 0: none. */
+  readonly slowClock: number;
   readonly weights: readonly [action: Action, weight: number][];
 }
 
@@ -125,6 +127,7 @@ class Simulation {
         replica.release();
         return;
       case 'tick':
+        if (replica.id === this.#weather.slowClock && random.chance(0.9)) return;
         replica.core?.tick();
         break;
       case 'propose':
@@ -300,6 +303,7 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
     loss: some(0.3),
     duplication: some(0.3),
     reorder: some(1),
+    slowClock: random.chance(0.4) ? 1 + random.below(voters) : 0,
     weights: [
       ['deliver', 30 + voters * 15],
       ['tick', random.pick([10, 25, 40])],
@@ -308,8 +312,8 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
       ['read', 3],
       ['crash', some(1)],
       ['restart', 1.5],
-      ['cut', some(1)],
-      ['heal', 0.5],
+      ['cut', some(random.pick([0.3, 1]))],
+      ['heal', random.pick([0.1, 0.5])],
       ['transfer', some(2)],
       ['release', some(4)],
       ['supply', 4],

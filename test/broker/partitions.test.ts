@@ -1,0 +1,94 @@
+import { expect, it } from 'vitest';
+import { silentLogger } from '../../src/base/environment.ts';
+import { type BrokerId, encodeGroupKey, type GroupKey } from '../../src/base/ids.ts';
+import { Partitions } from '../../src/broker/partitions.ts';
+import { applyRecords } from '../../src/metadata/apply.ts';
+import type { MetadataRecord } from '../../src/metadata/records.ts';
+import { MetadataStore } from '../../src/metadata/view.ts';
+import type { RaftHost, ReplicaOptions } from '../../src/raft/types.ts';
+import { crc32c } from '../../src/record/crc32c.ts';
+import { defaults } from './batches.ts';
+import { FakeReplica, topicId } from './fake-replica.ts';
+import { ManualEnvironment } from './manual-environment.ts';
+
+const brokerId = 1 as BrokerId;
+const { directoryId } = new FakeReplica().configuration.voters[0]!;
+const group = encodeGroupKey({ topicId, partition: 0, groupGeneration: 0 });
+const created: MetadataRecord = {
+  type: 'createTopic',
+  topicId,
+  name: 'orders',
+  configs: new Map(),
+  firstReplicaId: 1,
+  disks: [{ brokerId, directoryId }],
+  partitions: [[0]],
+};
+const registered = (incarnation: number): MetadataRecord => ({
+  type: 'registerBroker',
+  brokerId,
+  directoryId,
+  incarnation,
+  rack: undefined,
+  listeners: new Map(),
+  peerAddress: 'here:1',
+});
+
+/** The second process on a directory, and what it opens and removes as it replays the metadata. */
+function secondProcess(held: readonly GroupKey[]) {
+  const opened: GroupKey[] = [];
+  const removed: GroupKey[] = [];
+  const host = {
+    open: async ({ group, owner }: ReplicaOptions) => {
+      opened.push(group);
+      const { replica } = new FakeReplica({ voters: 1 });
+      owner(replica);
+      return replica;
+    },
+    remove: async (group: GroupKey) => void removed.push(group),
+  } as unknown as RaftHost;
+  const metadata = new MetadataStore();
+  const partitions = new Partitions({
+    brokerId,
+    directoryId,
+    incarnation: 2,
+    held: new Set(held),
+    host,
+    metadata,
+    topicDefaults: defaults,
+    environment: new ManualEnvironment(),
+    crc32c,
+    log: silentLogger,
+    leadershipChanged: () => {},
+  });
+  partitions.start();
+  const replay = async (...records: MetadataRecord[]) => {
+    metadata.publish(applyRecords(metadata.image, metadata.image.index + 1, records));
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  return { opened, removed, replay };
+}
+
+it('opens at once what the directory holds', async () => {
+  const { opened, replay } = secondProcess([group]);
+  await replay(registered(1));
+  await replay(created);
+  expect(opened).toEqual([group]);
+});
+
+it('makes a replica only once the metadata are as new as this process (B14)', async () => {
+  const { opened, replay } = secondProcess([]);
+  await replay(registered(1));
+  await replay(created);
+  expect(opened).toEqual([]);
+  await replay(registered(2));
+  expect(opened).toEqual([group]);
+});
+
+it('makes no replica of a topic that was deleted before this process began (B14)', async () => {
+  const { opened, replay } = secondProcess([]);
+  await replay(registered(1));
+  await replay(created);
+  await replay({ type: 'deleteTopic', topicId });
+  await replay(registered(2));
+  expect(opened).toEqual([]);
+});
