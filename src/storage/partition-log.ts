@@ -1,6 +1,6 @@
 /**
- * One replica's log of committed entries. New ones wait in memory until a large run of them is written to the last segment, and are synced when their
- * write-ahead log file is to be recycled, at a roll, and on flush. Until they are synced the write-ahead log has them, so recovery trusts segments
+ * One replica's log of committed entries. New ones wait in memory until a large run of them is written to the last segment, and are synced after each
+ * 8 MiB, when their write-ahead log file is to be recycled, at a roll, and on flush. Until they are synced the write-ahead log has them, so recovery trusts segments
  * exactly up to the index that the write-ahead log says is synced, and writes what is above from the write-ahead log again.
  */
 import { assert, must } from '../base/assert.ts';
