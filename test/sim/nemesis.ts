@@ -10,6 +10,7 @@ export const FAULTS = [
   'powerCutAll',
   'pause',
   'isolate',
+  'cutPeers',
   'oneWay',
   'cutLinks',
   'slowLinks',
@@ -123,6 +124,10 @@ export class Nemesis {
       case 'isolate':
         for (const other of this.#others(id)) this.#cut(`broker-${id}`, other, true);
         return this.#later(ms, () => network.heal());
+      case 'cutPeers':
+        // Clients still reach it: as a leader it must not answer them once the others may have another.
+        for (const other of this.#brokersBut(id)) this.#cut(`broker-${id}`, other, true);
+        return this.#later(ms, () => network.heal());
       case 'oneWay':
         for (const other of this.#others(id)) {
           if (this.#random.chance(0.3)) continue;
@@ -181,8 +186,11 @@ export class Nemesis {
   }
 
   #others(id: number): string[] {
-    const brokers = this.#cluster.machines.filter((machine) => machine.id !== id).map((machine) => `broker-${machine.id}`);
-    return [...brokers, ...this.#clients()];
+    return [...this.#brokersBut(id), ...this.#clients()];
+  }
+
+  #brokersBut(id: number): string[] {
+    return this.#cluster.machines.filter((machine) => machine.id !== id).map((machine) => `broker-${machine.id}`);
   }
 
   async #later(ms: number, task: () => void): Promise<void> {
