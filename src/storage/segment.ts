@@ -167,12 +167,14 @@ export class Segment {
     return this.#rowCount === 0 ? undefined : (await this.#rows(this.#rowCount - 1, 1))[0];
   }
 
-  /** Visits rows from `index` on. */
-  async visitRows(index: number, visit: (row: IndexRow) => void): Promise<void> {
-    await this.#scan(index - this.base.index, this.#rowCount, async (row) => {
+  /** Visits rows from `index` on; false: one is damaged, and those behind it were not visited. */
+  async visitRows(index: number, visit: (row: IndexRow) => void): Promise<boolean> {
+    const from = index - this.base.index;
+    const visited = await this.#scan(from, this.#rowCount, async (row) => {
       visit(row);
       return true;
     });
+    return visited === this.#rowCount - from;
   }
 
   /**

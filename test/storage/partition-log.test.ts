@@ -141,6 +141,33 @@ describe('partition log', () => {
   });
 });
 
+describe('segments under damage', () => {
+  it('are not whole when a row is lost that recovery needs: the terms behind it are not known (B22)', async () => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, { segmentBytes: 2000 });
+    let last: Entry | undefined;
+    for (let term = 1; term <= 6; term++) {
+      const entries = chainOf(3, { after: last, bytes: 500, term });
+      last = entries.at(-1);
+      await storage.wal.append([{ group: A, hardState: { term, vote: 0, commit: 0 }, truncateTo: undefined, entries }]);
+      log.append(entries);
+      await log.flush();
+    }
+    const terms = [...log.terms];
+    await storage.close();
+    const files = fixture.disk.files();
+    for (const snapshot of files.filter((name) => name.endsWith('.snapshot'))) fixture.disk.corrupt(snapshot, 20);
+    const intact = await (await fixture.open()).openLog(A, { segmentBytes: 2000 });
+    expect(intact.whole).toBe(true);
+    expect(intact.log.terms).toEqual(terms);
+    fixture.disk.crash();
+    fixture.restart();
+    fixture.disk.corrupt(files.filter((name) => name.endsWith('.entries'))[1] as string, 10);
+    expect((await (await fixture.open()).openLog(A, { segmentBytes: 2000 })).whole).toBe(false);
+  });
+});
+
 describe('the write-ahead log under damage', () => {
   async function written(): Promise<{ fixture: Fixture; entries: Entry[]; wal: string }> {
     const fixture = new Fixture(9, { walFileBytes: 1 << 20, walFiles: 2 });
