@@ -391,6 +391,29 @@ describe('bounds', () => {
     cluster.propose(leader, 'x');
   });
 
+  test('a follower whose disk is behind takes no more appends than it may hold, and catches up afterwards', async () => {
+    const groups = [0, 1, 2, 3, 4, 5, 6, 7];
+    const bound = 8_000;
+    cluster = await Cluster.start(groups, { maxInflightBytes: 4_000, maxPendingAppendBytes: bound });
+    for (const group of groups) await cluster.elected(group);
+    const slow = brokers.find((broker) => groups.every((group) => cluster.leader(group) !== broker)) ?? others(cluster.leader(0)!)[0]!;
+    const { wal } = cluster.node(slow).storage;
+    wal.stalledSince = cluster.environment.monotonicMs();
+    const texts = Array.from({ length: 100 }, (_, i) => `${i}`.padStart(100, '.'));
+    const led = groups.filter((group) => cluster.leader(group) !== slow);
+    let most = 0;
+    for (const text of texts) {
+      for (const group of led) cluster.propose(cluster.leader(group)!, text, group);
+      await cluster.environment.run(2);
+      most = Math.max(most, wal.pendingBytes);
+    }
+    expect(most).toBeGreaterThan(bound / 2);
+    expect(most).toBeLessThanOrEqual(bound + 2 * 4_000);
+    wal.stalledSince = undefined;
+    wal.pump();
+    for (const group of led) await cluster.applied(slow, texts, group);
+  });
+
   test('proposals are refused while too much is uncommitted', async () => {
     cluster = await Cluster.start([0], { maxUncommittedBytes: 1000 });
     const leader = await cluster.elected();
