@@ -387,7 +387,7 @@ export class Wal implements WriteAheadLog {
       if (moves.empty) this.#oldestGeneration = this.#files.secondOldest.generation;
       await this.#writeFrame(rows, false);
     } while (!moves.empty);
-    this.#files.retireOldest();
+    await this.#files.retireOldest();
     this.#touched.delete(generation);
     this.#preparing = 'no';
     return true;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Entry } from '../../src/raft/core/entry.ts';
+import type { StorageSettings } from '../../src/storage/storage.ts';
 import type { WalWrite } from '../../src/storage/types.ts';
 import { bytesOf, chainOf, Fixture, groupKey, nextEntry, seeded, smallWal } from './fixture.ts';
 
@@ -54,6 +55,29 @@ describe('files of the write-ahead log', () => {
       expect(bytesOf(tail)).toEqual(bytesOf(tails[at] as Entry[]));
     }
     expect((await reopened.openLog(committing, settings)).whole).toBe(true);
+  });
+
+  it.each([
+    [64, 1024],
+    [1024, 64],
+  ])('may get another size: from %i KiB to %i', async (before, after) => {
+    const sized = (kib: number): StorageSettings => ({ walFileBytes: kib * 1024, walFiles: 2 });
+    const fixture = new Fixture(1, sized(before));
+    const small = chainOf(40, { bytes: 3000 });
+    const storage = await fixture.open();
+    for (const entry of small) await storage.wal.append([write(committing, [entry])]);
+    fixture.disk.crash();
+    fixture.restart();
+    const resized = new Fixture(2, sized(after), fixture.disk);
+    const reopened = await resized.open();
+    const large = chainOf(8, { after: small.at(-1), bytes: (after * 1024) / 8 });
+    for (const entry of large) await reopened.wal.append([write(committing, [entry])]);
+    expect(resized.failures).toEqual([]);
+    fixture.disk.crash();
+    resized.restart();
+    const { tail, whole } = await (await resized.open()).openLog(committing, settings);
+    expect(whole).toBe(true);
+    expect(bytesOf(tail)).toEqual(bytesOf([...small, ...large]));
   });
 
   it('stay few while the process dies soon after each start', async () => {
