@@ -9,7 +9,7 @@
 import { assert, must } from '../base/assert.ts';
 import { FlotillaError } from '../base/errors.ts';
 import type { Entry } from '../raft/core/entry.ts';
-import { type Checksums, payloadIntact } from './payload.ts';
+import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, payloadIntact } from './payload.ts';
 import type { SegmentFile, SegmentFiles } from './segment-files.ts';
 import {
   BLOCK_ROWS,
@@ -184,11 +184,15 @@ export class Segment {
   async readBatches(offset: number, bytes: number, room: (length: number) => Uint8Array | undefined): Promise<Uint8Array | undefined> {
     const block = (await this.#loaded()).blockOfOffset(offset);
     if (block === undefined) return undefined;
-    const row = (await this.#block(block)).find((candidate) => candidate.nextOffset > offset);
-    const { position, length } = must(row, 'a row of the block holds the offset', offset);
+    const found = (await this.#block(block)).find((candidate) => candidate.nextOffset > offset);
+    const row = must(found, 'a row of the block holds the offset', offset);
     const end = await this.#logEnd();
-    const wanted = Math.min(Math.max(bytes, length), end - position);
-    return this.#file('log').read(position, wanted, room(wanted));
+    const wanted = Math.min(Math.max(bytes, row.length), end - row.position);
+    const stored = await this.#file('log').read(row.position, wanted, room(wanted));
+    // A batch's own CRC32C, which its reader checks, does not cover the offset that the leader stamped.
+    if (batchBaseOffsetAt(stored, 0) !== row.nextOffset - row.recordCount || batchNextOffsetAt(stored, 0) !== row.nextOffset)
+      throw this.#corrupt(row.index);
+    return stored;
   }
 
   /** Entries from `index` on, about `maxBytes` of them, at least one; payloads verified. */

@@ -142,6 +142,30 @@ describe('partition log', () => {
 });
 
 describe('segments under damage', () => {
+  // Bytes 0 to 7 of a batch are its base offset, which its CRC32C does not cover.
+  it.each([
+    ['first', 0, 7, 0x10],
+    ['first', 0, 0, 0x80],
+    ['second', 1, 7, 0x01],
+    ['second', 1, 7, 0x10],
+    ['last', 4, 7, 0x04],
+  ])('never hand on the batches behind an offset that rotted: the %s batch (B23)', async (_, batch, byte, mask) => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, { segmentBytes: 1e6 });
+    const entries = chainOf(5, { bytes: 300, records: 3 });
+    await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
+    log.append(entries);
+    await log.flush();
+    fixture.disk.corrupt(fixture.disk.files().find((name) => name.endsWith('.log')) ?? '', batch * 300 + byte, mask);
+    const good = batch * 3;
+    if (batch > 0) expect(await log.read(1, 15, 10_000)).toMatchObject({ bytes: batch * 300, nextOffset: good });
+    await expect(log.read(good, 15, 10_000)).rejects.toThrow('damaged');
+    const seen: number[] = [];
+    await expect(log.scanBatchHeaders(0, (_header, nextOffset) => seen.push(nextOffset))).rejects.toThrow('damaged');
+    expect(seen).toEqual([3, 6, 9, 12].slice(0, batch));
+  });
+
   it('are not whole when a row is lost that recovery needs: the terms behind it are not known (B22)', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
