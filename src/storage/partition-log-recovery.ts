@@ -5,7 +5,6 @@ import { EntryKind } from '../raft/core/entry.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
 import type { Checksums } from './payload.ts';
 import { parseSegmentName, Segment, type SegmentBase } from './segment.ts';
-import type { SegmentFiles } from './segment-files.ts';
 import { INDEX_ROW_BYTES, type IndexRow } from './segment-index.ts';
 import { readSnapshot } from './segment-snapshot.ts';
 import type { PartitionLog } from './types.ts';
@@ -22,7 +21,7 @@ export interface LoadedLog {
 }
 
 interface Access {
-  readonly files: SegmentFiles;
+  readonly disk: Disk;
   readonly directory: string;
   readonly checksums: Checksums;
   readonly log: Logger;
@@ -38,7 +37,7 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
   const segments = await openSegments(access, synced);
   const active = segments.at(-1);
   let whole = segments.length === 0 ? (synced ?? 0) === 0 : await consecutive(access, segments);
-  const snapshot = await readSnapshot(access.files.disk, access.directory, synced ?? Number.MAX_SAFE_INTEGER, access.checksums.crc32);
+  const snapshot = await readSnapshot(access.disk, access.directory, synced ?? Number.MAX_SAFE_INTEGER, access.checksums.crc32);
   const history = new History(snapshot?.terms ?? []);
   const after = snapshot?.lastIndex ?? 0;
   if (active !== undefined) {
@@ -54,21 +53,21 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
   }
   if (!whole) access.log.error('segments not whole', { directory: access.directory, synced });
   const last = await lastPosition(segments);
-  const sizeBytes = await totalBytes(access.files.disk, access.directory);
+  const sizeBytes = await totalBytes(access.disk, access.directory);
   const configuration = await history.configuration(snapshot?.configuration);
   const state = snapshot?.state === undefined ? undefined : { nextOffset: snapshot.nextOffset, state: snapshot.state };
   return { segments, last, terms: history.terms, configuration, snapshot: state, sizeBytes, whole };
 }
 
 /** Segments in order; those that start above `synced` are removed. */
-async function openSegments({ files, directory, checksums }: Access, synced: number | undefined): Promise<Segment[]> {
-  const bases = (await files.disk.list(directory)).map((name) => parseSegmentName(name, 'entries')).filter((base) => base !== undefined);
+async function openSegments({ disk, directory, checksums }: Access, synced: number | undefined): Promise<Segment[]> {
+  const bases = (await disk.list(directory)).map((name) => parseSegmentName(name, 'entries')).filter((base) => base !== undefined);
   bases.sort((a, b) => a.index - b.index);
   const segments: Segment[] = [];
   for (let i = 0; i < bases.length; i++) {
     const base = bases[i] as SegmentBase;
     const next = bases[i + 1];
-    const segment = new Segment(files, directory, checksums, base, { rows: next === undefined ? 0 : next.index - base.index });
+    const segment = new Segment(disk, directory, checksums, base, { rows: next === undefined ? 0 : next.index - base.index });
     if (synced !== undefined && base.index > synced) await segment.remove();
     else segments.push(segment);
   }
@@ -76,9 +75,9 @@ async function openSegments({ files, directory, checksums }: Access, synced: num
 }
 
 /** Whether each closed segment has the rows up to the next one's start. */
-async function consecutive({ files, directory }: Access, segments: readonly Segment[]): Promise<boolean> {
+async function consecutive({ disk, directory }: Access, segments: readonly Segment[]): Promise<boolean> {
   for (const segment of segments.slice(0, -1)) {
-    const file = await files.disk.open(`${directory}/${segment.name}.entries`, { create: false });
+    const file = await disk.open(`${directory}/${segment.name}.entries`, { create: false });
     const bytes = await file.size();
     await file.close();
     if (bytes < segment.rowCount * INDEX_ROW_BYTES) return false;

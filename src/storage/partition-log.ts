@@ -4,6 +4,7 @@
  * exactly up to the index that the write-ahead log says is synced, and writes what is above from the write-ahead log again.
  */
 import { assert, must } from '../base/assert.ts';
+import type { Disk } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { decodeConfiguration } from '../raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../raft/core/entry.ts';
@@ -21,7 +22,6 @@ import {
 } from './payload.ts';
 import type { ReadBuffers } from './read-buffers.ts';
 import { Segment } from './segment.ts';
-import type { SegmentFiles } from './segment-files.ts';
 import { writeSnapshot } from './segment-snapshot.ts';
 import type { SegmentWriter } from './segment-writer.ts';
 import type { BatchRun, LogSettings, PartitionLog } from './types.ts';
@@ -33,7 +33,7 @@ const MAX_SEGMENT_ENTRIES = 1 << 20;
 const SCAN_BYTES = 1 << 20;
 
 export interface LogContext {
-  readonly files: SegmentFiles;
+  readonly disk: Disk;
   readonly directory: string;
   readonly checksums: Checksums;
   readonly writer: SegmentWriter;
@@ -307,28 +307,23 @@ export class SegmentedLog implements PartitionLog {
 
   async #roll({ afterIndex, nextOffset, state }: Roll): Promise<void> {
     await this.#segments.at(-1)?.sync();
-    const { files, directory, checksums } = this.#context;
+    const { disk, directory, checksums } = this.#context;
     const configuration = this.#configuration;
     const known = configuration !== undefined && configuration.index <= afterIndex;
     const described = known ? { index: configuration.index, payload: toHex(configuration.payload) } : undefined;
     const terms = this.#terms.filter(({ index }) => index <= afterIndex);
     // A configuration that is only pending hides the one before it: then recovery reads from the snapshot before this one.
     if (known || configuration === undefined) {
-      await writeSnapshot(
-        files.disk,
-        directory,
-        { lastIndex: afterIndex, nextOffset, terms, configuration: described, state },
-        checksums.crc32,
-      );
+      await writeSnapshot(disk, directory, { lastIndex: afterIndex, nextOffset, terms, configuration: described, state }, checksums.crc32);
     }
     this.#context.synced(afterIndex);
     this.#segments.push(this.#newSegment());
   }
 
   #newSegment(): Segment {
-    const { files, directory, checksums } = this.#context;
+    const { disk, directory, checksums } = this.#context;
     const base = { index: this.#written.index + 1, offset: this.#written.nextOffset };
-    return new Segment(files, directory, checksums, base, undefined);
+    return new Segment(disk, directory, checksums, base, undefined);
   }
 
   #segmentOfOffset(offset: number): Segment | undefined {

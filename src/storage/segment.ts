@@ -7,10 +7,10 @@
  *   .control  the payloads of Raft's own entries (configurations), back to back; made when the first comes
  */
 import { assert, must } from '../base/assert.ts';
+import type { Disk, DiskFile } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, payloadIntact } from './payload.ts';
-import type { SegmentFile, SegmentFiles } from './segment-files.ts';
 import {
   BLOCK_ROWS,
   entryOf,
@@ -55,15 +55,16 @@ export class Segment {
   #controlBytes = 0;
   #rowCount = 0;
   #index: Promise<SparseIndex> | undefined;
+  #files = new Map<Extension, Promise<DiskFile>>();
+  readonly #dirty = new Set<Extension>();
   #namesDurable: boolean;
   #syncing: Promise<void> = Promise.resolve();
-  readonly #files: SegmentFiles;
-  readonly #opened = new Map<Extension, SegmentFile>();
+  readonly #disk: Disk;
   readonly #directory: string;
   readonly #checksums: Checksums;
 
-  constructor(files: SegmentFiles, directory: string, checksums: Checksums, base: SegmentBase, existing: { rows: number } | undefined) {
-    this.#files = files;
+  constructor(disk: Disk, directory: string, checksums: Checksums, base: SegmentBase, existing: { rows: number } | undefined) {
+    this.#disk = disk;
     this.#directory = directory;
     this.#checksums = checksums;
     this.base = base;
@@ -122,10 +123,13 @@ export class Segment {
 
   async #syncDirty(): Promise<void> {
     // Payloads before the rows that name them is not needed for safety: nothing counts as synced before all are.
-    for (const file of [...this.#opened.values()]) await file.sync();
+    for (const extension of [...this.#dirty]) {
+      this.#dirty.delete(extension);
+      await (await this.#file(extension)).sync();
+    }
     if (this.#namesDurable) return;
     this.#namesDurable = true;
-    await this.#files.disk.syncDirectory(this.#directory);
+    await this.#disk.syncDirectory(this.#directory);
   }
 
   /**
@@ -135,7 +139,7 @@ export class Segment {
   async recover(rows: number, visit: (row: IndexRow) => void, verifyPayloads: boolean): Promise<number> {
     const index = new SparseIndex();
     this.#index = Promise.resolve(index);
-    const stored = Math.floor((await this.#file('entries').size()) / INDEX_ROW_BYTES);
+    const stored = Math.floor((await (await this.#file('entries')).size()) / INDEX_ROW_BYTES);
     this.#rowCount = 0;
     await this.#scan(0, Math.min(rows, stored), async (row) => {
       if (verifyPayloads && !(await this.#payloadReadable(row))) return false;
@@ -156,9 +160,12 @@ export class Segment {
       ['control', this.#controlBytes],
       ['entries', this.#rowCount * INDEX_ROW_BYTES],
     ] as const) {
-      if (!(await this.#files.disk.exists(this.#pathOf(extension)))) continue;
-      const file = this.#file(extension);
-      if ((await file.size()) > bytes) await file.truncate(bytes);
+      if (!(await this.#disk.exists(this.#pathOf(extension)))) continue;
+      const file = await this.#file(extension);
+      if ((await file.size()) > bytes) {
+        await file.truncate(bytes);
+        this.#dirty.add(extension);
+      }
     }
   }
 
@@ -188,7 +195,7 @@ export class Segment {
     const row = must(found, 'a row of the block holds the offset', offset);
     const end = await this.#logEnd();
     const wanted = Math.min(Math.max(bytes, row.length), end - row.position);
-    const stored = await this.#file('log').read(row.position, wanted, room(wanted));
+    const stored = await (await this.#file('log')).read(row.position, wanted, room(wanted));
     // A batch's own CRC32C, which its reader checks, does not cover the offset that the leader stamped.
     if (batchBaseOffsetAt(stored, 0) !== row.nextOffset - row.recordCount || batchNextOffsetAt(stored, 0) !== row.nextOffset)
       throw this.#corrupt(row.index);
@@ -220,29 +227,32 @@ export class Segment {
 
   /** Closes the files; they open again when needed. */
   async close(): Promise<void> {
-    // A sync goes from file to file: none is to be opened again behind this. Whoever asked for it hears of its failure.
-    await this.#syncing.catch(() => {});
-    for (const file of this.#opened.values()) await file.close();
+    const files = [...this.#files.values()];
+    this.#files = new Map();
+    for (const file of files) await (await file).close();
   }
 
   async remove(): Promise<void> {
     await this.close();
     for (const extension of EXTENSIONS) {
       const path = this.#pathOf(extension);
-      if (await this.#files.disk.exists(path)) await this.#files.disk.remove(path);
+      if (await this.#disk.exists(path)) await this.#disk.remove(path);
     }
   }
 
   async #write(extension: Extension, position: number, buffers: readonly Uint8Array[]): Promise<void> {
-    await this.#file(extension).write(position, buffers);
+    const file = await this.#file(extension);
+    await file.write(position, buffers);
+    // Only now: a sync that ran meanwhile did not cover it.
+    this.#dirty.add(extension);
     if (position === 0) this.#namesDurable = false;
   }
 
-  #file(extension: Extension): SegmentFile {
-    let file = this.#opened.get(extension);
+  #file(extension: Extension): Promise<DiskFile> {
+    let file = this.#files.get(extension);
     if (file === undefined) {
-      file = this.#files.file(this.#pathOf(extension));
-      this.#opened.set(extension, file);
+      file = this.#disk.open(this.#pathOf(extension), { create: true });
+      this.#files.set(extension, file);
     }
     return file;
   }
@@ -279,7 +289,7 @@ export class Segment {
 
   async #rows(from: number, count: number): Promise<IndexRow[]> {
     const wanted = Math.min(count, this.#rowCount - from);
-    const bytes = await this.#file('entries').read(from * INDEX_ROW_BYTES, wanted * INDEX_ROW_BYTES);
+    const bytes = await (await this.#file('entries')).read(from * INDEX_ROW_BYTES, wanted * INDEX_ROW_BYTES);
     const rows: IndexRow[] = [];
     for (let i = 0; i < wanted; i++) {
       const row = readIndexRow(bytes, i * INDEX_ROW_BYTES, this.#checksums.crc32);
@@ -291,7 +301,7 @@ export class Segment {
 
   /** Visits rows until one is not intact, or `visit` says stop; returns how many it visited. */
   async #scan(from: number, to: number, visit: (row: IndexRow) => Promise<boolean>): Promise<number> {
-    const file = this.#file('entries');
+    const file = await this.#file('entries');
     for (let at = from; at < to; at += SCAN_ROWS) {
       const wanted = Math.min(SCAN_ROWS, to - at);
       const bytes = await file.read(at * INDEX_ROW_BYTES, wanted * INDEX_ROW_BYTES);
@@ -308,7 +318,7 @@ export class Segment {
     const first = inFile[0];
     const last = inFile.at(-1);
     if (first === undefined || last === undefined) return { start: 0, bytes: new Uint8Array(0) };
-    const source = this.#file(file === PayloadFile.log ? 'log' : 'control');
+    const source = await this.#file(file === PayloadFile.log ? 'log' : 'control');
     return { start: first.position, bytes: await source.read(first.position, last.position + last.length - first.position) };
   }
 

@@ -16,7 +16,6 @@ import { SegmentedLog } from './partition-log.ts';
 import { loadLog } from './partition-log-recovery.ts';
 import type { Checksums } from './payload.ts';
 import { ReadBuffers } from './read-buffers.ts';
-import { MAX_OPEN_SEGMENT_FILES, SegmentFiles } from './segment-files.ts';
 import { SegmentWriter } from './segment-writer.ts';
 import type { LogSettings, PartitionLog, RecoveredGroup, Storage, WriteAheadLog } from './types.ts';
 import { DEFAULT_WAL_SETTINGS, Wal } from './wal.ts';
@@ -30,8 +29,6 @@ export interface StorageSettings {
   readonly walFiles?: number;
   /** Bytes of one flush frame. Default 4 MiB. */
   readonly walMaxFrameBytes?: number;
-  /** Files of segments that are open at a time. Default 4096. */
-  readonly maxOpenSegmentFiles?: number;
 }
 
 export interface StorageOptions extends Checksums {
@@ -95,7 +92,6 @@ export class BrokerStorage implements Storage {
   readonly #groups: Set<GroupKey>;
   readonly #writer: SegmentWriter;
   readonly #readBuffers = new ReadBuffers();
-  readonly #files: SegmentFiles;
   #failed = false;
 
   constructor(options: StorageOptions, directoryId: DirectoryId, incarnation: number, opened: Opened) {
@@ -106,7 +102,6 @@ export class BrokerStorage implements Storage {
     this.#logs = opened.logs;
     this.#recovered = opened.recovered;
     this.#groups = new Set(opened.groups);
-    this.#files = new SegmentFiles(options.disk, options.settings?.maxOpenSegmentFiles ?? MAX_OPEN_SEGMENT_FILES);
     this.#writer = new SegmentWriter(options.environment, (error) => this.#fail(error));
   }
 
@@ -138,14 +133,13 @@ export class BrokerStorage implements Storage {
     if (!known) await this.#create(group, directory, recovered === undefined);
     // A directory is made after the group's first HardState is durable: one without any has lost it (hazard B03).
     const provable = known ? recovered?.whole === true : (recovered?.whole ?? true);
-    const { crc32, crc32c, log: logger } = this.#options;
-    const files = this.#files;
+    const { disk, crc32, crc32c, log: logger } = this.#options;
     const checksums = { crc32, crc32c };
-    const loaded = await loadLog({ files, directory, checksums, log: logger }, provable ? this.#wal.syncedIndex(group) : undefined);
+    const loaded = await loadLog({ disk, directory, checksums, log: logger }, provable ? this.#wal.syncedIndex(group) : undefined);
     const whole = provable && loaded.whole;
     if (!whole) await this.#wal.markDamaged(group);
     const context = {
-      files,
+      disk,
       directory,
       checksums,
       writer: this.#writer,

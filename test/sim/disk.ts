@@ -114,8 +114,6 @@ export class SimDisk implements Disk {
   /** True between the power cut and {@link restart}. */
   off = false;
   bytesWritten = 0;
-  /** Files that are open now, by path, each as often as it is. */
-  readonly openFiles: string[] = [];
 
   readonly #scheduler: Scheduler;
   readonly #random: Random;
@@ -147,7 +145,6 @@ export class SimDisk implements Disk {
     this.#durableNames = new Names(this.#names.entries());
     this.#nameChanges = [];
     this.#locks = new Set();
-    this.openFiles.length = 0;
     this.off = false;
   }
 
@@ -155,7 +152,6 @@ export class SimDisk implements Disk {
   kill(): void {
     this.#life++;
     this.#locks = new Set();
-    this.openFiles.length = 0;
     this.off = false;
   }
 
@@ -192,7 +188,6 @@ export class SimDisk implements Disk {
         this.#change([parentOf(name)], (names) => names.set(name, created));
       }
       if (inode.directory) throw systemError('EISDIR', name);
-      this.openFiles.push(name);
       return new SimFile(this, name, inode, this.#life);
     });
   }
@@ -348,7 +343,6 @@ class SimFile implements DiskFile {
   readonly #inode: Inode;
   readonly #life: number;
   #closed = false;
-  #inFlight = 0;
   constructor(disk: SimDisk, path: string, inode: Inode, life: number) {
     this.#disk = disk;
     this.#path = path;
@@ -403,22 +397,14 @@ class SimFile implements DiskFile {
   }
 
   close(): Promise<void> {
-    assert(this.#inFlight === 0, 'a file is not closed while it is used: its descriptor may be another file’s at once', this.#path);
-    this.#closed = true;
-    return this.#disk.run('close', this.#path, this.#life, () => {
-      const { openFiles } = this.#disk;
-      openFiles.splice(openFiles.indexOf(this.#path), 1);
+    return this.#run('close', () => {
+      this.#closed = true;
     });
   }
 
-  async #run<T>(kind: DiskOperation['kind'], effect: (() => T) | undefined, completion?: (fate: Fate) => void): Promise<T> {
+  #run<T>(kind: DiskOperation['kind'], effect: (() => T) | undefined, completion?: (fate: Fate) => void): Promise<T> {
     assert(!this.#closed, 'the file is open', { kind, path: this.#path });
-    this.#inFlight++;
-    try {
-      return await this.#disk.run(kind, this.#path, this.#life, effect, completion);
-    } finally {
-      this.#inFlight--;
-    }
+    return this.#disk.run(kind, this.#path, this.#life, effect, completion);
   }
 }
 
