@@ -60,18 +60,12 @@ export async function openStorage(options: StorageOptions): Promise<BrokerStorag
   };
   const recovery = await recoverWal({ disk, path: walPath, fileBytes: walSettings.fileBytes, checksums: { crc32, crc32c }, log });
   const logs = new Map<GroupKey, SegmentedLog>();
-  const failed = once(options.failed);
   const flushSegments = async (group: GroupKey): Promise<void> => logs.get(group)?.flush();
-  const walOptions = { environment, crc32, log, settings: walSettings, flushSegments, failed };
+  const walOptions = { environment, crc32, log, settings: walSettings, flushSegments, failed: options.failed };
   const wal = new Wal(walOptions, recovery.files, recovery.groups, recovery.position);
   await wal.start(recovery.position.unproven);
   const groups = (await disk.list(`${path}/groups`)).map(parseGroupName).filter((group) => group !== undefined);
-  return new BrokerStorage({ ...options, failed }, identity.directoryId, identity.incarnation, {
-    wal,
-    logs,
-    recovered: recovery.recovered,
-    groups,
-  });
+  return new BrokerStorage(options, identity.directoryId, identity.incarnation, { wal, logs, recovered: recovery.recovered, groups });
 }
 
 interface Opened {
@@ -208,16 +202,6 @@ export class BrokerStorage implements Storage {
     this.#options.log.error('segment write failed', { error });
     this.#options.failed(failure);
   }
-}
-
-/** A disk that fails does so for the write-ahead log and the segments, and the first to meet it tells. */
-function once(failed: StorageOptions['failed']): StorageOptions['failed'] {
-  let told = false;
-  return (error) => {
-    if (told) return;
-    told = true;
-    failed(error);
-  };
 }
 
 function followingEntries(entries: readonly Entry[], lastIndex: number): readonly Entry[] {

@@ -88,20 +88,6 @@ describe('storage', () => {
     expect(fixture.failures).toHaveLength(1);
   });
 
-  it('says once that the disk failed, though log and segments both meet it', async () => {
-    const fixture = new Fixture();
-    const storage = await fixture.open();
-    const { log } = await storage.openLog(A, settings);
-    const entries = chainOf(4);
-    await storage.wal.append([write(entries)]);
-    log.append(entries);
-    fixture.disk.intercept = ({ kind }) => (kind === 'write' ? 'EIO' : undefined);
-    fixture.environment.advance(300);
-    await expect(storage.wal.append([write(chainOf(1, { after: entries.at(-1) }))])).rejects.toThrow('EIO');
-    await expect(log.flush()).rejects.toThrow('EIO');
-    expect(fixture.failures).toHaveLength(1);
-  });
-
   it('writes a mark-only frame after 50 ms', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
