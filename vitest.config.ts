@@ -4,8 +4,9 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/docker/**'],
-    testTimeout: 20_000,
-    hookTimeout: 20_000,
+    // Generous, for busy machines: what hangs is found all the same.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     pool: 'forks',
     maxWorkers: 2,
   },

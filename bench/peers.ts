@@ -25,6 +25,8 @@ Without arguments a script installs what it needs, prints its usage and exits wi
 order, in $PEERS_DIR/kafka/data/pids and $PEERS_DIR/nats/pids (PEERS_DIR is by default ~/.cache/flotilla-peers).
 Flotilla alone: --systems flotilla.`;
 
+const PID_FILES = { kafka: 'data/pids', nats: 'pids' } as const;
+
 const SYSTEMS = ['flotilla', 'kafka', 'nats'] as const;
 type SystemName = (typeof SYSTEMS)[number];
 
@@ -88,7 +90,7 @@ function peersFor(systems: ReadonlySet<SystemName>): ReadonlyMap<SystemName, Pee
   const peers = new Map<SystemName, Peer>();
   for (const system of systems) {
     if (system === 'flotilla') continue;
-    const peer = directory === undefined ? undefined : new Peer(directory, system);
+    const peer = directory === undefined ? undefined : new Peer(directory, system, PID_FILES[system]);
     if (peer === undefined) throw new PeerError(MISSING);
     if (!peer.isThere) throw new PeerError(`${directory} holds no ${system}/${system}.\n\n${MISSING}`);
     peers.set(system, peer);

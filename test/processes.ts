@@ -80,8 +80,14 @@ export class BrokerUnderTest {
   readonly #ended: Promise<Ended>;
   #log = '';
 
-  constructor(argv: readonly string[]) {
-    this.#child = start(['start', ...argv]);
+  /** With `openFiles`, that is all that the process may have open (POSIX shells alone can say so). */
+  constructor(argv: readonly string[], options: { readonly openFiles?: number } = {}) {
+    const { openFiles } = options;
+    const command = [process.execPath, MAIN, 'start', ...argv];
+    this.#child =
+      openFiles === undefined
+        ? start(['start', ...argv])
+        : spawn('sh', ['-c', `ulimit -n ${openFiles}; exec "$@"`, 'sh', ...command], { stdio: 'pipe' });
     let out = '';
     this.#child.stdout!.on('data', (chunk: Buffer) => {
       out += chunk.toString();

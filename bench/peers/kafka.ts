@@ -38,7 +38,7 @@ export async function measureKafka(peer: Peer, { parts, records }: Plan): Promis
     if (parts.has('gap')) result = { ...result, gapMs: await gap(peer) };
     return result;
   } finally {
-    await peer.run('down');
+    await peer.stop();
   }
 }
 
@@ -47,7 +47,7 @@ async function produce(peer: Peer, records: number): Promise<Result> {
   await createTopic(peer, 'load', PARTITIONS);
   await load(peer, 'warm', Math.ceil(records * WARM_UP_SHARE), -1);
   const line = await load(peer, 'load', records, -1);
-  return { produceMBs: recordsToMB(numberIn(line, /([\d.]+) records\/sec/)), residentMB: largestResident(peer.pids('data', 'pids')) };
+  return { produceMBs: recordsToMB(numberIn(line, /([\d.]+) records\/sec/)), residentMB: largestResident(peer.pids()) };
 }
 
 /** Whole milliseconds: that is what its tool tells. At this rate there is one record in flight for most of the time. */
@@ -72,7 +72,7 @@ async function gap(peer: Peer): Promise<number> {
   await createTopic(peer, 'failover', 1);
   const described = await peer.run('run', 'TopicCommand', '--bootstrap-server', BOOTSTRAP, '--describe', '--topic', 'failover');
   const leader = numberIn(described, /Leader: (\d+)/);
-  const pid = peer.pids('data', 'pids')[leader - 1];
+  const pid = peer.pids()[leader - 1];
   if (pid === undefined) throw new PeerError(`Kafka's broker ${leader} has no process id`);
   const line = load(peer, 'failover', GAP_SECONDS * GAP_RECORDS_PER_SECOND, GAP_RECORDS_PER_SECOND, 'linger.ms=0');
   line.catch(() => {});

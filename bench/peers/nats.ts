@@ -28,7 +28,7 @@ export async function measureNats(peer: Peer, { parts, records }: Plan): Promise
     if (parts.has('gap')) result = { ...result, gapMs: await gap(peer) };
     return result;
   } finally {
-    await peer.run('down');
+    await peer.stop();
   }
 }
 
@@ -40,7 +40,7 @@ async function perf(peer: Peer, records: number): Promise<Result> {
   const [, p50, p99] = /one in flight: p50 ([\d.]+) ms p99 ([\d.]+) ms/.exec(text) ?? [];
   if (Number.isNaN(produced) || p50 === undefined) throw new PeerError(`NATS' tool said: ${text}`);
   const measured: Result = { p50Ms: Number(p50), p99Ms: Number(p99) };
-  return records === 1 ? measured : { ...measured, produceMBs: produced, residentMB: largestResident(peer.pids('pids')) };
+  return records === 1 ? measured : { ...measured, produceMBs: produced, residentMB: largestResident(peer.pids()) };
 }
 
 /** Its client gives up for good when the servers take nothing for 200 ms, which happens. */
@@ -68,7 +68,7 @@ async function gap(peer: Peer): Promise<number> {
     readonly cluster?: { readonly leader?: string };
   };
   const leader = Number(/^n(\d)$/.exec(made.cluster?.leader ?? '')?.[1]) - 1;
-  const pid = peer.pids('pids')[leader];
+  const pid = peer.pids()[leader];
   if (pid === undefined) throw new PeerError(`NATS told no leader: ${JSON.stringify(made)}`);
   // To one that stays.
   using client = await NatsClient.connect(PORTS[(leader + 1) % PORTS.length] as number);

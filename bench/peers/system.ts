@@ -13,6 +13,8 @@ export const PARTITIONS = 3;
 /** A steady load, in which the longest time without an acknowledgement is looked for. */
 export const GAP_RECORDS_PER_SECOND = 200;
 
+const STOP_WITHIN_MS = 15_000;
+
 /** Of one round; undefined: not measured, or no such thing. */
 export interface Result {
   readonly readyMs?: number | undefined;
@@ -40,10 +42,13 @@ export class PeerError extends Error {}
 export class Peer {
   readonly #name: string;
   readonly #script: string;
+  readonly #pidFile: string;
 
-  constructor(directory: string, name: string) {
+  /** `pidFile`: where the script keeps its brokers' process ids, below its part of `$PEERS_DIR`. */
+  constructor(directory: string, name: string, pidFile: string) {
     this.#name = name;
     this.#script = join(directory, name, name);
+    this.#pidFile = join(process.env.PEERS_DIR ?? join(homedir(), '.cache', 'flotilla-peers'), name, pidFile);
   }
 
   get isThere(): boolean {
@@ -80,13 +85,27 @@ export class Peer {
     });
   }
 
-  /** Of its brokers, in their order: where the script keeps them, below `$PEERS_DIR`. */
-  pids(...path: string[]): number[] {
-    const state = process.env.PEERS_DIR ?? join(homedir(), '.cache', 'flotilla-peers');
-    return readFileSync(join(state, this.#name, ...path), 'utf8')
-      .split('\n')
-      .filter(Boolean)
-      .map(Number);
+  /** Of its brokers, in their order; none when it is down. */
+  pids(): number[] {
+    if (!existsSync(this.#pidFile)) return [];
+    return readFileSync(this.#pidFile, 'utf8').split('\n').filter(Boolean).map(Number);
+  }
+
+  /** A broker whose quorum is gone may take minutes to end by itself. */
+  async stop(): Promise<void> {
+    const impatient = setTimeout(() => {
+      for (const pid of this.pids()) kill(pid);
+    }, STOP_WITHIN_MS);
+    await this.run('down').finally(() => clearTimeout(impatient));
+  }
+}
+
+/** It may have ended already. */
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }
 

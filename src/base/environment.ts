@@ -41,6 +41,8 @@ export interface Environment extends Clock, Scheduler, Random {}
  * durable before {@link Disk.syncDirectory} (hazard B26).
  */
 export interface Disk {
+  /** How many files and sockets the process may have open. Undefined: no limit is known. */
+  readonly openFileLimit?: number | undefined;
   /** Opens for reading and writing; `create` makes the file when it is missing. */
   open(path: string, options: { create: boolean }): Promise<DiskFile>;
   makeDirectory(path: string): Promise<void>;

@@ -6,22 +6,24 @@ import { crc32 } from '../platform/crc32.ts';
 import { nativeCrc32c } from '../platform/crc32c.ts';
 import { NodeDisk } from '../platform/disk.ts';
 import { nodeEnvironment } from '../platform/environment.ts';
+import { openFileLimit } from '../platform/limits.ts';
 import { grpcConnect } from '../rpc/grpc-channel.ts';
 import { serveGrpc } from '../rpc/grpc-server.ts';
 import { RpcPeerTransport } from '../rpc/peer-transport.ts';
 
 export function composeBroker(config: BrokerConfig, log: Logger, fatal: (error: Error) => void): Promise<Broker> {
+  const limit = openFileLimit();
   return startBroker({
     config,
     log,
     fatal,
     environment: nodeEnvironment,
-    disk: new NodeDisk(),
+    disk: new NodeDisk(limit),
     openStateStore: async (path) => (await import('../platform/state-store.ts')).openLevelStore(path),
     connect: grpcConnect(),
     // Each lane has a connection of its own, so that heartbeats don't wait behind appends.
     createTransport: (options) => new RpcPeerTransport({ ...options, connect: grpcConnect({ ownConnection: true }) }),
-    serve: serveGrpc,
+    serve: (options) => serveGrpc({ ...options, openFileLimit: limit }),
     crc32,
     crc32c: nativeCrc32c,
   });

@@ -55,6 +55,7 @@ class RoutedController implements ControllerRouter {
   /** From the last NOT_CONTROLLER, or the controller that answered last. */
   #hint: string | undefined;
   #turn = 0;
+  #closed = false;
   /** Each ends a pause or a repeatable try that another leader has made pointless. */
   readonly #waiting = new Set<AbortController>();
 
@@ -92,6 +93,7 @@ class RoutedController implements ControllerRouter {
   }
 
   close(): void {
+    this.#closed = true;
     for (const channel of this.#channels.values()) channel.close();
     this.#channels.clear();
   }
@@ -102,6 +104,7 @@ class RoutedController implements ControllerRouter {
     let last = 'no controller was asked';
     for (;;) {
       if (signal.aborted) throw new FlotillaError('REQUEST_TIMED_OUT', `no controller answered in time; the last try: ${last}`);
+      if (this.#closed) throw new FlotillaError('BROKER_NOT_AVAILABLE', 'this broker is stopping: ask another');
       const target = this.#target();
       if (target !== undefined) {
         try {
@@ -189,6 +192,8 @@ const retried: ReadonlySet<ErrorCode> = new Set([
   'BROKER_NOT_AVAILABLE',
   'REQUEST_TIMED_OUT',
   'THROTTLING_QUOTA_EXCEEDED',
+  // The channel was closed under the call: this broker stops, or the channel gave way to another.
+  'CLOSED',
 ]);
 
 function worthRetrying(error: unknown): boolean {

@@ -19,6 +19,12 @@ const ftruncate = promisify(fs.ftruncate);
 const fstat = promisify(fs.fstat);
 
 export class NodeDisk implements Disk {
+  readonly openFileLimit: number | undefined;
+
+  constructor(limit?: number) {
+    this.openFileLimit = limit;
+  }
+
   async open(path: string, options: { create: boolean }): Promise<DiskFile> {
     const flags = fs.constants.O_RDWR | (options.create ? fs.constants.O_CREAT : 0);
     return new NodeFile(await open(path, flags, 0o644));

@@ -141,7 +141,12 @@ class GroupHost implements RaftHost, ReplicaHost {
         await log.close();
         throw this.#stopped ? new FlotillaError('CLOSED', 'this broker is stopping.') : notWhole(group);
       }
-      return this.#start(options, log, tail, hardState);
+      try {
+        return this.#start(options, log, tail, hardState);
+      } catch (error) {
+        await log.close();
+        throw error;
+      }
     } finally {
       this.#opening.delete(group);
     }

@@ -39,6 +39,10 @@ interface PendingRead {
   readonly reject: (error: FlotillaError) => void;
 }
 
+interface PendingTransfer extends PendingRead {
+  readonly to: ReplicaId;
+}
+
 export class RaftReplica implements Replica {
   readonly group: GroupKey;
   readonly replicaId: ReplicaId;
@@ -67,7 +71,7 @@ export class RaftReplica implements Replica {
   readonly #reads = new Map<number, PendingRead[]>();
   #nextReadContext = 1;
   #openRead: PendingRead[] | undefined;
-  readonly #transfers = new Set<PendingRead>();
+  readonly #transfers = new Set<PendingTransfer>();
   /** Commit indexes of one and two lag intervals ago: what an in-sync voter holds. */
   #commitBefore = 0;
   #commitNow = 0;
@@ -146,6 +150,8 @@ export class RaftReplica implements Replica {
 
   async transferLeadership(to: ReplicaId, signal: AbortSignal): Promise<void> {
     this.#mustLead();
+    const broker = this.brokerOf(to);
+    if (broker !== undefined && !this.#host.isAlive(broker)) throw this.#wentDown(broker);
     if (!this.core.transferLeadership(to)) {
       throw new FlotillaError('INVALID_REQUEST', `replica ${to} is no other voter of ${formatGroupKey(this.group)}: name one that is.`);
     }
@@ -155,7 +161,7 @@ export class RaftReplica implements Replica {
       timeoutMs: this.#host.settings.transferTimeoutMs,
       timeout: `replica ${to} did not take over ${formatGroupKey(this.group)} in time: it may lag, or its broker may be out of reach.`,
       start: (resolve, reject) => {
-        const transfer = { resolve, reject };
+        const transfer = { to, resolve, reject };
         this.#transfers.add(transfer);
         return () => this.#transfers.delete(transfer);
       },
@@ -201,8 +207,13 @@ export class RaftReplica implements Replica {
     this.#host.schedule(this);
   }
 
-  /** The broker is down: if it leads this group, there is no leader any more. */
+  /** The broker is down: if it leads this group, there is no leader any more; what it was to take over, it won't. */
   peerDown(broker: BrokerId): void {
+    for (const transfer of this.#transfers) {
+      if (this.brokerOf(transfer.to) !== broker) continue;
+      this.#transfers.delete(transfer);
+      transfer.reject(this.#wentDown(broker));
+    }
     if (this.core.leader === 0 || this.core.leader === this.replicaId || this.brokerOf(this.core.leader) !== broker) return;
     this.core.leaderUnreachable();
     this.#host.schedule(this);
@@ -314,6 +325,10 @@ export class RaftReplica implements Replica {
     if (this.#leadership.role !== 'leader' || this.#leadership.ready || !this.core.isReady) return;
     this.#leadership = { ...this.#leadership, ready: true };
     this.#owner.leadershipChanged(this.#leadership);
+  }
+
+  #wentDown(broker: BrokerId): FlotillaError {
+    return new FlotillaError('BROKER_NOT_AVAILABLE', `broker ${broker} is down and can't take over ${formatGroupKey(this.group)}.`);
   }
 
   #deposed(): void {

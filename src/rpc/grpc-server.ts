@@ -21,12 +21,14 @@ export interface GrpcServerOptions {
   readonly listeners: readonly GrpcListener[];
   readonly service: RpcService;
   readonly log: Logger;
+  /** How many files and sockets the process may have open: a quarter is for connections. Default: no limit but 10,000 connections a listener. */
+  readonly openFileLimit?: number | undefined;
 }
 
 export interface GrpcServer {
   /** `host:port` in effect, by listener name. */
   readonly addresses: ReadonlyMap<string, string>;
-  /** Takes no more connections, ends all streams, lets calls finish until the deadline, then cuts what is left. */
+  /** Takes no more connections, ends all streams, lets calls finish until the deadline, then cuts what is left: idle connections soon. */
   close(deadlineMs: number): Promise<void>;
 }
 
@@ -35,17 +37,27 @@ const KEEPALIVE_MS = 10_000;
 const KEEPALIVE_TIMEOUT_MS = 5_000;
 const MAX_CONCURRENT_STREAMS = 1_000;
 const MAX_CONNECTIONS = 10_000;
+/** For connections without a call to end by themselves: a peer that does not read would never. */
+const LINGER_MS = 250;
+/** Of what the process may have open. The rest is for segments, the write-ahead log and the state: a broker that can't open those must end. */
+const CONNECTIONS_SHARE = 0.25;
 
 /**
  * Serves `service` over gRPC without TLS on every listener.
  * @throws FlotillaError LISTENER when a port can't be had; nothing listens then.
  */
-export async function serveGrpc({ listeners, service, log }: GrpcServerOptions): Promise<GrpcServer> {
+export async function serveGrpc({
+  listeners,
+  service,
+  log,
+  openFileLimit = Number.POSITIVE_INFINITY,
+}: GrpcServerOptions): Promise<GrpcServer> {
+  const maxConnections = Math.min(MAX_CONNECTIONS, Math.floor((openFileLimit * CONNECTIONS_SHARE) / listeners.length));
   const open: ListenerServer[] = [];
   const addresses = new Map<string, string>();
   try {
     for (const listener of listeners) {
-      const server = new ListenerServer(listener, service, log);
+      const server = new ListenerServer(listener, service, log, maxConnections);
       open.push(server);
       addresses.set(listener.name, await server.listen());
     }
@@ -72,8 +84,10 @@ class ListenerServer {
   private readonly net: NetServer;
   private readonly sockets = new Set<Socket>();
   private readonly streams = new Set<ServerStream>();
+  private calls = 0;
+  private onQuiet: (() => void) | undefined;
 
-  constructor(listener: GrpcListener, service: RpcService, log: Logger) {
+  constructor(listener: GrpcListener, service: RpcService, log: Logger, maxConnections: number) {
     this.listener = listener;
     this.log = log;
     this.grpc = new Server({
@@ -94,7 +108,7 @@ class ListenerServer {
       socket.on('error', (error) => log.debug('connection-error', { listener: listener.name, error: error.message }));
       injector.injectConnection(socket);
     });
-    this.net.maxConnections = MAX_CONNECTIONS;
+    this.net.maxConnections = maxConnections;
   }
 
   /** Resolves with `host:port`. */
@@ -113,17 +127,29 @@ class ListenerServer {
   }
 
   async close(deadlineMs: number): Promise<void> {
-    const deadline = Promise.withResolvers<void>();
-    const timer = setTimeout(deadline.resolve, deadlineMs);
+    const over = Promise.withResolvers<void>();
+    let timer = setTimeout(over.resolve, deadlineMs);
+    const linger = (): void => {
+      clearTimeout(timer);
+      timer = setTimeout(over.resolve, Math.min(deadlineMs, LINGER_MS));
+    };
     const closed = new Promise<void>((resolve) => this.net.close(() => resolve()));
     for (const stream of this.streams) stream.end();
     // Each connection ends after its last call; gRPC's own callback comes before that.
     this.grpc.tryShutdown(() => {});
-    await Promise.race([closed, deadline.promise]);
+    this.onQuiet = linger;
+    this.toldIfQuiet();
+    await Promise.race([closed, over.promise]);
     clearTimeout(timer);
     this.grpc.forceShutdown();
     for (const socket of this.sockets) socket.destroy();
     await closed;
+  }
+
+  private toldIfQuiet(): void {
+    if (this.calls > 0 || this.streams.size > 0) return;
+    this.onQuiet?.();
+    this.onQuiet = undefined;
   }
 
   private registerUnary(key: string, { method, handle }: UnaryHandler): void {
@@ -134,12 +160,18 @@ class ListenerServer {
       incoming.on('cancelled', () => abort.abort());
       const headers = incoming.metadata.getMap() as Record<string, string>;
       const context: CallContext = { listener: this.listener.name, headers, peer: incoming.getPeer(), signal: abort.signal };
-      this.answer(handle as UnaryCall, incoming.request, context).then(
-        (response) => respond(null, response),
-        (error) => {
-          if (!crashOnInvariant(error)) respond(this.failed(key, error));
-        },
-      );
+      this.calls++;
+      this.answer(handle as UnaryCall, incoming.request, context)
+        .then(
+          (response) => respond(null, response),
+          (error) => {
+            if (!crashOnInvariant(error)) respond(this.failed(key, error));
+          },
+        )
+        .finally(() => {
+          this.calls--;
+          this.toldIfQuiet();
+        });
     };
     this.grpc.register(`/${key}`, call, output.serialize, input.deserialize, 'unary');
   }
@@ -157,7 +189,10 @@ class ListenerServer {
         listener: this.listener.name,
         reportsHalfClose: method.methodKind !== 'server_streaming',
         failed: (error) => this.failed(key, error),
-        released: () => this.streams.delete(stream),
+        released: () => {
+          this.streams.delete(stream);
+          this.toldIfQuiet();
+        },
       });
       this.streams.add(stream);
       stream.open(handler);

@@ -15,6 +15,7 @@ import { nextIncarnation } from './directory.ts';
 import { SegmentedLog } from './partition-log.ts';
 import { loadLog } from './partition-log-recovery.ts';
 import type { Checksums } from './payload.ts';
+import { PooledDisk } from './pooled-disk.ts';
 import { ReadBuffers } from './read-buffers.ts';
 import { SegmentWriter } from './segment-writer.ts';
 import type { LogSettings, PartitionLog, RecoveredGroup, Storage, WriteAheadLog } from './types.ts';
@@ -46,7 +47,8 @@ export interface StorageOptions extends Checksums {
  * Opens the storage of a data directory: recovers the write-ahead log and counts a new incarnation.
  * @throws DATA_DIRECTORY when the directory has no identity or a damaged one.
  */
-export async function openStorage(options: StorageOptions): Promise<BrokerStorage> {
+export async function openStorage(given: StorageOptions): Promise<BrokerStorage> {
+  const options = { ...given, failed: once(given.failed) };
   const { disk, path, crc32, crc32c, environment, log, settings = {} } = options;
   const identity = await nextIncarnation({ disk, path, crc32 });
   const walPath = `${path}/wal`;
@@ -68,6 +70,21 @@ export async function openStorage(options: StorageOptions): Promise<BrokerStorag
   return new BrokerStorage(options, identity.directoryId, identity.incarnation, { wal, logs, recovered: recovery.recovered, groups });
 }
 
+/** The write-ahead log and the segments find out one after the other. */
+function once(failed: (error: Error) => void): (error: Error) => void {
+  let told = false;
+  return (error) => {
+    if (told) return;
+    told = true;
+    failed(error);
+  };
+}
+
+/** A segment has two files, or three. Beyond so many open ones, those not used for longest are closed. */
+const MAX_OPEN_FILES = 10_000;
+/** The rest of what the process may open is for connections, the write-ahead log and the state. */
+const OPEN_FILES_SHARE = 0.5;
+
 interface Opened {
   readonly wal: Wal;
   readonly logs: Map<GroupKey, SegmentedLog>;
@@ -85,6 +102,8 @@ export class BrokerStorage implements Storage {
   readonly #recovered: Map<GroupKey, RecoveredGroup>;
   readonly #groups: Set<GroupKey>;
   readonly #writer: SegmentWriter;
+  /** Of segments. */
+  readonly #segmentDisk: PooledDisk;
   readonly #readBuffers = new ReadBuffers();
   #failed = false;
 
@@ -96,6 +115,8 @@ export class BrokerStorage implements Storage {
     this.#logs = opened.logs;
     this.#recovered = opened.recovered;
     this.#groups = new Set(opened.groups);
+    const { openFileLimit = Number.POSITIVE_INFINITY } = options.disk;
+    this.#segmentDisk = new PooledDisk(options.disk, Math.min(MAX_OPEN_FILES, Math.floor(openFileLimit * OPEN_FILES_SHARE)));
     this.#writer = new SegmentWriter(options.environment, (error) => this.#fail(error));
   }
 
@@ -127,7 +148,8 @@ export class BrokerStorage implements Storage {
     if (!known) await this.#create(group, directory, recovered === undefined);
     // A directory is made after the group's first HardState is durable: one without any has lost it (hazard B03).
     const provable = known ? recovered?.whole === true : (recovered?.whole ?? true);
-    const { disk, crc32, crc32c, log: logger } = this.#options;
+    const { crc32, crc32c, log: logger } = this.#options;
+    const disk = this.#segmentDisk;
     const checksums = { crc32, crc32c };
     const loaded = await loadLog({ disk, directory, checksums, log: logger }, provable ? this.#wal.syncedIndex(group) : undefined);
     const whole = provable && loaded.whole;

@@ -288,6 +288,49 @@ describe('a configuration', () => {
   });
 });
 
+describe('a broker that may open few files', () => {
+  it('serves more partitions than it can hold open, and is not starved by idle connections', async () => {
+    const data = home.join('few');
+    const port = await freePorts(1);
+    const few = new BrokerUnderTest(['--set', 'node.id=1', '--set', `log.dir=${data}`, '--set', `listeners=A://127.0.0.1:${port}`], {
+      openFiles: 160,
+    });
+    const idle: Socket[] = [];
+    try {
+      await few.ready();
+      await using own = await connect({ bootstrap: `127.0.0.1:${port}` });
+      await own.admin.createTopic({ name: 'wide', partitions: 100, replicas: 1 });
+      for (let at = 0; at < 300; at++) idle.push(connectTcp(port, '127.0.0.1').on('error', () => {}));
+      const values = Array.from({ length: 300 }, (_, at) => `${at}`);
+      await using producer = own.producer();
+      await Promise.all(values.map((value, at) => producer.send('wide', { value, partition: at % 100 })));
+      await using consumer = own.consumer({ topics: ['wide'], from: 'beginning' });
+      const read: string[] = [];
+      for await (const { value } of consumer) if (read.push(Buffer.from(value as Uint8Array).toString()) === values.length) break;
+      expect(read.sort()).toEqual(values.sort());
+      await own.close();
+      expect(await few.end('SIGTERM')).toMatchObject({ code: 0 });
+    } finally {
+      for (const socket of idle) socket.destroy();
+      await few.end('SIGKILL');
+    }
+    const again = await new BrokerUnderTest(
+      ['--set', 'node.id=1', '--set', `log.dir=${data}`, '--set', `listeners=A://127.0.0.1:${port}`],
+      {
+        openFiles: 160,
+      },
+    ).ready();
+    try {
+      await using own = await connect({ bootstrap: `127.0.0.1:${port}` });
+      await using consumer = own.consumer({ topics: ['wide'], from: 'beginning' });
+      let count = 0;
+      for await (const _ of consumer) if (++count === 300) break;
+    } finally {
+      await again.end('SIGKILL');
+    }
+  }, 30_000);
+});
+
 describe('connections that say nothing', () => {
   it('are closed by the broker after a while', async () => {
     expect(await Promise.all(silent.map(({ closed }) => closed))).toHaveLength(6);

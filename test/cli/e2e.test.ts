@@ -90,7 +90,7 @@ describe('a cluster of three broker processes', () => {
 
 describe('flotilla dev', () => {
   it('prints where it serves, keeps data, obeys, and ends all with SIGINT', async () => {
-    const port = await freePorts(1);
+    const port = await freePorts(2);
     const data = mkdtempSync(join(tmpdir(), 'flotilla-e2e-'));
     const pidOf = () => Number(readFileSync(join(data, 'broker-1.pid'), 'utf8'));
     try {
@@ -98,6 +98,10 @@ describe('flotilla dev', () => {
         const dev = start(['dev', '--brokers', '1', '--port', String(port), '--data', data]);
         const [ready] = (await dev.stdout!.take(1).toArray()) as Buffer[];
         expect(ready?.toString()).toBe(`ready 127.0.0.1:${port}\n`);
+        const config = readFileSync(join(data, 'broker-1', 'broker.yaml'), 'utf8');
+        const other = await run(['dev', '--brokers', '1', '--port', String(port + 1), '--data', data]);
+        expect(other).toMatchObject({ code: 1, err: expect.stringContaining('is in use by process') });
+        expect(readFileSync(join(data, 'broker-1', 'broker.yaml'), 'utf8')).toBe(config);
         if (round === 1) expect(await run(['topic', 'create', 'kept'], { bootstrap: `127.0.0.1:${port}` })).toMatchObject({ code: 0 });
         expect((await run(['topic', 'list'], { bootstrap: `127.0.0.1:${port}` })).out).toBe('kept\n');
         const first = pidOf();

@@ -34,7 +34,7 @@ describe('the live view', () => {
     expect(text).toMatch(/● broker 1 {2}127\.0\.0\.1:7101 +serving +pid 4711 +123 MB +leads 0/);
     expect(text).toMatch(/● broker 2 {2}127\.0\.0\.1:7102 +dead/);
     expect(text).toMatch(/^ {2}0 +1 +3 +1 3 +1,200 +1,150 +50$/m);
-    expect(text).toMatch(/^ {2}1 +- +2 +2 3 1 +10 +12 +0$/m);
+    expect(text).toMatch(/^ {2}1 +- +2 +1 2 3 +12 +12 +0$/m);
     expect(text).toContain('1,000 records/s  ▁▅█');
     expect(text).toContain('p50 0.84 ms   p99 12.3 ms   longest gap 457 ms');
     expect(text).toContain('none doubled, none out of order');
@@ -52,6 +52,13 @@ describe('the live view', () => {
     expect(lines).toHaveLength(rows);
     // biome-ignore lint/suspicious/noControlCharactersInRegex: the escape of a colour begins with one.
     for (const line of lines) expect([...line.replaceAll(/\u001b\[[0-9;]*m/g, '')].length).toBeLessThanOrEqual(columns);
+  });
+
+  it('keeps the keys and the newest throughput on a narrow terminal', () => {
+    const throughput = Array.from({ length: 60 }, (_, at) => (at === 59 ? 1_000 : 500));
+    const lines = render({ ...frame, throughput }, plain, 80, 24);
+    expect(lines.at(-1)).toBe('  1 kill -9   2 bring back   3 kill -9   q end with the proof');
+    expect(lines.find((line) => line.includes('throughput'))).toMatch(/▅█$/);
   });
 
   it('shows the newest events, as many as there is room for', () => {

@@ -13,7 +13,7 @@ import { encodeImage } from '../../src/metadata/checkpoint.ts';
 import { type MetadataRecord, metadataCodec } from '../../src/metadata/records.ts';
 import { MetadataStore } from '../../src/metadata/view.ts';
 import { EntryKind } from '../../src/raft/core/entry.ts';
-import { unaryHandler } from '../../src/rpc/types.ts';
+import { type RpcChannel, unaryHandler } from '../../src/rpc/types.ts';
 import { encodeRecords } from '../../src/rsm/codec.ts';
 import { formed, topicRecord } from '../metadata/arbitrary.ts';
 import { FakeGroup, ManualEnvironment, outcome, settled } from '../rsm/fakes.ts';
@@ -188,6 +188,22 @@ describe('routeController', () => {
     expect(failed.code).toBe('REQUEST_TIMED_OUT');
     expect((failed.error as Error).message).toContain('nobody at gone');
     expect(world.environment.timers).toBe(0);
+  });
+
+  test('tells whoever waits when its broker stops to ask another', async () => {
+    const world = new World();
+    const { promise, reject } = Promise.withResolvers();
+    const channel = {
+      address: 'a',
+      unary: () => promise,
+      close: () => reject(new FlotillaError('CLOSED', 'the channel to a was closed')),
+    };
+    const controller = world.route({ addresses: () => ['a'], connect: () => channel as unknown as RpcChannel });
+    const waiting = outcome(controller.heartbeat(heartbeat, new AbortController().signal));
+    await settled();
+    controller.close();
+    await world.environment.advance(2_000);
+    expect(waiting.code).toBe('BROKER_NOT_AVAILABLE');
   });
 
   test("the controller's own refusals are the caller's at once", async () => {

@@ -15,6 +15,8 @@ export interface ClusterOptions {
   readonly brokers?: number;
   /** The first of four for each broker. Undefined: any that are free. */
   readonly port?: number | undefined;
+  /** `key=value` of broker settings. */
+  readonly set?: readonly string[] | undefined;
 }
 
 export class Cluster implements AsyncDisposable {
@@ -28,14 +30,14 @@ export class Cluster implements AsyncDisposable {
   keep = false;
   #ending = false;
 
-  private constructor(directory: string, ports: readonly Ports[]) {
+  private constructor(directory: string, ports: readonly Ports[], set: readonly string[]) {
     this.directory = directory;
     this.bootstrap = ports.map(({ clientProxy }) => `127.0.0.1:${clientProxy}`).join(',');
     this.brokers = ports.map((_, at) => {
       const home = join(directory, `broker-${at + 1}`);
       mkdirSync(home);
       const files = { config: join(home, 'broker.yaml'), pid: `${home}.pid`, log: `${home}.log` };
-      writeFileSync(files.config, configText(at + 1, home, ports));
+      writeFileSync(files.config, configText(at + 1, home, ports, set));
       return new BrokerProcess(at + 1, `127.0.0.1:${ports[at]?.client}`, files, (event) => this.#seen(event));
     });
   }
@@ -45,7 +47,7 @@ export class Cluster implements AsyncDisposable {
     const count = options.brokers ?? 3;
     const first = options.port ?? (await freePorts(count * PORTS_A_BROKER));
     const ports = Array.from({ length: count }, (_, at) => portsFrom(first + at * PORTS_A_BROKER));
-    const cluster = new Cluster(mkdtempSync(join(tmpdir(), 'flotilla-jepsen-')), ports);
+    const cluster = new Cluster(mkdtempSync(join(tmpdir(), 'flotilla-jepsen-')), ports, options.set ?? []);
     try {
       for (const [at, { peer, peerProxy, client, clientProxy }] of ports.entries()) {
         await cluster.network.listen(peerProxy, at + 1, peer, (socket) => openedBy(socket, cluster.#pids()));
@@ -112,7 +114,7 @@ function portsFrom(first: number): Ports {
   return { peer: first, peerProxy: first + 1, client: first + 2, clientProxy: first + 3 };
 }
 
-function configText(id: number, home: string, ports: readonly Ports[]): string {
+function configText(id: number, home: string, ports: readonly Ports[], set: readonly string[]): string {
   const own = ports[id - 1] as Ports;
   const settings = {
     'node.id': id,
@@ -122,6 +124,9 @@ function configText(id: number, home: string, ports: readonly Ports[]): string {
     'controller.quorum.voters': ports.map(({ peerProxy }, at) => `${at + 1}@127.0.0.1:${peerProxy}`),
     'log.dirs': home,
     'default.replication.factor': Math.min(3, ports.length),
+    ...Object.fromEntries(
+      set.map((assignment) => [assignment.slice(0, assignment.indexOf('=')), assignment.slice(assignment.indexOf('=') + 1)]),
+    ),
   };
   return JSON.stringify(settings, undefined, 2); // JSON is YAML.
 }

@@ -1,5 +1,5 @@
 /**
- * `npm run jepsen [-- --nemesis kill,pause,… --seconds N --seed N --brokers N --history FILE]`: real brokers, unique values, faults by seed; then
+ * `npm run jepsen [-- --nemesis kill,pause,… --seconds N --seed N --brokers N --set key=value --history FILE]`: real brokers, unique values, faults by seed; then
  * everything is healed, read back and checked. Exit 1 on any anomaly, when nothing was acknowledged, when a broker ended by itself, or when the
  * cluster did not recover in time.
  */
@@ -20,17 +20,18 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 1e6) },
     brokers: { type: 'string', default: '3' },
     port: { type: 'string' },
+    set: { type: 'string', multiple: true, default: [] },
     history: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
 });
 if (values.help) {
   console.log(
-    `npm run jepsen -- --nemesis LIST --seconds N --seed N --brokers N --port N --history FILE\nnemeses: ${nemesisNames.join(', ')}`,
+    `npm run jepsen -- --nemesis LIST --seconds N --seed N --brokers N --port N --set key=value --history FILE\nnemeses: ${nemesisNames.join(', ')}`,
   );
   process.exit(0);
 }
-const replay = `npm run jepsen -- --seed ${values.seed} --nemesis ${values.nemesis} --seconds ${values.seconds} --brokers ${values.brokers}`;
+const replay = `npm run jepsen -- --seed ${values.seed} --nemesis ${values.nemesis} --seconds ${values.seconds} --brokers ${values.brokers}${values.set.map((each) => ` --set ${each}`).join('')}`;
 console.log(replay);
 const names = faultsOf(values.nemesis);
 const started = performance.now();
@@ -39,6 +40,7 @@ const say = (text: string) => console.log(`${((performance.now() - started) / 10
 await using cluster = await Cluster.start({
   brokers: Number(values.brokers),
   port: values.port === undefined ? undefined : Number(values.port),
+  set: values.set,
 });
 say(`${values.brokers} brokers serve in ${cluster.directory}`);
 const workload = await LogWorkload.start(cluster.bootstrap, gaps);

@@ -12,6 +12,8 @@ const TOPIC = 'jepsen';
 const PARTITIONS = 3;
 const PRODUCERS = 3;
 const SEND_EVERY_MS = 4;
+/** Behind each value, so that files fill. */
+const PADDING = ` ${'.'.repeat(300)}`;
 /** With everything healed: each partition acknowledges, each consumer is at the end, all is read back. */
 const RECOVER_WITHIN_MS = 30_000;
 const START_OVER_EVERY_MS = 15_000;
@@ -109,7 +111,7 @@ export class LogWorkload {
     const begunAt = performance.now();
     // In the place of its beginning: what a producer sends first must stand first.
     const at = this.history.push({ type: 'send', partition, value, producer, outcome: 'info' }) - 1;
-    handle.send(TOPIC, { value, partition }).then(
+    handle.send(TOPIC, { value: value + PADDING, partition }).then(
       ({ offset }) => {
         this.#gaps.acknowledged(partition);
         this.#newestSentAt[partition] = Math.max(this.#newestSentAt[partition] ?? 0, begunAt);
@@ -146,7 +148,7 @@ export class LogWorkload {
     try {
       await using handle = this.#client.consumer({ topics: [TOPIC], from: 'beginning', signal });
       for await (const { partition, records: consumed } of handle.batches()) {
-        const records = consumed.map(({ offset, value }) => ({ offset, value: text.decode(value ?? new Uint8Array()) }));
+        const records = consumed.map(({ offset, value }) => ({ offset, value: unpadded(value) }));
         this.history.push({ type: 'poll', consumer, partition, records });
         positions[partition] = (records.at(-1)?.offset ?? -1) + 1;
         if (done()) return;
@@ -155,6 +157,12 @@ export class LogWorkload {
       if (!signal.aborted) this.failures.push(`consumer ${consumer}: ${messageOf(error)}`);
     }
   }
+}
+
+/** Without the padding; what is damaged shows. */
+function unpadded(bytes: Uint8Array | null): string {
+  const value = text.decode(bytes ?? new Uint8Array());
+  return value.endsWith(PADDING) ? value.slice(0, -PADDING.length) : value;
 }
 
 function partitions(): number[] {

@@ -114,6 +114,7 @@ export class SimDisk implements Disk {
   /** True between the power cut and {@link restart}. */
   off = false;
   bytesWritten = 0;
+  openFileLimit: number | undefined;
 
   readonly #scheduler: Scheduler;
   readonly #random: Random;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type Random, randomBelow } from '../../src/base/environment.ts';
 import type { Entry } from '../../src/raft/core/entry.ts';
+import type { PartitionLog } from '../../src/storage/types.ts';
 import { bytesOf, chainOf, Fixture, groupKey, seeded } from './fixture.ts';
 
 const A = groupKey(0);
@@ -86,6 +87,57 @@ describe('storage', () => {
     fixture.disk.intercept = undefined;
     await expect(storage.wal.append([write(chainOf(1))])).rejects.toThrow('EIO');
     expect(fixture.failures).toHaveLength(1);
+  });
+
+  it('tells once that it failed, whoever finds out', async () => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, settings);
+    const entries = chainOf(3);
+    await storage.wal.append([write(entries)]);
+    fixture.disk.intercept = ({ kind }) => (kind === 'write' || kind === 'sync' ? 'EIO' : undefined);
+    log.append(entries);
+    fixture.environment.advance(1_000);
+    await expect(storage.wal.append([write(chainOf(1, { after: entries.at(-1) }))])).rejects.toThrow('EIO');
+    await expect(log.flush()).rejects.toThrow('EIO');
+    expect(fixture.failures).toHaveLength(1);
+  });
+
+  it('keeps no more segments open than the process may', async () => {
+    const fixture = new Fixture();
+    fixture.disk.openFileLimit = 20;
+    const storage = await fixture.open();
+    let open = 0;
+    let most = 0;
+    fixture.disk.intercept = ({ kind, path }) => {
+      if (!path.includes('/groups/') || !/\.(log|entries)$/.test(path)) return undefined;
+      if (kind === 'open') most = Math.max(most, ++open);
+      if (kind === 'close') open--;
+      return undefined;
+    };
+    const written = new Map<number, Entry[]>();
+    const logs: PartitionLog[] = [];
+    for (let partition = 0; partition < 12; partition++) {
+      const { log } = await storage.openLog(groupKey(partition), settings);
+      const entries = chainOf(100, { bytes: 900 });
+      for (let at = 0; at < 100; at += 10) log.append(entries.slice(at, at + 10));
+      await log.flush();
+      written.set(partition, entries);
+      const [first] = logs;
+      logs.push(log);
+      // A closed one opens again by itself.
+      if (first !== undefined) expect(bytesOf(await readAll(first))).toEqual(bytesOf(written.get(0) as Entry[]));
+    }
+    expect(most).toBeGreaterThan(5);
+    // Half of the limit, and what two writers hold at once.
+    expect(most).toBeLessThanOrEqual(10 + 4);
+    await storage.close();
+    expect(open).toBe(0);
+    const reopened = await fixture.open();
+    for (const [partition, entries] of written) {
+      const { log } = await reopened.openLog(groupKey(partition), settings);
+      expect(bytesOf(await readAll(log))).toEqual(bytesOf(entries));
+    }
   });
 
   it('writes a mark-only frame after 50 ms', async () => {

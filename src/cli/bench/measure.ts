@@ -31,7 +31,8 @@ export class Latencies {
   /** Milliseconds. */
   percentiles(): Percentiles {
     const histogram = this.#histogram;
-    const at = (percentile: number) => histogram.getValueAtPercentile(percentile) / 1000;
+    // A percentile is told as the upper end of its bucket, which may lie above the largest value.
+    const at = (percentile: number) => Math.min(histogram.getValueAtPercentile(percentile), histogram.maxValue) / 1000;
     const empty = histogram.totalCount === 0;
     return {
       p50: at(50),

@@ -33,6 +33,8 @@ export async function demo(session: Session, options: DevClusterOptions): Promis
   let proof: Proof;
   try {
     await (interactive ? watchLive(session, run) : watchPlain(session, run, cluster));
+    // The screen is gone with what it showed.
+    if (interactive) for (const { text } of run.events) session.note(text);
     session.note('waiting for what is in flight, and for the reader …');
     proof = await run.finish();
   } finally {

@@ -88,7 +88,7 @@ export class DemoRun {
   toggle(id: number): void {
     const broker = this.cluster.broker(id);
     if (broker === undefined) return;
-    this.load.resetGap();
+    if (broker.pid !== undefined) this.load.resetGap();
     const done = broker.pid === undefined ? broker.start() : broker.kill();
     done.catch((error: unknown) => this.event(messageOf(error)));
   }

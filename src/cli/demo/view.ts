@@ -50,10 +50,10 @@ export function render(frame: Frame, paint: Paint, columns: number, rows: number
     '',
     ...partitionLines(frame, paint),
     '',
-    ...flowLines(frame, paint),
+    ...flowLines(frame, paint, columns),
     '',
   ];
-  const foot = ['', `${keys(frame, paint)}`];
+  const foot = ['', keys(frame, paint, columns)];
   const room = Math.max(0, rows - head.length - foot.length);
   const events = room === 0 ? [] : frame.events.slice(-room).map(({ at, text }) => `${paint.dim(clock(at))}  ${text}`);
   const filler = Array.from({ length: room - events.length }, () => '');
@@ -64,7 +64,8 @@ function brokerLines({ brokers, partitions }: Frame, paint: Paint): string[] {
   return brokers.map(({ id, address, state, pid, residentBytes }) => {
     const colour = state === 'serving' ? paint.green : state === 'dead' ? paint.red : paint.yellow;
     const leads = partitions.filter(({ leader }) => leader === id).map(({ partition }) => partition);
-    const life = pid === undefined ? '' : `pid ${String(pid).padEnd(8)}${byteSize(residentBytes).padStart(8)}   `;
+    const life =
+      pid === undefined ? '' : `pid ${String(pid).padEnd(8)}${(residentBytes === 0 ? '' : byteSize(residentBytes)).padStart(8)}   `;
     return `  ${colour('●')} broker ${id}  ${address.padEnd(16)}${colour(state.padEnd(10))}${life}${state === 'dead' ? '' : `leads ${leads.join(' ') || '-'}`}`;
   });
 }
@@ -74,30 +75,44 @@ function partitionLines({ partitions }: Frame, paint: Paint): string[] {
     `  ${'partition'.padEnd(11)}${'leader'.padEnd(8)}${'term'.padEnd(6)}${'in sync'.padEnd(10)}${'end'.padStart(12)}${'read'.padStart(12)}${'lag'.padStart(8)}`,
   );
   const lines = partitions.map(({ partition, leader, leaderEpoch, replicas, inSync, highWatermark, position }) => {
-    const lag = Math.max(0, highWatermark - position);
-    const sync = inSync.join(' ').padEnd(10);
+    // Asked for now and then, so the reader may know of a later one.
+    const end = Math.max(highWatermark, position);
+    const sync = inSync
+      .toSorted((a, b) => a - b)
+      .join(' ')
+      .padEnd(10);
     return `  ${String(partition).padEnd(11)}${(leader === 0 ? '-' : String(leader)).padEnd(8)}${String(leaderEpoch).padEnd(6)}${
       inSync.length < replicas.length ? paint.yellow(sync) : sync
-    }${integerText(highWatermark).padStart(12)}${integerText(position).padStart(12)}${integerText(lag).padStart(8)}`;
+    }${integerText(end).padStart(12)}${integerText(position).padStart(12)}${integerText(end - position).padStart(8)}`;
   });
   return [head, ...lines];
 }
 
-function flowLines(frame: Frame, paint: Paint): string[] {
+/** Columns before the sparkline. */
+const SPARKS_AT = 35;
+
+function flowLines(frame: Frame, paint: Paint, columns: number): string[] {
   const { throughput, p50Ms, p99Ms, longestGapMs, acknowledged, read, pending, doubled, outOfOrder } = frame;
   const now = throughput.at(-1) ?? 0;
+  const newest = throughput.slice(-Math.max(1, columns - SPARKS_AT));
   const bad = doubled + outOfOrder;
   return [
-    `  ${'throughput'.padEnd(13)}${integerText(now).padStart(8)} records/s  ${paint.cyan(sparkline(throughput))}`,
+    `  ${'throughput'.padEnd(13)}${integerText(now).padStart(8)} records/s  ${paint.cyan(sparkline(newest))}`,
     `  ${'latency'.padEnd(13)}p50 ${milliseconds(p50Ms)}   p99 ${milliseconds(p99Ms)}   longest gap ${milliseconds(longestGapMs)}`,
     `  ${'acknowledged'.padEnd(13)}${integerText(acknowledged).padStart(8)}   in flight ${integerText(pending)}`,
     `  ${'read'.padEnd(13)}${integerText(read).padStart(8)}   ${bad === 0 ? paint.green('none doubled, none out of order') : paint.red(`${doubled} doubled, ${outOfOrder} out of order`)}`,
   ];
 }
 
-function keys({ brokers }: Frame, paint: Paint): string {
-  const list = brokers.map(({ id, pid }) => `${paint.bold(String(id))} ${pid === undefined ? 'bring back' : 'kill -9'} broker ${id}`);
-  return `  ${[...list, `${paint.bold('q')} end with the proof`].join('   ')}`;
+/** With the brokers named where there is room for that. */
+function keys({ brokers }: Frame, paint: Paint, columns: number): string {
+  const line = (named: boolean, bold: (text: string) => string) => {
+    const list = brokers.map(({ id, pid }) => {
+      return `${bold(String(id))} ${pid === undefined ? 'bring back' : 'kill -9'}${named ? ` broker ${id}` : ''}`;
+    });
+    return `  ${[...list, `${bold('q')} end with the proof`].join('   ')}`;
+  };
+  return line(line(true, String).length <= columns, paint.bold);
 }
 
 function clock(ms: number): string {

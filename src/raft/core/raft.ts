@@ -331,7 +331,9 @@ export class RaftCore {
 
   #takePersist(): PersistUnit | undefined {
     const { truncateTo, entries } = this.#log.hand();
-    const current = { term: this.#term, vote: this.#vote, commit: this.commitIndex };
+    // What commit names must be durable before it: the log may write a unit in several frames, and a crash may leave the first of them alone.
+    const commit = Math.max(this.#handedHardState.commit, Math.min(this.commitIndex, this.durableIndex));
+    const current = { term: this.#term, vote: this.#vote, commit };
     // The commit index rides along with entries; alone it is not worth a write.
     const commitMoved = entries.length > 0 && current.commit !== this.#handedHardState.commit;
     const hardState = this.#hardStateChanged() || commitMoved ? current : undefined;
