@@ -227,6 +227,8 @@ export class Segment {
 
   /** Closes the files; they open again when needed. */
   async close(): Promise<void> {
+    // A sync goes from file to file: none is to be opened again behind this. Whoever asked for it hears of its failure.
+    await this.#syncing.catch(() => {});
     const files = [...this.#files.values()];
     this.#files = new Map();
     for (const file of files) await (await file).close();
