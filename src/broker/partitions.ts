@@ -222,7 +222,13 @@ export class Partitions {
       },
     });
     if (opened === undefined) return;
-    await opened.state.restore();
+    try {
+      await opened.state.restore();
+    } catch (error) {
+      // It would go on to vote, and could be elected, with nobody to serve clients.
+      await host.close(slot.group);
+      throw error;
+    }
     slot.opened = opened;
     let byNumber = this.#opened.get(name.topicId);
     if (byNumber === undefined) {

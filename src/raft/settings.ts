@@ -22,6 +22,8 @@ export interface RaftHostSettings {
   readonly stopTimeoutMs: number;
   /** Bytes that wait for the write-ahead log, and committed ones that wait for segments; proposals beyond it are refused. */
   readonly maxPendingDiskBytes: number;
+  /** The same bytes, beyond which a follower takes no more entries: its leaders send them again. */
+  readonly maxPendingAppendBytes: number;
   /** Bytes of entries that are being read from segments for followers that lag, over all groups. */
   readonly maxCatchUpBytes: number;
   /** See RaftOptions in raft/core/types.ts. */
@@ -45,6 +47,7 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   transferTimeoutMs: 2_000,
   stopTimeoutMs: 5_000,
   maxPendingDiskBytes: 64 * 1024 * 1024,
+  maxPendingAppendBytes: 256 * 1024 * 1024,
   maxCatchUpBytes: 32 * 1024 * 1024,
   maxAppendBytes: 1024 * 1024,
   maxInflightBytes: 8 * 1024 * 1024,

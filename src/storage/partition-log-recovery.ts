@@ -42,7 +42,9 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
   const after = snapshot?.lastIndex ?? 0;
   if (active !== undefined) {
     for (const closed of segments.slice(0, -1)) {
-      if (closed.lastIndex > after) await closed.visitRows(Math.max(after + 1, closed.base.index), (row) => history.add(row, closed));
+      if (closed.lastIndex <= after) continue;
+      // Without a row the terms behind it are not known, and Raft compares logs by them.
+      if (!(await closed.visitRows(Math.max(after + 1, closed.base.index), (row) => history.add(row, closed)))) whole = false;
     }
     const limit = synced === undefined ? Number.MAX_SAFE_INTEGER : synced - active.base.index + 1;
     const rows = await active.recover(limit, (row) => row.index > after && history.add(row, active), synced === undefined);

@@ -11,7 +11,15 @@ import { type Entry, EntryKind } from '../raft/core/entry.ts';
 import { entrySize } from '../raft/core/entry-codec.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
 import type { LoadedLog } from './partition-log-recovery.ts';
-import { BATCH_HEADER_BYTES, batchLengthAt, batchNextOffsetAt, type Checksums, isRecordBatch, maxTimestampOf } from './payload.ts';
+import {
+  BATCH_HEADER_BYTES,
+  batchBaseOffsetAt,
+  batchLengthAt,
+  batchNextOffsetAt,
+  type Checksums,
+  isRecordBatch,
+  maxTimestampOf,
+} from './payload.ts';
 import type { ReadBuffers } from './read-buffers.ts';
 import { Segment } from './segment.ts';
 import { writeSnapshot } from './segment-snapshot.ts';
@@ -384,7 +392,8 @@ function wholeBatches(stored: Uint8Array, fromOffset: number, untilOffset: numbe
     const length = batchLengthAt(stored, at);
     if (length === undefined || at + length > stored.length) break;
     const next = batchNextOffsetAt(stored, at);
-    if (next > untilOffset || next <= nextOffset) break;
+    // One that does not follow the one before it rotted: the next read starts there and says so.
+    if (next > untilOffset || (at > 0 && batchBaseOffsetAt(stored, at) !== nextOffset)) break;
     at += length;
     nextOffset = next;
   }

@@ -42,6 +42,10 @@ export function batchLengthAt(bytes: Uint8Array, at: number): number | undefined
   return at + BATCH_HEADER_BYTES > bytes.length ? undefined : 12 + readUint32(bytes, at + LENGTH_AT);
 }
 
+export function batchBaseOffsetAt(bytes: Uint8Array, at: number): number {
+  return readInt64(bytes, at);
+}
+
 export function batchNextOffsetAt(bytes: Uint8Array, at: number): number {
   return readInt64(bytes, at) + readUint32(bytes, at + LAST_OFFSET_DELTA_AT) + 1;
 }

@@ -147,6 +147,8 @@ class PooledFile implements DiskFile {
   /** What closing it for another ran into: final, as a failed sync is (hazard B25). */
   #failure: { readonly error: unknown } | undefined;
   #closing: Promise<void> = Promise.resolve();
+  /** Called once nobody uses it. */
+  #unused: (() => void)[] = [];
 
   constructor(pool: PooledDisk, path: string) {
     this.#pool = pool;
@@ -180,7 +182,9 @@ class PooledFile implements DiskFile {
 
   end(): void {
     this.#users--;
-    if (this.#users === 0) this.#pool.idle();
+    if (this.#users > 0) return;
+    for (const resolve of this.#unused.splice(0)) resolve();
+    this.#pool.idle();
   }
 
   /** Closes it; the next use opens it again. */
@@ -225,8 +229,13 @@ class PooledFile implements DiskFile {
     });
   }
 
+  /** Once nobody uses it: a descriptor that is closed under a sync or read may be another file's at once. */
   async close(): Promise<void> {
-    await this.#closing;
+    for (await this.#closing; this.#users > 0; await this.#closing) {
+      await new Promise<void>((resolve) => {
+        this.#unused.push(resolve);
+      });
+    }
     const file = this.#file;
     this.#file = undefined;
     if (file !== undefined) await this.#pool.release(this, file, false);

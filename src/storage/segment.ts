@@ -10,7 +10,7 @@ import { assert, must } from '../base/assert.ts';
 import type { Disk, DiskFile } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import type { Entry } from '../raft/core/entry.ts';
-import { type Checksums, payloadIntact } from './payload.ts';
+import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, payloadIntact } from './payload.ts';
 import {
   BLOCK_ROWS,
   entryOf,
@@ -174,12 +174,14 @@ export class Segment {
     return this.#rowCount === 0 ? undefined : (await this.#rows(this.#rowCount - 1, 1))[0];
   }
 
-  /** Visits rows from `index` on. */
-  async visitRows(index: number, visit: (row: IndexRow) => void): Promise<void> {
-    await this.#scan(index - this.base.index, this.#rowCount, async (row) => {
+  /** Visits rows from `index` on; false: one is damaged, and those behind it were not visited. */
+  async visitRows(index: number, visit: (row: IndexRow) => void): Promise<boolean> {
+    const from = index - this.base.index;
+    const visited = await this.#scan(from, this.#rowCount, async (row) => {
       visit(row);
       return true;
     });
+    return visited === this.#rowCount - from;
   }
 
   /**
@@ -189,11 +191,15 @@ export class Segment {
   async readBatches(offset: number, bytes: number, room: (length: number) => Uint8Array | undefined): Promise<Uint8Array | undefined> {
     const block = (await this.#loaded()).blockOfOffset(offset);
     if (block === undefined) return undefined;
-    const row = (await this.#block(block)).find((candidate) => candidate.nextOffset > offset);
-    const { position, length } = must(row, 'a row of the block holds the offset', offset);
+    const found = (await this.#block(block)).find((candidate) => candidate.nextOffset > offset);
+    const row = must(found, 'a row of the block holds the offset', offset);
     const end = await this.#logEnd();
-    const wanted = Math.min(Math.max(bytes, length), end - position);
-    return (await this.#file('log')).read(position, wanted, room(wanted));
+    const wanted = Math.min(Math.max(bytes, row.length), end - row.position);
+    const stored = await (await this.#file('log')).read(row.position, wanted, room(wanted));
+    // A batch's own CRC32C, which its reader checks, does not cover the offset that the leader stamped.
+    if (batchBaseOffsetAt(stored, 0) !== row.nextOffset - row.recordCount || batchNextOffsetAt(stored, 0) !== row.nextOffset)
+      throw this.#corrupt(row.index);
+    return stored;
   }
 
   /** Entries from `index` on, about `maxBytes` of them, at least one; payloads verified. */
@@ -221,6 +227,8 @@ export class Segment {
 
   /** Closes the files; they open again when needed. */
   async close(): Promise<void> {
+    // A sync goes from file to file: none is to be opened again behind this. Whoever asked for it hears of its failure.
+    await this.#syncing.catch(() => {});
     const files = [...this.#files.values()];
     this.#files = new Map();
     for (const file of files) await (await file).close();

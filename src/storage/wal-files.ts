@@ -74,11 +74,23 @@ export class WalFiles {
   }
 
   /** Gives the oldest file free: nothing in it is needed any more. */
-  retireOldest(): void {
+  async retireOldest(): Promise<void> {
     assert(this.#used.length > 1, 'the file in use is never retired');
     const oldest = must(this.#used.shift(), 'a WAL file is in use');
     oldest.generation = 0;
-    this.#free.push(oldest);
+    if (this.isReusable(oldest)) this.#free.push(oldest);
+    else await this.remove(oldest);
+  }
+
+  /** False for a file that is smaller than files are now: a frame might not fit. */
+  isReusable(file: WalFile): boolean {
+    return file.size >= this.#fileBytes;
+  }
+
+  /** Should a crash undo it, the file is found free again. */
+  async remove({ file, name }: WalFile): Promise<void> {
+    await file.close();
+    await this.#disk.remove(`${this.#path}/${name}`);
   }
 
   /** Creates one more free file, its blocks allocated, so that writing to it changes no metadata. */

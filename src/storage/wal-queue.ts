@@ -44,10 +44,6 @@ export class WalQueue {
     return this.#bytes;
   }
 
-  get rows(): number {
-    return this.#records.length - this.#head;
-  }
-
   push(record: NewRecord): void {
     this.#add({ ...record, bytes: ROW_BYTES + bytesOf(record.entries), waiter: undefined });
   }

@@ -35,7 +35,7 @@ interface Access {
   readonly log: Logger;
 }
 
-/** Reads the write-ahead log in `path`; changes nothing on disk but files that were never finished. */
+/** Reads the write-ahead log in `path`; changes nothing on disk but removes files that were never finished, and void ones that are too small now. */
 export async function recoverWal(access: Access): Promise<WalRecovery> {
   const opened = await openFiles(access);
   const scanned = opened.flatMap(({ scan }) => scan ?? []).sort((a, b) => a.generation - b.generation);
@@ -44,7 +44,8 @@ export async function recoverWal(access: Access): Promise<WalRecovery> {
   const files = new WalFiles(access.disk, access.path, access.fileBytes);
   for (const { file, scan } of opened) {
     file.generation = scan !== undefined && scan.generation >= replay.oldestGeneration && replay.holdsFrames(scan) ? scan.generation : 0;
-    files.adopt(file);
+    if (file.generation > 0 || files.isReusable(file)) files.adopt(file);
+    else await files.remove(file);
   }
   return { files, ...replay.result(Math.max(0, ...scanned.map(({ generation }) => generation))) };
 }

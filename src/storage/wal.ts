@@ -14,7 +14,7 @@ import type { GroupKey } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { RecoveredGroup, WalStatistics, WalWrite, WriteAheadLog } from './types.ts';
 import type { WalFiles } from './wal-files.ts';
-import { type Crc32, FRAME_HEADER_BYTES, FrameBuffer, frameBytes, type NewRow, PAGE_BYTES, ROW_BYTES, RowKind } from './wal-frame.ts';
+import { type Crc32, FrameBuffer, frameBytes, type NewRow, PAGE_BYTES, ROW_BYTES, RowKind } from './wal-frame.ts';
 import { WalGroup } from './wal-groups.ts';
 import { WalQueue, type WalRecord } from './wal-queue.ts';
 
@@ -116,6 +116,8 @@ export class Wal implements WriteAheadLog {
       this.#queue.pushEntries(group, RowKind.moved, entries);
     }
     while (!this.#queue.empty) await this.#flushFrame();
+    // Each start turns to a new file: a process that always dies early must not fill the disk.
+    while (this.#files.usedCount > 2 * this.#options.settings.files) if (!(await this.#retireOldest())) await this.#turn();
     this.#starting = false;
     this.#durableUpTo = this.#lsn;
     this.#armIdleTimer();
@@ -361,8 +363,8 @@ export class Wal implements WriteAheadLog {
   }
 
   /**
-   * Appends again what is live in the oldest file, says that it is void, and gives it free; false when the present file has no room for that.
-   * It may overtake what is queued: it repeats the state as of the last frame.
+   * Appends again what is live in the oldest file, says that it is void, and gives it free; false when the present file has no room for all of it:
+   * then the rest is still to be moved. It may overtake what is queued: it repeats the state as of the last frame.
    */
   async #retireOldest(): Promise<boolean> {
     const { generation } = this.#files.oldest;
@@ -375,18 +377,17 @@ export class Wal implements WriteAheadLog {
       }
       for (const run of group.runsIn(generation)) moves.pushEntries(group, RowKind.moved, run);
     }
-    // An upper bound: rows stand twice, and each frame is rounded up to a page.
-    const frames = Math.ceil((2 * moves.bytes) / this.#maxFrameBytes) + 1;
-    if (moves.bytes + moves.rows * ROW_BYTES + frames * (PAGE_BYTES + 2 * FRAME_HEADER_BYTES) > this.#room(false)) return false;
     do {
+      const { records, bytes } = moves.take();
+      if (frameBytes(records.length, bytes - records.length * ROW_BYTES) > this.#room(false)) return false;
       const rows: NewRow[] = [];
-      for (const record of moves.take().records) this.#apply(record, rows);
+      for (const record of records) this.#apply(record, rows);
       // Said in the frame that holds the last of them: then all are durable, or the old file still counts.
       // Not simply the next number: a crash at a turn uses up a generation, and a start finds none for that.
       if (moves.empty) this.#oldestGeneration = this.#files.secondOldest.generation;
       await this.#writeFrame(rows, false);
     } while (!moves.empty);
-    this.#files.retireOldest();
+    await this.#files.retireOldest();
     this.#touched.delete(generation);
     this.#preparing = 'no';
     return true;

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import { silentLogger } from '../../src/base/environment.ts';
+import { FlotillaError } from '../../src/base/errors.ts';
 import { type BrokerId, encodeGroupKey, type GroupKey } from '../../src/base/ids.ts';
 import { Partitions } from '../../src/broker/partitions.ts';
 import { applyRecords } from '../../src/metadata/apply.ts';
@@ -34,16 +35,19 @@ const registered = (incarnation: number): MetadataRecord => ({
 });
 
 /** The second process on a directory, and what it opens and removes as it replays the metadata. */
-function secondProcess(held: readonly GroupKey[]) {
+function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
   const opened: GroupKey[] = [];
+  const closed: GroupKey[] = [];
   const removed: GroupKey[] = [];
   const host = {
     open: async ({ group, owner }: ReplicaOptions) => {
       opened.push(group);
       const { replica } = new FakeReplica({ voters: 1 });
+      if (damaged) replica.log.scanBatchHeaders = () => Promise.reject(new FlotillaError('STORAGE_ERROR', 'damaged'));
       owner(replica);
       return replica;
     },
+    close: async (group: GroupKey) => void closed.push(group),
     remove: async (group: GroupKey) => void removed.push(group),
   } as unknown as RaftHost;
   const metadata = new MetadataStore();
@@ -65,7 +69,7 @@ function secondProcess(held: readonly GroupKey[]) {
     metadata.publish(applyRecords(metadata.image, metadata.image.index + 1, records));
     await new Promise((resolve) => setImmediate(resolve));
   };
-  return { opened, removed, replay };
+  return { opened, closed, removed, replay };
 }
 
 it('opens at once what the directory holds', async () => {
@@ -91,4 +95,14 @@ it('makes no replica of a topic that was deleted before this process began (B14)
   await replay({ type: 'deleteTopic', topicId });
   await replay(registered(2));
   expect(opened).toEqual([]);
+});
+
+it('closes a replica whose batches can not be read: nobody would serve what it is elected for (B23)', async () => {
+  const { opened, closed, removed, replay } = secondProcess([group], { damaged: true });
+  await replay(registered(1));
+  await replay(created);
+  expect(opened).toEqual([group]);
+  expect(closed).toEqual([group]);
+  await replay({ type: 'deleteTopic', topicId });
+  expect(removed).toEqual([group]);
 });

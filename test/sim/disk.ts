@@ -344,6 +344,7 @@ class SimFile implements DiskFile {
   readonly #inode: Inode;
   readonly #life: number;
   #closed = false;
+  #inFlight = 0;
   constructor(disk: SimDisk, path: string, inode: Inode, life: number) {
     this.#disk = disk;
     this.#path = path;
@@ -398,14 +399,20 @@ class SimFile implements DiskFile {
   }
 
   close(): Promise<void> {
+    assert(this.#inFlight === 0, 'a file is not closed while it is used: its descriptor may be another file’s at once', this.#path);
     return this.#run('close', () => {
       this.#closed = true;
     });
   }
 
-  #run<T>(kind: DiskOperation['kind'], effect: (() => T) | undefined, completion?: (fate: Fate) => void): Promise<T> {
+  async #run<T>(kind: DiskOperation['kind'], effect: (() => T) | undefined, completion?: (fate: Fate) => void): Promise<T> {
     assert(!this.#closed, 'the file is open', { kind, path: this.#path });
-    return this.#disk.run(kind, this.#path, this.#life, effect, completion);
+    this.#inFlight++;
+    try {
+      return await this.#disk.run(kind, this.#path, this.#life, effect, completion);
+    } finally {
+      this.#inFlight--;
+    }
   }
 }
 

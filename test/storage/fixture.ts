@@ -128,9 +128,9 @@ export class Fixture {
   readonly disk: SimDisk;
   readonly settings: StorageSettings;
   failures: Error[] = [];
-  constructor(seed = 1, settings: StorageSettings = smallWal) {
+  constructor(seed = 1, settings: StorageSettings = smallWal, disk?: SimDisk) {
     this.environment = new TestEnvironment(seed);
-    this.disk = new SimDisk(this.environment, seeded(seed + 1000));
+    this.disk = disk ?? new SimDisk(this.environment, seeded(seed + 1000));
     this.settings = settings;
   }
   /** The machine is back after a power cut: the timers of the process before are gone. */

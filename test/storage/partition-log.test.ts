@@ -141,6 +141,57 @@ describe('partition log', () => {
   });
 });
 
+describe('segments under damage', () => {
+  // Bytes 0 to 7 of a batch are its base offset, which its CRC32C does not cover.
+  it.each([
+    ['first', 0, 7, 0x10],
+    ['first', 0, 0, 0x80],
+    ['second', 1, 7, 0x01],
+    ['second', 1, 7, 0x10],
+    ['last', 4, 7, 0x04],
+  ])('never hand on the batches behind an offset that rotted: the %s batch (B23)', async (_, batch, byte, mask) => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, { segmentBytes: 1e6 });
+    const entries = chainOf(5, { bytes: 300, records: 3 });
+    await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
+    log.append(entries);
+    await log.flush();
+    fixture.disk.corrupt(fixture.disk.files().find((name) => name.endsWith('.log')) ?? '', batch * 300 + byte, mask);
+    const good = batch * 3;
+    if (batch > 0) expect(await log.read(1, 15, 10_000)).toMatchObject({ bytes: batch * 300, nextOffset: good });
+    await expect(log.read(good, 15, 10_000)).rejects.toThrow('damaged');
+    const seen: number[] = [];
+    await expect(log.scanBatchHeaders(0, (_header, nextOffset) => seen.push(nextOffset))).rejects.toThrow('damaged');
+    expect(seen).toEqual([3, 6, 9, 12].slice(0, batch));
+  });
+
+  it('are not whole when a row is lost that recovery needs: the terms behind it are not known (B22)', async () => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, { segmentBytes: 2000 });
+    let last: Entry | undefined;
+    for (let term = 1; term <= 6; term++) {
+      const entries = chainOf(3, { after: last, bytes: 500, term });
+      last = entries.at(-1);
+      await storage.wal.append([{ group: A, hardState: { term, vote: 0, commit: 0 }, truncateTo: undefined, entries }]);
+      log.append(entries);
+      await log.flush();
+    }
+    const terms = [...log.terms];
+    await storage.close();
+    const files = fixture.disk.files();
+    for (const snapshot of files.filter((name) => name.endsWith('.snapshot'))) fixture.disk.corrupt(snapshot, 20);
+    const intact = await (await fixture.open()).openLog(A, { segmentBytes: 2000 });
+    expect(intact.whole).toBe(true);
+    expect(intact.log.terms).toEqual(terms);
+    fixture.disk.crash();
+    fixture.restart();
+    fixture.disk.corrupt(files.filter((name) => name.endsWith('.entries'))[1] as string, 10);
+    expect((await (await fixture.open()).openLog(A, { segmentBytes: 2000 })).whole).toBe(false);
+  });
+});
+
 describe('the write-ahead log under damage', () => {
   async function written(): Promise<{ fixture: Fixture; entries: Entry[]; wal: string }> {
     const fixture = new Fixture(9, { walFileBytes: 1 << 20, walFiles: 2 });

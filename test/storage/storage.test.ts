@@ -152,6 +152,30 @@ describe('storage', () => {
     expect(storage.wal.statistics.flushes).toBe(before + 1);
   });
 
+  it('a group that is deleted while its segments are synced or read is closed once they are, and not opened again', async () => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, settings);
+    const entries = chainOf(4, { bytes: 400 });
+    await storage.wal.append([write(entries)]);
+    log.append(entries);
+    let deleted: Promise<number> | undefined;
+    let opened = 0;
+    fixture.disk.intercept = ({ kind, path }) => {
+      if (kind === 'sync' && path.endsWith('.log')) {
+        deleted ??= Promise.resolve().then(() => storage.deleteLog(A));
+        opened = 0;
+      }
+      if (kind === 'open' && path.includes('groups')) opened++;
+      return undefined;
+    };
+    await log.flush();
+    await deleted;
+    expect(opened).toBe(0);
+    await storage.close();
+    expect(fixture.failures).toEqual([]);
+  });
+
   it('a deleted group is forgotten and its data quarantined (B24)', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();

@@ -141,10 +141,9 @@ export class RaftLog {
     this.#last = this.positionAt(index) ?? this.#base;
     this.#terms.truncateTo(index);
     this.#durableIndex = Math.min(this.#durableIndex, index);
-    if (this.#handedIndex > index) {
-      this.#truncatedTo = Math.min(this.#truncatedTo ?? index, index);
-      this.#handedIndex = index;
-    }
+    // Also of what was not handed out yet: a leader's proposals are known to their owner before that.
+    this.#truncatedTo = Math.min(this.#truncatedTo ?? index, index);
+    this.#handedIndex = Math.min(this.#handedIndex, index);
   }
 
   commitTo(index: number): void {

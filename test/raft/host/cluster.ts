@@ -31,6 +31,8 @@ export class RecordingOwner implements ReplicaOwner {
   appendedIndex: number;
   appliedIndex: number;
   progress = 0;
+  /** The term of each entry it was told of, until that is applied. */
+  readonly #appended = new Map<number, number>();
 
   constructor(replica: Replica) {
     this.appendedIndex = replica.log.lastIndex;
@@ -41,6 +43,9 @@ export class RecordingOwner implements ReplicaOwner {
     for (const entry of entries) {
       if (entry.index !== this.appliedIndex + 1) throw new Error(`applied ${entry.index} after ${this.appliedIndex}`);
       if (entry.index > this.appendedIndex) throw new Error(`applied ${entry.index} before it was appended`);
+      const term = this.#appended.get(entry.index);
+      if (term !== entry.term) throw new Error(`applied ${entry.index} of term ${entry.term}, appended was one of term ${term}`);
+      this.#appended.delete(entry.index);
       this.appliedIndex = entry.index;
       this.applied.push(entry);
     }
@@ -51,6 +56,7 @@ export class RecordingOwner implements ReplicaOwner {
     for (const entry of entries) {
       if (entry.index !== this.appendedIndex + 1) throw new Error(`appended ${entry.index} after ${this.appendedIndex}`);
       this.appendedIndex = entry.index;
+      this.#appended.set(entry.index, entry.term);
     }
     this.events.push(`appended ${this.appendedIndex}`);
   }

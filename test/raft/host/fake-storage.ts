@@ -2,6 +2,7 @@ import type { Environment } from '../../../src/base/environment.ts';
 import type { DirectoryId, GroupKey } from '../../../src/base/ids.ts';
 import { decodeConfiguration } from '../../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
+import { entrySize } from '../../../src/raft/core/entry-codec.ts';
 import type { HardState, TermStart } from '../../../src/raft/core/types.ts';
 import type { PartitionLog, Storage, WalWrite, WriteAheadLog } from '../../../src/storage/types.ts';
 
@@ -30,6 +31,12 @@ export class FakeDisk {
   }
 }
 
+function bytesOf(writes: readonly WalWrite[]): number {
+  let bytes = 0;
+  for (const { entries } of writes) for (const entry of entries) bytes += entrySize(entry);
+  return bytes;
+}
+
 /** A write-ahead log with one flush in flight, 0.2 ms each; what is not flushed is lost when the process dies. */
 class FakeWal implements WriteAheadLog {
   dead = false;
@@ -49,6 +56,7 @@ class FakeWal implements WriteAheadLog {
   }
 
   append(writes: readonly WalWrite[]): Promise<void> {
+    this.pendingBytes += bytesOf(writes);
     return new Promise((resolve, reject) => {
       this.#queue.push({ writes, resolve, reject });
       this.pump();
@@ -68,6 +76,7 @@ class FakeWal implements WriteAheadLog {
         if (this.failWith !== undefined) reject(this.failWith);
         else {
           for (const write of writes) this.#apply(write);
+          this.pendingBytes -= bytesOf(writes);
           resolve();
         }
       }

@@ -2,6 +2,9 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { concat } from '../../../src/base/bytes.ts';
 import type { BrokerId, ReplicaId } from '../../../src/base/ids.ts';
 import { decodeFrame, encodeFrames } from '../../../src/raft/codec.ts';
+import { EntryKind } from '../../../src/raft/core/entry.ts';
+import { makeEntry } from '../../../src/raft/core/entry-codec.ts';
+import type { Message } from '../../../src/raft/core/types.ts';
 import { brokers, Cluster, command, configurationOf, groupKey, replicaIdOf } from './cluster.ts';
 
 const never = new AbortController().signal;
@@ -390,6 +393,29 @@ describe('bounds', () => {
     cluster.propose(leader, 'x');
   });
 
+  test('a follower whose disk is behind takes no more appends than it may hold, and catches up afterwards', async () => {
+    const groups = [0, 1, 2, 3, 4, 5, 6, 7];
+    const bound = 8_000;
+    cluster = await Cluster.start(groups, { maxInflightBytes: 4_000, maxPendingAppendBytes: bound });
+    for (const group of groups) await cluster.elected(group);
+    const slow = brokers.find((broker) => groups.every((group) => cluster.leader(group) !== broker)) ?? others(cluster.leader(0)!)[0]!;
+    const { wal } = cluster.node(slow).storage;
+    wal.stalledSince = cluster.environment.monotonicMs();
+    const texts = Array.from({ length: 100 }, (_, i) => `${i}`.padStart(100, '.'));
+    const led = groups.filter((group) => cluster.leader(group) !== slow);
+    let most = 0;
+    for (const text of texts) {
+      for (const group of led) cluster.propose(cluster.leader(group)!, text, group);
+      await cluster.environment.run(2);
+      most = Math.max(most, wal.pendingBytes);
+    }
+    expect(most).toBeGreaterThan(bound / 2);
+    expect(most).toBeLessThanOrEqual(bound + 2 * 4_000);
+    wal.stalledSince = undefined;
+    wal.pump();
+    for (const group of led) await cluster.applied(slow, texts, group);
+  });
+
   test('proposals are refused while too much is uncommitted', async () => {
     cluster = await Cluster.start([0], { maxUncommittedBytes: 1000 });
     const leader = await cluster.elected();
@@ -472,4 +498,45 @@ describe('bounds', () => {
     await cluster.open(kept!);
     expect(cluster.replica(kept!).lastIndex).toBe(2);
   });
+});
+
+test('an owner hears that its own proposal was cut off, though no turn had come to it (B30)', async () => {
+  cluster = await Cluster.start();
+  const leader = await cluster.elected();
+  cluster.propose(leader, 'kept');
+  for (const broker of brokers) await cluster.applied(broker, ['kept']);
+  const other = brokers.find((broker) => broker !== leader) as BrokerId;
+  const { core } = cluster.replica(leader);
+  const [previous] = core.entriesBetween(core.lastIndex, core.lastIndex) ?? [];
+  if (previous === undefined) throw new Error('the last entry is in memory');
+  // In one iteration of the event loop: a proposal, and the first append of a leader that the others elected meanwhile.
+  const { index, term } = cluster.propose(leader, 'lost');
+  const { nextOffset } = previous;
+  const entry = makeEntry({
+    index,
+    term: term + 1,
+    kind: EntryKind.noop,
+    nextOffset,
+    recordCount: 0,
+    payloadChecksum: 0,
+    payload: new Uint8Array(0),
+    previous,
+  });
+  const message: Message = {
+    type: 'append',
+    from: replicaIdOf(other),
+    to: replicaIdOf(leader),
+    term: term + 1,
+    prevIndex: previous.index,
+    prevTerm: previous.term,
+    commit: index,
+    entries: [entry],
+  };
+  for (const frame of encodeFrames([{ group: groupKey(0), message }])) {
+    cluster.network.receivers.get(leader)?.frame(other, 'raft', concat(frame));
+  }
+  const owner = cluster.owner(leader);
+  await cluster.environment.until(() => owner.appliedIndex === index, 'the new leader’s entry is applied');
+  cluster.assertHealthy();
+  expect(owner.events.slice(-4)).toEqual(['follower', `truncated ${index - 1} ${nextOffset}`, `appended ${index}`, `apply ${index}`]);
 });
