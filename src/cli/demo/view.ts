@@ -74,11 +74,12 @@ function partitionLines({ partitions }: Frame, paint: Paint): string[] {
     `  ${'partition'.padEnd(11)}${'leader'.padEnd(8)}${'term'.padEnd(6)}${'in sync'.padEnd(10)}${'end'.padStart(12)}${'read'.padStart(12)}${'lag'.padStart(8)}`,
   );
   const lines = partitions.map(({ partition, leader, leaderEpoch, replicas, inSync, highWatermark, position }) => {
-    const lag = Math.max(0, highWatermark - position);
+    // The end was asked for a moment ago; what has been read since is there as well.
+    const end = Math.max(highWatermark, position);
     const sync = inSync.join(' ').padEnd(10);
     return `  ${String(partition).padEnd(11)}${(leader === 0 ? '-' : String(leader)).padEnd(8)}${String(leaderEpoch).padEnd(6)}${
       inSync.length < replicas.length ? paint.yellow(sync) : sync
-    }${integerText(highWatermark).padStart(12)}${integerText(position).padStart(12)}${integerText(lag).padStart(8)}`;
+    }${integerText(end).padStart(12)}${integerText(position).padStart(12)}${integerText(end - position).padStart(8)}`;
   });
   return [head, ...lines];
 }
