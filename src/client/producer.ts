@@ -457,15 +457,18 @@ export class Producer implements QueueOwner, AsyncDisposable {
     const { deliveryTimeoutMs } = this.settings;
     const before = nowMs - deliveryTimeoutMs;
     const late = (why: string) =>
-      new FlotillaError('REQUEST_TIMED_OUT', `not sent within deliveryTimeoutMs (${deliveryTimeoutMs} ms): ${why}; it was not appended`);
+      new FlotillaError(
+        'REQUEST_TIMED_OUT',
+        `not acknowledged within deliveryTimeoutMs (${deliveryTimeoutMs} ms): ${why}; it was not appended`,
+      );
     for (const blocked of this.#blocked) {
       if (blocked.sinceMs > before) break;
       this.#blocked.delete(blocked);
-      blocked.waiting?.reject(late('maxBufferedBytes are not acknowledged'));
+      blocked.waiting?.reject(late('it waited for space, since the records before it are not acknowledged either'));
     }
     for (const [name, { held, failure }] of this.#unresolved) {
       const fresh = held.findIndex(({ sinceMs }) => sinceMs > before);
-      const error = late(`topic '${name}' was not found${failure === undefined ? '' : ` (${failure.message})`}`);
+      const error = late(failure?.message ?? `no broker has told where '${name}' is, or given a producer id`);
       for (const { size, waiting } of held.splice(0, fresh < 0 ? held.length : fresh)) this.#refuse(size, waiting, error);
     }
   }
