@@ -242,6 +242,12 @@ function checked(config: BrokerConfig): BrokerConfig {
   for (const { name } of listeners) {
     if (!advertisedListeners.some((other) => other.name === name)) fail(`advertised.listeners lacks ${name}. Add ${name}://host:port.`);
   }
+  const unreachable = advertisedListeners.find(({ host }) => host === '0.0.0.0' || /^\[[0:]+\]$/.test(host));
+  if (unreachable !== undefined) {
+    fail(
+      `${unreachable.host} is every address of a machine, and no address that others could connect to. Set advertised.listeners to ${unreachable.name}://host:port with the name or address that clients and brokers reach this one at.`,
+    );
+  }
   if (!listeners.some(({ name }) => name === interBrokerListener)) {
     fail(`inter.broker.listener.name=${interBrokerListener} is none of listeners: ${listeners.map(({ name }) => name).join(', ')}.`);
   }

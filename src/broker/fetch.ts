@@ -82,8 +82,8 @@ class FetchStream implements StreamReceiver<FetchRequest> {
   readonly #listener: string;
   readonly #responder: RpcStream<FetchResponse>;
   readonly #readers = new Map<number, Reader>();
-  /** Readers with something to send, each at most once: round robin. */
-  #queue: Reader[] = [];
+  /** Readers with something to send: round robin. A set, so that one that is removed leaves at once. */
+  readonly #queue = new Set<Reader>();
   #results: FetchResult[] = [];
   /** What gives back the memory of {@link #results}. */
   #releases: (() => void)[] = [];
@@ -124,7 +124,7 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     this.#closed = true;
     for (const reader of this.#readers.values()) reader.remove();
     this.#readers.clear();
-    this.#queue = [];
+    this.#queue.clear();
     this.#results = [];
     this.#responder.end();
   }
@@ -145,15 +145,14 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     }
     if (reader.offset >= this.#endOf(reader.partition)) return;
     reader.state = 'queued';
-    this.#queue.push(reader);
+    this.#queue.add(reader);
     this.#schedule();
   }
 
   /** Tells the client and forgets the partition. */
   fail(reader: Reader, error: unknown): void {
     if (reader.removed) return;
-    this.#readers.delete(reader.handle);
-    reader.remove();
+    this.#remove(reader.handle);
     this.#pushError(reader.handle, reader.generation, error);
   }
 
@@ -176,7 +175,10 @@ class FetchStream implements StreamReceiver<FetchRequest> {
   }
 
   #remove(handle: number): void {
-    this.#readers.get(handle)?.remove();
+    const reader = this.#readers.get(handle);
+    if (reader === undefined) return;
+    reader.remove();
+    this.#queue.delete(reader);
     this.#readers.delete(handle);
   }
 
@@ -193,9 +195,10 @@ class FetchStream implements StreamReceiver<FetchRequest> {
 
   #pump(): void {
     while (this.#writable && !this.#closed && this.#credit > 0 && this.#reads < MAX_CONCURRENT_READS) {
-      const reader = this.#queue.shift();
+      const [reader] = this.#queue;
       if (reader === undefined) return;
-      if (!reader.removed) void this.#read(reader);
+      this.#queue.delete(reader);
+      void this.#read(reader);
     }
   }
 

@@ -8,19 +8,25 @@ export interface Streams {
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-/** Writes results, with back-pressure. A reader that went away (`| head`) ends the command quietly. */
+/** Writes results, with back-pressure. A reader that went away (`| head`) ends the command quietly; a full disk ends it with {@link error}. */
 export class Output {
   readonly #stream: Writable;
   readonly #readerGone: () => void;
   #gone = false;
+  #error: Error | undefined;
 
   constructor(stream: Writable, readerGone: () => void) {
     this.#stream = stream;
     this.#readerGone = readerGone;
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_DESTROYED') throw error;
+      if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_DESTROYED') this.#error ??= error;
       this.#close();
     });
+  }
+
+  /** Why results could not be written. Undefined: they were, or nobody wanted them. */
+  get error(): Error | undefined {
+    return this.#error;
   }
 
   /** Writes a line. Resolves when the stream takes more, so that awaiting it bounds what is buffered. */

@@ -1,4 +1,5 @@
 /** Lines of bytes: what stdin holds need not be text. */
+import { Failure } from './failures.ts';
 
 const LINE_END = 0x0a;
 
@@ -24,7 +25,7 @@ export async function* lineChunks(chunks: AsyncIterable<Uint8Array>): AsyncGener
     if (start < chunk.length) {
       rest.push(chunk.subarray(start));
       restBytes += chunk.length - start;
-      if (restBytes > MAX_LINE_BYTES) throw new RangeError(`A line is longer than ${MAX_LINE_BYTES} bytes. Is this input made of lines?`);
+      if (restBytes > MAX_LINE_BYTES) throw new Failure(`A line is longer than ${MAX_LINE_BYTES} bytes. Is this input made of lines?`);
     }
     if (lines.length > 0) yield lines;
   }

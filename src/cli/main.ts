@@ -14,6 +14,10 @@ export async function run(argv: readonly string[]): Promise<never> {
   stderr.on('error', () => {}); // Nobody listens: there is nobody to tell.
   const code = await execute(argv, { stdin, stdout, stderr, env }, connectSdk, (interrupt) => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
+    onSecondInterrupt(() => {
+      stderr.write('flotilla: ended at once, since Ctrl-C came again\n');
+      process.exit(1);
+    });
   });
   process.exit(code);
 }
@@ -32,6 +36,16 @@ export async function execute(
   const session = new Session(streams, connect, parsed.options);
   onInterrupt(() => session.interrupt());
   return session.run(parsed.command);
+}
+
+/** One Ctrl-C may come twice within milliseconds: from the terminal, and from npm, which hands it on. */
+const SECOND_INTERRUPT_MS = 500;
+
+/** A person who presses Ctrl-C again does not want to wait for a clean end: acknowledgements alone may take two minutes. */
+function onSecondInterrupt(end: () => void): void {
+  process.once('SIGINT', () => {
+    setTimeout(() => process.on('SIGINT', end), SECOND_INTERRUPT_MS).unref();
+  });
 }
 
 async function connectSdk(bootstrap: string, signal: AbortSignal) {

@@ -55,15 +55,25 @@ export class Session {
 
   /** Runs a command to its exit code. */
   async run(command: (session: Session) => Promise<void>): Promise<number> {
+    const code = await this.#run(command);
+    await this.out.flush();
+    if (this.out.error === undefined) return code;
+    this.#explain(this.out.error);
+    return Exit.failed;
+  }
+
+  async #run(command: (session: Session) => Promise<void>): Promise<number> {
     try {
       await command(this);
       return Exit.done;
     } catch (error) {
       if (this.signal.aborted && !this.#interrupted) return Exit.done;
-      this.note(this.json ? explainJson(error) : `flotilla: ${explain(error)}`);
+      this.#explain(error);
       return error instanceof UsageError ? Exit.usage : Exit.failed;
-    } finally {
-      await this.out.flush();
     }
+  }
+
+  #explain(error: unknown): void {
+    this.note(this.json ? explainJson(error) : `flotilla: ${explain(error)}`);
   }
 }

@@ -6,7 +6,7 @@ import { type ConsumedBatch, type ConsumerRecord, FetchBuffer } from './fetch-bu
 import { FetchStream, type FetchStreamOwner } from './fetch-stream.ts';
 import { FetchedPartition } from './fetched-partition.ts';
 import { noSuchPartition } from './metadata-cache.ts';
-import { EARLIEST, type Isolation, isolationLevel, LATEST, listOffsets, type Where } from './offsets.ts';
+import { checkWhere, EARLIEST, type Isolation, isolationLevel, LATEST, listOffsets, type Where } from './offsets.ts';
 import { abortError, backoffMs, Deferred, sleep } from './wait.ts';
 
 export interface ConsumerOptions {
@@ -86,6 +86,11 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
   /** @internal use {@link Client.consumer} */
   constructor(cluster: Cluster, options: ConsumerOptions, onClosed: (consumer: Consumer) => void) {
     if (options.topics.length === 0) throw new FlotillaError('INVALID_REQUEST', 'a consumer needs at least one topic');
+    if (options.from !== undefined) checkWhere('from', options.from);
+    const { creditBytes = DEFAULT_CREDIT_BYTES } = options;
+    if (!(Number.isSafeInteger(creditBytes) && creditBytes > 0)) {
+      throw new FlotillaError('INVALID_REQUEST', `creditBytes is a whole number above 0, not ${creditBytes}: leave it out for 8 MiB`);
+    }
     this.#cluster = cluster;
     this.#options = options;
     this.#onClosed = onClosed;
@@ -128,6 +133,7 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
     this.#assertOpen();
     const target = this.#find(topic, partition);
     const where = typeof to === 'number' ? { offset: to } : to;
+    checkWhere('seek', where);
     if (typeof where === 'object' && 'offset' in where) return this.#moveTo(target, where.offset);
     const life = target.life;
     const [offset] = await this.#resolveOffsets([target], where);
@@ -296,11 +302,16 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
   async #start(): Promise<void> {
     const { metadata } = this.#cluster;
     const partitions: FetchedPartition[] = [];
+    const named = new Set<string>();
     for (const entry of this.#options.topics) {
       const { topic, partitions: chosen } = typeof entry === 'string' ? { topic: entry, partitions: undefined } : entry;
       const state = await this.#persist(() => metadata.topic(topic, this.#closing.signal));
       for (const partition of chosen ?? state.partitions.keys()) {
         if (state.partitions[partition] === undefined) throw noSuchPartition(state, partition);
+        // Named twice, it is read once: no record comes twice.
+        const name = `${topic}-${partition}`;
+        if (named.has(name)) continue;
+        named.add(name);
         partitions.push(new FetchedPartition(state, partition, partitions.length + 1));
       }
     }

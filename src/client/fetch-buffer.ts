@@ -175,12 +175,14 @@ export class FetchBuffer {
   #openNext(): OpenChunk | undefined {
     const chunk = this.#chunks[this.#head];
     if (chunk === undefined) return undefined;
+    // First, since it throws for a chunk that is damaged: that stays the next, or its records would be passed over.
+    const batches = splitBatches(chunk.bytes);
     this.#head++;
     if (this.#head === this.#chunks.length) {
       this.#chunks = [];
       this.#head = 0;
     }
-    this.#open = { ...chunk, batches: splitBatches(chunk.bytes), next: 0 };
+    this.#open = { ...chunk, batches, next: 0 };
     return this.#open;
   }
 

@@ -23,6 +23,13 @@ export const EARLIEST = -2;
 
 const LIST_OFFSETS_TIMEOUT_MS = 5_000;
 
+/** Errors: INVALID_REQUEST, where an offset or a time is not one that fits a wire. */
+export function checkWhere(what: string, where: Where): void {
+  if (typeof where !== 'object') return;
+  const [unit, value] = 'offset' in where ? ['an offset', where.offset] : ['a time in milliseconds', where.time];
+  if (!Number.isSafeInteger(value)) throw new FlotillaError('INVALID_REQUEST', `${what}: ${unit} is a whole number, not ${value}`);
+}
+
 export function isolationLevel(isolation: Isolation | undefined): IsolationLevel {
   return isolation === 'read_committed' ? IsolationLevel.READ_COMMITTED : IsolationLevel.READ_UNCOMMITTED;
 }
@@ -34,6 +41,7 @@ export async function listOffsets(
   options: CallOptions & { readonly isolation?: Isolation | undefined },
 ): Promise<number[]> {
   const { environment, metadata } = cluster;
+  for (const { timestamp } of queries) checkWhere('listOffsets', { time: timestamp });
   const deadline = environment.monotonicMs() + (options.timeoutMs ?? DEFAULT_CALL_TIMEOUT_MS);
   const offsets: number[] = new Array(queries.length);
   const { signal, release } = linkSignals(options.signal, cluster.closing);

@@ -97,6 +97,7 @@ export class PartitionQueue {
     timestamp: number,
     size: number,
     waiting: Waiting | undefined,
+    sinceMs?: number,
   ): void {
     let open = this.#open;
     if (open?.builder && open.builder.sizeBytes + size > this.#settings.maxBatchBytes) {
@@ -105,7 +106,7 @@ export class PartitionQueue {
     }
     if (open === undefined) {
       const { compression, crc32c, builders } = this.#settings;
-      open = new ProducerBatch(builders.pop() ?? new BatchBuilder({ compression, crc32c }), this.#environment.monotonicMs());
+      open = new ProducerBatch(builders.pop() ?? new BatchBuilder({ compression, crc32c }), sinceMs ?? this.#environment.monotonicMs());
       this.#open = open;
     }
     open.builder?.append(key, value, headers, timestamp);

@@ -1,5 +1,5 @@
 import type { Timer } from '../base/environment.ts';
-import { FlotillaError } from '../base/errors.ts';
+import { FlotillaError, messageOf } from '../base/errors.ts';
 import { Acks } from '../gen/flotilla/v1/data_pb.ts';
 import type { BatchBuilder } from '../record/builder.ts';
 import { recordSizeBound } from '../record/builder.ts';
@@ -54,6 +54,8 @@ export const MAX_WAITING_SENDS = 100_000;
 const SWEEP_MS = 250;
 /** A broker that owes answers and is silent for so long is checked against the cluster's metadata. */
 const SILENCE_MS = 750;
+/** 24.8 days: the most that a timer takes, and well within what the wire takes. */
+const MAX_REQUEST_TIMEOUT_MS = 2 ** 31 - 1;
 /** What a broker's answer may take beyond its own timeout. */
 const REQUEST_GRACE_MS = 2_000;
 
@@ -67,12 +69,16 @@ interface TopicQueues {
 interface Held {
   readonly record: EncodedRecord;
   readonly size: number;
+  /** Monotonic milliseconds of its `send`: its delivery time runs from there. */
+  readonly sinceMs: number;
   readonly waiting: Waiting | undefined;
 }
 
 interface UnresolvedTopic {
   readonly held: Held[];
   readonly resolved: Promise<void>;
+  /** Why the last try failed. */
+  failure?: FlotillaError;
 }
 
 interface Blocked extends Held {
@@ -104,7 +110,8 @@ export class Producer implements QueueOwner, AsyncDisposable {
   readonly #unresolved = new Map<string, UnresolvedTopic>();
   readonly #streams = new Map<string, ProduceStream>();
   readonly #onClosed: (producer: Producer) => void;
-  readonly #blocked: Blocked[] = [];
+  /** In the order of their calls. A set, since the first of a hundred thousand leaves it as fast as the last. */
+  readonly #blocked = new Set<Blocked>();
   #space: Deferred<void> | undefined;
   #bufferedBytes = 0;
   #producerId: Promise<number> | undefined;
@@ -133,8 +140,8 @@ export class Producer implements QueueOwner, AsyncDisposable {
     this.settings = {
       idempotent,
       maxInFlight,
-      maxBatchBytes: Math.min(options.maxBatchBytes ?? DEFAULT_MAX_BATCH_BYTES, MAX_RECORD_BYTES),
-      deliveryTimeoutMs: options.deliveryTimeoutMs ?? DEFAULT_DELIVERY_TIMEOUT_MS,
+      maxBatchBytes: Math.min(positive(options, 'maxBatchBytes', DEFAULT_MAX_BATCH_BYTES), MAX_RECORD_BYTES),
+      deliveryTimeoutMs: positive(options, 'deliveryTimeoutMs', DEFAULT_DELIVERY_TIMEOUT_MS),
       compression: codec === 'none' ? undefined : compression.get(codec),
       crc32c,
       builders: [] satisfies BatchBuilder[],
@@ -142,8 +149,8 @@ export class Producer implements QueueOwner, AsyncDisposable {
     this.#acks = { quorum: Acks.QUORUM, leader: Acks.LEADER, none: Acks.NONE }[acks];
     this.#partitioner = options.partitioner;
     this.#defaultPartitioner = new DefaultPartitioner(cluster.environment.uint32());
-    this.#maxBufferedBytes = options.maxBufferedBytes ?? DEFAULT_MAX_BUFFERED_BYTES;
-    this.#requestTimeoutMs = options.requestTimeoutMs ?? DEFAULT_REQUEST_TIMEOUT_MS;
+    this.#maxBufferedBytes = positive(options, 'maxBufferedBytes', DEFAULT_MAX_BUFFERED_BYTES);
+    this.#requestTimeoutMs = Math.ceil(Math.min(positive(options, 'requestTimeoutMs', DEFAULT_REQUEST_TIMEOUT_MS), MAX_REQUEST_TIMEOUT_MS));
   }
 
   /** Bytes of records that are not yet acknowledged. */
@@ -169,7 +176,7 @@ export class Producer implements QueueOwner, AsyncDisposable {
       promise = new Promise<RecordMetadata>(keepEnds);
       const waiting: Waiting = { resolve: madeResolve, reject: madeReject, index: 0, timestamp: 0 };
       if (this.#hasSpace(size)) this.#accept(topic, encoded, size, waiting);
-      else this.#block({ topic, record: encoded, size, waiting, promise }, options?.signal);
+      else this.#block({ topic, record: encoded, size, waiting, promise, sinceMs: this.environment.monotonicMs() }, options?.signal);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -201,7 +208,7 @@ export class Producer implements QueueOwner, AsyncDisposable {
 
   /** Resolves when at least half of `maxBufferedBytes` is free. */
   async ready(options?: SendOptions): Promise<void> {
-    while (this.#blocked.length > 0 || this.#bufferedBytes > this.#maxBufferedBytes / 2) {
+    while (this.#blocked.size > 0 || this.#bufferedBytes > this.#maxBufferedBytes / 2) {
       this.#assertOpen();
       this.#space ??= new Deferred();
       await abortable(this.#space.promise, options?.signal);
@@ -300,35 +307,34 @@ export class Producer implements QueueOwner, AsyncDisposable {
   }
 
   #hasSpace(size: number): boolean {
-    return this.#blocked.length === 0 && this.#bufferedBytes + size <= this.#maxBufferedBytes;
+    return this.#blocked.size === 0 && this.#bufferedBytes + size <= this.#maxBufferedBytes;
   }
 
   #block(blocked: Blocked, signal: AbortSignal | undefined): void {
-    if (this.#blocked.length >= MAX_WAITING_SENDS) {
+    if (this.#blocked.size >= MAX_WAITING_SENDS) {
       throw new FlotillaError(
         'THROTTLING_QUOTA_EXCEEDED',
         `${MAX_WAITING_SENDS} sends wait for space: await send() or ready() before sending more`,
       );
     }
-    this.#blocked.push(blocked);
+    this.#blocked.add(blocked);
     this.#sweep();
-    signal?.addEventListener(
-      'abort',
-      () => {
-        const at = this.#blocked.indexOf(blocked);
-        if (at < 0) return;
-        this.#blocked.splice(at, 1);
-        blocked.waiting?.reject(new FlotillaError('ABORTED', 'the call was aborted before the record was taken'));
-      },
-      { once: true },
-    );
+    if (signal === undefined) return;
+    const onAbort = () => {
+      if (!this.#blocked.delete(blocked)) return;
+      blocked.waiting?.reject(new FlotillaError('ABORTED', 'the call was aborted before the record was taken'));
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    const detach = () => signal.removeEventListener('abort', onAbort);
+    blocked.promise.then(detach, detach);
   }
 
-  #accept(name: string, record: EncodedRecord, size: number, waiting: Waiting | undefined): void {
+  /** `sinceMs`: of a record that waited for space; the others come straight from their `send`. */
+  #accept(name: string, record: EncodedRecord, size: number, waiting: Waiting | undefined, sinceMs?: number): void {
     this.#bufferedBytes += size;
     const topic = this.#topics.get(name);
     if (topic) {
-      this.#append(topic, record, size, waiting);
+      this.#append(topic, record, size, waiting, sinceMs);
       return;
     }
     let unresolved = this.#unresolved.get(name);
@@ -337,11 +343,11 @@ export class Producer implements QueueOwner, AsyncDisposable {
       unresolved = { held, resolved: this.#resolve(name, held) };
       this.#unresolved.set(name, unresolved);
     }
-    unresolved.held.push({ record, size, waiting });
+    unresolved.held.push({ record, size, waiting, sinceMs: sinceMs ?? this.environment.monotonicMs() });
     this.#sweep();
   }
 
-  #append(topic: TopicQueues, record: EncodedRecord, size: number, waiting: Waiting | undefined): void {
+  #append(topic: TopicQueues, record: EncodedRecord, size: number, waiting: Waiting | undefined, sinceMs?: number): void {
     const { name } = topic.state;
     const newest = this.metadata.cached(name);
     if (newest && newest !== topic.state) {
@@ -349,19 +355,28 @@ export class Producer implements QueueOwner, AsyncDisposable {
       this.#openQueues(topic);
     }
     const count = topic.state.partitions.length;
-    const chosen = record.partition ?? this.#partitioner?.(name, record.key, count);
-    const partition = chosen ?? this.#defaultPartitioner.partition(name, record.key, size, count);
-    if (!(Number.isInteger(partition) && partition >= 0 && partition < count)) {
-      this.#release(size);
-      const error = noSuchPartition(topic.state, partition);
-      if (waiting) waiting.reject(error);
-      else this.#enqueueFailure ??= error;
+    let partition: number;
+    try {
+      const chosen = record.partition ?? this.#partitioner?.(name, record.key, count);
+      partition = chosen ?? this.#defaultPartitioner.partition(name, record.key, size, count);
+      if (!(Number.isInteger(partition) && partition >= 0 && partition < count)) throw noSuchPartition(topic.state, partition);
+    } catch (error) {
+      // A partitioner is the application's own code: it must fail no more than its record.
+      const failed = () => new FlotillaError('INVALID_RECORD', `the partitioner failed: ${messageOf(error)}`, { cause: error });
+      this.#refuse(size, waiting, error instanceof FlotillaError ? error : failed());
       return;
     }
     const queue = topic.queues[partition];
     if (queue === undefined) return;
-    queue.append(record.key, record.value, record.headers, record.timestamp ?? this.environment.wallMs(), size, waiting);
+    queue.append(record.key, record.value, record.headers, record.timestamp ?? this.environment.wallMs(), size, waiting, sinceMs);
     this.#sweep();
+  }
+
+  /** Fails a record that was taken and is in no batch. */
+  #refuse(size: number, waiting: Waiting | undefined, error: FlotillaError): void {
+    if (waiting) waiting.reject(error);
+    else this.#enqueueFailure ??= error;
+    this.#release(size);
   }
 
   #openQueues(topic: TopicQueues): void {
@@ -373,7 +388,6 @@ export class Producer implements QueueOwner, AsyncDisposable {
   /** Finds the topic and a producer id, then appends what was held meanwhile. */
   async #resolve(name: string, held: Held[]): Promise<void> {
     const { signal } = this.#closing;
-    const deadline = this.environment.monotonicMs() + this.settings.deliveryTimeoutMs;
     for (;;) {
       try {
         const state = await abortable(this.metadata.topic(name), signal);
@@ -386,13 +400,16 @@ export class Producer implements QueueOwner, AsyncDisposable {
         this.#openQueues(topic);
         this.#topics.set(name, topic);
         this.#unresolved.delete(name);
-        for (const { record, size, waiting } of held) this.#append(topic, record, size, waiting);
+        for (const { record, size, waiting, sinceMs } of held) this.#append(topic, record, size, waiting, sinceMs);
         return;
       } catch (error) {
         this.#producerId = undefined;
         const retriable = error instanceof FlotillaError && error.retriable && error.code !== 'UNKNOWN_TOPIC_OR_PARTITION';
         const failure = error instanceof FlotillaError ? error : new FlotillaError('UNKNOWN_SERVER_ERROR', String(error), { cause: error });
-        if (!retriable || signal.aborted || this.environment.monotonicMs() >= deadline) return this.#dropHeld(name, held, failure);
+        // Retriable, it is tried again for as long as anything waits for it.
+        if (!retriable || signal.aborted || held.length === 0) return this.#dropHeld(name, held, failure);
+        const unresolved = this.#unresolved.get(name);
+        if (unresolved) unresolved.failure = failure;
         await sleep(this.environment, SWEEP_MS, signal).catch(() => {});
       }
     }
@@ -400,20 +417,17 @@ export class Producer implements QueueOwner, AsyncDisposable {
 
   #dropHeld(name: string, held: Held[], error: FlotillaError): void {
     this.#unresolved.delete(name);
-    for (const { size, waiting } of held.splice(0)) {
-      this.#release(size);
-      if (waiting) waiting.reject(error);
-      else this.#enqueueFailure ??= error;
-    }
+    for (const { size, waiting } of held.splice(0)) this.#refuse(size, waiting, error);
   }
 
   #release(bytes: number): void {
     this.#bufferedBytes -= bytes;
-    for (let next = this.#blocked[0]; next && this.#bufferedBytes + next.size <= this.#maxBufferedBytes; next = this.#blocked[0]) {
-      this.#blocked.shift();
-      this.#accept(next.topic, next.record, next.size, next.waiting);
+    for (const next of this.#blocked) {
+      if (this.#bufferedBytes + next.size > this.#maxBufferedBytes) break;
+      this.#blocked.delete(next);
+      this.#accept(next.topic, next.record, next.size, next.waiting, next.sinceMs);
     }
-    if (this.#space && this.#blocked.length === 0 && this.#bufferedBytes <= this.#maxBufferedBytes / 2) {
+    if (this.#space && this.#blocked.size === 0 && this.#bufferedBytes <= this.#maxBufferedBytes / 2) {
       this.#space.resolve();
       this.#space = undefined;
     }
@@ -427,6 +441,7 @@ export class Producer implements QueueOwner, AsyncDisposable {
       this.#sweepTimer = undefined;
       if (this.#bufferedBytes === 0) return;
       const nowMs = this.environment.monotonicMs();
+      this.#expireWaiting(nowMs);
       for (const { queues } of this.#topics.values()) for (const queue of queues) queue.expire(nowMs);
       for (const stream of [...this.#streams.values()]) {
         const silentMs = stream.silentMs(nowMs);
@@ -435,6 +450,27 @@ export class Producer implements QueueOwner, AsyncDisposable {
       }
       this.#sweep();
     });
+  }
+
+  /** Gives up what has waited for space, or for its topic to be found, as long as a delivery may take. */
+  #expireWaiting(nowMs: number): void {
+    const { deliveryTimeoutMs } = this.settings;
+    const before = nowMs - deliveryTimeoutMs;
+    const late = (why: string) =>
+      new FlotillaError(
+        'REQUEST_TIMED_OUT',
+        `not acknowledged within deliveryTimeoutMs (${deliveryTimeoutMs} ms): ${why}; it was not appended`,
+      );
+    for (const blocked of this.#blocked) {
+      if (blocked.sinceMs > before) break;
+      this.#blocked.delete(blocked);
+      blocked.waiting?.reject(late('it waited for space, since the records before it are not acknowledged either'));
+    }
+    for (const [name, { held, failure }] of this.#unresolved) {
+      const fresh = held.findIndex(({ sinceMs }) => sinceMs > before);
+      const error = late(failure?.message ?? `no broker has told where '${name}' is, or given a producer id`);
+      for (const { size, waiting } of held.splice(0, fresh < 0 ? held.length : fresh)) this.#refuse(size, waiting, error);
+    }
   }
 
   /** A silent broker may be cut off from the cluster: where others know a newer leader, its batches go there. */
@@ -453,7 +489,7 @@ export class Producer implements QueueOwner, AsyncDisposable {
   }
 
   #settledNow(): Promise<unknown> {
-    const waits: Promise<unknown>[] = this.#blocked.map(({ promise }) => promise.catch(() => {}));
+    const waits: Promise<unknown>[] = [...this.#blocked].map(({ promise }) => promise.catch(() => {}));
     const batches = (queues: readonly PartitionQueue[]) => queues.flatMap((queue) => queue.unsettled().map((batch) => batch.done()));
     for (const [name, { resolved }] of this.#unresolved) {
       waits.push(resolved.then(() => Promise.all(batches(this.#topics.get(name)?.queues ?? []))));
@@ -469,11 +505,23 @@ export class Producer implements QueueOwner, AsyncDisposable {
     const error = new FlotillaError('CLOSED', 'the producer was closed before the record was acknowledged; it may have been appended');
     this.#closing.abort(error);
     this.#sweepTimer?.cancel();
-    for (const { waiting } of this.#blocked.splice(0)) waiting?.reject(error);
+    for (const { waiting } of this.#blocked) waiting?.reject(error);
+    this.#blocked.clear();
     for (const [name, { held }] of this.#unresolved) this.#dropHeld(name, held, error);
     for (const { queues } of this.#topics.values()) for (const queue of queues) queue.close(error);
     for (const stream of [...this.#streams.values()]) stream.cancel();
     this.#space?.reject(error);
     this.#onClosed(this);
   }
+}
+
+/** NaN and the like would be compared with for ever: no record would expire, no batch be full. */
+function positive(
+  options: ProducerOptions,
+  name: 'maxBatchBytes' | 'deliveryTimeoutMs' | 'requestTimeoutMs' | 'maxBufferedBytes',
+  byDefault: number,
+): number {
+  const value = options[name] ?? byDefault;
+  if (typeof value === 'number' && value > 0) return value;
+  throw new FlotillaError('INVALID_REQUEST', `${name} is a number above 0, not ${String(value)}: leave it out for ${byDefault}`);
 }

@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs';
 import fsPromises from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import type { Disk, DiskFile, DiskLock } from '../base/environment.ts';
 import { acquireLock } from './disk-lock.ts';
@@ -30,8 +31,15 @@ export class NodeDisk implements Disk {
     return new NodeFile(await open(path, flags, 0o644));
   }
 
+  /** Level by level: Node's recursive mkdir goes round for ever, at 100% of a processor, where an existing directory says ENOENT, as /proc does. */
   async makeDirectory(path: string): Promise<void> {
-    await fsPromises.mkdir(path, { recursive: true });
+    const parent = dirname(path);
+    if (parent !== path && !(await this.exists(parent))) await this.makeDirectory(parent);
+    try {
+      await fsPromises.mkdir(path);
+    } catch (error) {
+      if (!(await isDirectory(path))) throw error;
+    }
   }
 
   async list(path: string): Promise<string[]> {
@@ -160,6 +168,14 @@ class NodeFile implements DiskFile {
       if (skip < buffer.length) await this.#writeAll(position + start + skip, buffer.subarray(skip));
       start += buffer.length;
     }
+  }
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await fsPromises.stat(path)).isDirectory();
+  } catch {
+    return false;
   }
 }
 

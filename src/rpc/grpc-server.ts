@@ -117,11 +117,12 @@ class ListenerServer {
     return new Promise((resolve, reject) => {
       const failed = (error: NodeJS.ErrnoException): void => reject(listenError(this.listener, error));
       this.net.once('error', failed);
-      this.net.listen({ host, port }, () => {
+      // As in addresses, IPv6 comes in brackets, which the system does not know.
+      this.net.listen({ host: host.replace(/^\[(.*)\]$/, '$1'), port }, () => {
         this.net.off('error', failed);
         this.net.on('error', (error) => this.log.warn('listener-error', { listener: name, error: error.message }));
         const bound = (this.net.address() as AddressInfo).port;
-        resolve(host.includes(':') ? `[${host}]:${bound}` : `${host}:${bound}`);
+        resolve(host.includes(':') && !host.startsWith('[') ? `[${host}]:${bound}` : `${host}:${bound}`);
       });
     });
   }

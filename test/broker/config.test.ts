@@ -77,6 +77,22 @@ describe('loadConfig', () => {
   });
 });
 
+describe('advertised.listeners', () => {
+  const listeners = 'listeners=PLAINTEXT://0.0.0.0:9400';
+
+  it.each([[[listeners]], [[listeners, 'advertised.listeners=PLAINTEXT://[::]:9400']]])(
+    'refuses what no other machine can reach: %j',
+    (set) => {
+      expect(() => loadConfig({ set: ['node.id=1', ...set] })).toThrow(/Set advertised\.listeners/);
+    },
+  );
+
+  it('may differ from where the broker listens', () => {
+    const { advertisedListeners } = loadConfig({ set: ['node.id=1', listeners, 'advertised.listeners=PLAINTEXT://example.org:9400'] });
+    expect(advertisedListeners).toEqual([{ name: 'PLAINTEXT', host: 'example.org', port: 9400 }]);
+  });
+});
+
 describe('validateTopicConfig', () => {
   const defaults = loadConfig({ set: minimal }).topicDefaults;
 

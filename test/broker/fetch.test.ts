@@ -1,3 +1,4 @@
+import { queryObjects } from 'node:v8';
 import { create } from '@bufbuild/protobuf';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ErrorCodes, FlotillaError } from '../../src/base/errors.ts';
@@ -158,6 +159,23 @@ describe('the fetch stream', () => {
     };
     expect(flood).toThrow(expect.objectContaining({ code: 'THROTTLING_QUOTA_EXCEEDED', message: expect.stringMatching(/Read them/) }));
     expect(asked).toBeLessThanOrEqual(MAX_RESULTS_HELD);
+  });
+
+  it('keeps nothing of what a client without credit asked for before', async () => {
+    append(0, 1);
+    const [partition] = partitions;
+    const subscribe = partition!.subscribe.bind(partition);
+    let Reader: new () => object = Object as never;
+    partition!.subscribe = (subscriber) => {
+      Reader = subscriber.constructor as never;
+      return subscribe(subscriber);
+    };
+    for (let generation = 1; generation <= 1_000; generation++) ask({ set: [{ generation }] });
+    await settled();
+    expect(queryObjects(Reader, { format: 'count' })).toBeLessThan(10);
+    ask({ credit: 1 << 20 });
+    await settled();
+    expect(dataResults()).toMatchObject([{ generation: 1_000 }]);
   });
 
   it('takes partitions in turn', async () => {

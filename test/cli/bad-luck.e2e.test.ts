@@ -1,11 +1,12 @@
 /** What goes wrong around a real broker process: its ports, its directory, its configuration, and who connects to it. */
+import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Client, connect } from '../../src/client/index.ts';
-import { BrokerUnderTest, type Ended, freePorts, run, TemporaryDirectory } from '../processes.ts';
+import { BrokerUnderTest, type Ended, freePorts, run, start, TemporaryDirectory, until } from '../processes.ts';
 
 let home: TemporaryDirectory;
 let clientPort: number;
@@ -330,6 +331,43 @@ describe('a broker that may open few files', () => {
     }
   }, 30_000);
 });
+
+describe('a person who presses Ctrl-C', () => {
+  it('ends what waits for input', async () => {
+    const producing = await typing('one');
+    producing.child.kill('SIGINT');
+    expect(await producing.ended).toMatchObject({ code: 1, err: expect.stringContaining('before the end of the input') });
+  }, 30_000);
+
+  it('twice does not wait for a broker that answers nothing', async () => {
+    const producing = await typing('two');
+    try {
+      process.kill(broker.pid, 'SIGSTOP');
+      producing.child.stdin!.write('never acknowledged\n');
+      // Another process comes up meanwhile, so that the line is on its way.
+      await run(['config', '--set', 'node.id=1']);
+      await until(() => {
+        producing.child.kill('SIGINT');
+        return producing.child.exitCode !== null;
+      });
+    } finally {
+      process.kill(broker.pid, 'SIGCONT');
+    }
+    expect(await producing.ended).toMatchObject({ code: 1, err: expect.stringContaining('Ctrl-C came again') });
+  }, 30_000);
+});
+
+/** `flotilla produce` into a topic of its own, with one record acknowledged and its input open. */
+async function typing(topic: string): Promise<{ child: ChildProcess; ended: Promise<Pick<Ended, 'code' | 'err'>> }> {
+  await client.admin.createTopic({ name: topic, partitions: 1, replicas: 1 });
+  const child = start(['produce', topic], { FLOTILLA_BOOTSTRAP: `127.0.0.1:${clientPort}` });
+  const err = child.stderr!.toArray();
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+  child.stdin!.on('error', () => {});
+  child.stdin!.write('one\n');
+  await until(async () => (await client.admin.listOffsets([{ topic, partition: 0, at: 'end' }]))[0] === 1);
+  return { child, ended: ended.then(async (code) => ({ code, err: Buffer.concat(await err).toString() })) };
+}
 
 describe('connections that say nothing', () => {
   it('are closed by the broker after a while', async () => {

@@ -226,6 +226,35 @@ describe('produce', () => {
     expect(cluster.maxUnacknowledged).toBeLessThanOrEqual(50_000);
   });
 
+  it('ends when it is interrupted while nothing comes on its input', async () => {
+    const stdin = new Readable({ read() {} });
+    const cluster = clusterWith();
+    let interrupt = () => {};
+    cluster.failSend = () => {
+      setTimeout(interrupt, 10);
+      return undefined;
+    };
+    const done = flotilla(['produce', 'orders'], {
+      cluster,
+      stdin,
+      interrupt: (stop) => {
+        interrupt = stop;
+      },
+    });
+    stdin.push('one\n');
+    const outcome = await done;
+    expect(outcome.code).toBe(1);
+    expect(outcome.err).toContain('Stopped after 1 acknowledged record, before the end of the input');
+  });
+
+  it('says what is wrong with input that is not made of lines', async () => {
+    const stdin = Readable.from(Array.from({ length: 13 }, () => new Uint8Array(8 * 2 ** 20).fill(1)));
+    const outcome = await flotilla(['produce', 'orders'], { cluster: clusterWith(), stdin });
+    expect(outcome.code).toBe(1);
+    expect(outcome.err).toContain('Is this input made of lines?');
+    expect(outcome.err).not.toContain('defect');
+  });
+
   it('is not done when it is interrupted before the end of its input', async () => {
     const cluster = clusterWith();
     let interrupt = () => {};
@@ -328,6 +357,16 @@ describe('consume', () => {
     const cluster = clusterWith(...Array.from({ length: 100 }, (_, at) => String(at)));
     expect(await flotilla(['consume', 'orders', '--from', 'beginning'], { cluster, stdout })).toMatchObject({ code: 0, err: '' });
     expect(lines).toBe(3);
+  });
+
+  it('fails, with what is wrong, when its results can not be written', async () => {
+    const stdout = new Writable({
+      write(_chunk, _encoding, done) {
+        done(Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' }));
+      },
+    });
+    const outcome = await flotilla(['consume', 'orders', '--from', 'beginning'], { cluster: clusterWith('a', 'b'), stdout });
+    expect(outcome).toMatchObject({ code: 1, err: 'flotilla: ENOSPC: no space left on device, write\n' });
   });
 
   it('ends well when it is interrupted', async () => {

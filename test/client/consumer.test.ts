@@ -79,6 +79,59 @@ describe('consumer', () => {
     await cluster.settle(client.close());
   });
 
+  it('reads a partition once that is named twice', async () => {
+    const { cluster, client } = await filled(10, 2);
+    const consumer = client.consumer({ topics: ['t', 't', { topic: 't', partitions: [1, 1] }], from: 'beginning' });
+    expect((await take(cluster, consumer, 10)).sort()).toEqual(range(0, 10));
+    const next = consumer[Symbol.asyncIterator]().next();
+    await add(cluster, client, 10, 11, 2);
+    expect(textOf((await cluster.settle(next)).value)).toBe('10');
+    await cluster.settle(client.close());
+  });
+
+  it.each([
+    ['from', { from: { offset: 1.5 } }],
+    ['from', { from: { offset: 2 ** 60 } }],
+    ['from', { from: { time: Number.NaN } }],
+    ['creditBytes', { creditBytes: 0 }],
+    ['creditBytes', { creditBytes: 1e6 / 3 }],
+  ] as const)('refuses %s that is no whole number: %j', async (name, options) => {
+    const { cluster, client } = await filled(1);
+    expect(() => client.consumer({ topics: ['t'], ...options })).toThrow(name);
+    await cluster.settle(client.close());
+  });
+
+  it('refuses to seek to what is no offset, and stays where it is', async () => {
+    const { cluster, client } = await filled(10);
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning' });
+    expect(await take(cluster, consumer, 4)).toEqual(range(0, 4));
+    for (const to of [Number.NaN, 0.5, { offset: 2 ** 60 }, { time: 0.5 }]) {
+      expect(code(await consumer.seek('t', 0, to).catch((error: unknown) => error))).toBe('INVALID_REQUEST');
+    }
+    expect(await take(cluster, consumer, 6)).toEqual(range(4, 10));
+    const at = { time: 0.5 };
+    const listed = client.admin.listOffsets([{ topic: 't', partition: 0, at }]).catch((error: unknown) => error);
+    expect(code(await cluster.settle(listed))).toBe('INVALID_REQUEST');
+    await cluster.settle(client.close());
+  });
+
+  it('does not pass over a response that is cut off in the middle of a batch', async () => {
+    const { cluster, client, partition } = await filled(100);
+    const [first] = partition.entries;
+    const whole = first!.bytes;
+    (first as { bytes: Uint8Array }).bytes = whole.subarray(0, whole.length - 5);
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning' });
+    for (let i = 0; i < 3; i++) {
+      const next = consumer[Symbol.asyncIterator]().next();
+      expect(code(await cluster.settle(next.catch((error: unknown) => error)))).toBe('CORRUPT_MESSAGE');
+      expect(consumer.position('t', 0)).toBe(0);
+    }
+    (first as { bytes: Uint8Array }).bytes = whole;
+    await consumer.seek('t', 0, 0);
+    expect(await take(cluster, consumer, 100)).toEqual(range(0, 100));
+    await cluster.settle(client.close());
+  });
+
   it('seeks at once, also in the middle of a batch', async () => {
     const { cluster, client } = await filled(100);
     const consumer = client.consumer({ topics: ['t'], from: 'beginning' });

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { create } from '@bufbuild/protobuf';
 import { describe, expect, it } from 'vitest';
 import type { FlotillaError } from '../../src/base/errors.ts';
@@ -165,6 +166,88 @@ describe('producer', () => {
     expect(code(error)).toBe('REQUEST_TIMED_OUT');
     expect(error.message).toMatch(/may have been appended/);
     await cluster.settle(client.close({ deadlineMs: 100 }));
+  });
+
+  it('counts the delivery timeout from send on, also for what waits for space or for its topic', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    const client = await cluster.client();
+    const producer = client.producer({ deliveryTimeoutMs: 2_000, maxBufferedBytes: 1_000 });
+    await cluster.settle(producer.send('t', { value: 'x' }));
+    cluster.brokers[partition!.leader - 1]!.mute = true;
+    const start = cluster.clientEnvironment.monotonicMs();
+    const waits = ['a', 'b', 'c', 'd'].map((value) =>
+      producer.send('t', { value: value.repeat(800) }).catch((error: FlotillaError) => error),
+    );
+    const results = await cluster.settle(Promise.all(waits));
+    expect(results.map(code)).toEqual(Array(4).fill('REQUEST_TIMED_OUT'));
+    expect((results[3] as FlotillaError).message).toContain('it was not appended');
+    expect(cluster.clientEnvironment.monotonicMs() - start).toBeLessThan(3_000);
+    expect(producer.bufferedBytes).toBe(0);
+    await cluster.settle(client.close());
+  });
+
+  it('counts it for records whose topic is not found in time, one by one', async () => {
+    const cluster = new FakeCluster();
+    const client = await cluster.client();
+    for (const broker of cluster.brokers) broker.stop();
+    const producer = client.producer({ deliveryTimeoutMs: 2_000 });
+    const start = cluster.clientEnvironment.monotonicMs();
+    const tookMs: number[] = [];
+    const send = () =>
+      producer.send('t', { value: 'x' }).catch((error: unknown) => {
+        tookMs.push(cluster.clientEnvironment.monotonicMs() - start);
+        return code(error);
+      });
+    const first = send();
+    const second = new Promise((resolve) => {
+      cluster.clientEnvironment.after(1_500, () => resolve(send()));
+    });
+    expect(await cluster.settle(first)).toBe('REQUEST_TIMED_OUT');
+    expect(await cluster.settle(second)).toBe('REQUEST_TIMED_OUT');
+    await cluster.settle(producer.flush());
+    expect(tookMs[0]).toBeLessThan(3_000);
+    expect(tookMs[1]).toBeGreaterThan(3_400);
+    expect(tookMs[1]).toBeLessThan(4_500);
+    await cluster.settle(client.close());
+  });
+
+  it('fails the record whose partitioner throws, and only that', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    const client = await cluster.client();
+    const partitioner = (_topic: string, key: Uint8Array | null) => {
+      if (key !== null) throw new Error('no idea');
+      return 0;
+    };
+    const producer = client.producer({ partitioner });
+    const send = (key: string | null) => producer.send('t', { key, value: 'v' }).catch(code);
+    // Before the topic is known, and after.
+    const sent = [send(null), send('k'), send(null)];
+    expect(await cluster.settle(Promise.all(sent))).toMatchObject([{ offset: 0 }, 'INVALID_RECORD', { offset: 1 }]);
+    expect(await cluster.settle(send('k'))).toBe('INVALID_RECORD');
+    expect(producer.bufferedBytes).toBe(0);
+    expect(partition?.values()).toHaveLength(2);
+    await cluster.settle(client.close());
+  });
+
+  it('leaves no listener on a signal once a record that waited for space was taken', async () => {
+    const cluster = new FakeCluster();
+    cluster.createTopic('t', 1);
+    const client = await cluster.client();
+    const producer = client.producer({ maxBufferedBytes: 1_000 });
+    const { signal } = new AbortController();
+    const waits = Array.from({ length: 20 }, () => producer.send('t', { value: 'x'.repeat(800) }, { signal }));
+    await cluster.settle(Promise.all(waits));
+    expect(getEventListeners(signal, 'abort')).toHaveLength(0);
+    await cluster.settle(client.close());
+  });
+
+  it.each(['deliveryTimeoutMs', 'requestTimeoutMs', 'maxBufferedBytes', 'maxBatchBytes'])('refuses %s that is no number', async (name) => {
+    const cluster = new FakeCluster();
+    const client = await cluster.client();
+    for (const value of [Number.NaN, -1, '5']) expect(() => client.producer({ [name]: value })).toThrow(name);
+    await cluster.settle(client.close());
   });
 
   it('closes within its deadline with the whole cluster gone, and leaves no timer', async () => {

@@ -23,6 +23,19 @@ afterEach(() => fs.rm(path, { recursive: true, force: true }));
 describe('the real disk', () => {
   const disk = new NodeDisk();
 
+  it('makes directories with their parents, and says what it could not make', async () => {
+    await disk.makeDirectory(`${path}/a/b/c`);
+    await disk.makeDirectory(`${path}/a/b/c`);
+    expect(await disk.exists(`${path}/a/b/c`)).toBe(true);
+    await (await disk.open(`${path}/file`, { create: true })).close();
+    await expect(disk.makeDirectory(`${path}/file`)).rejects.toThrow('EEXIST');
+    await expect(disk.makeDirectory(`${path}/file/x`)).rejects.toThrow('ENOTDIR');
+  });
+
+  it.runIf(process.platform === 'linux')('gives up where nothing can be made, instead of trying for ever', async () => {
+    await expect(disk.makeDirectory('/proc/flotilla/x')).rejects.toThrow('ENOENT');
+  });
+
   it('writes more buffers than one writev takes, and reads them back', async () => {
     const file = await disk.open(`${path}/a`, { create: true });
     const buffers = Array.from({ length: 2500 }, (_, i) => Uint8Array.of(i & 0xff, i >> 8));

@@ -1,4 +1,5 @@
 import { connect as connectSocket, createServer, type Socket } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { create } from '@bufbuild/protobuf';
 import { afterEach, describe, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/environment.ts';
@@ -368,6 +369,15 @@ describe('listeners', () => {
     expect(error.message).toContain('in use');
     holder.close();
   });
+
+  test.runIf(Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === '::1')))(
+    'may be an IPv6 address, in brackets as everywhere',
+    async () => {
+      const server = await serveGrpc({ listeners: [{ name: 'v6', host: '[::1]', port: 0 }], service: serviceOf([]), log: silentLogger });
+      expect(server.addresses.get('v6')).toMatch(/^\[::1\]:\d+$/);
+      await server.close(0);
+    },
+  );
 
   test('each says which one a call came in on', async () => {
     const listeners = ['client', 'peer'].map((name) => ({ name, host: '127.0.0.1', port: 0 }));

@@ -1,4 +1,5 @@
 /** `flotilla produce`: a record for each line of stdin, streaming; done when every one is acknowledged. */
+import { addAbortSignal } from 'node:stream';
 import type { CompressionName, RecordHeader } from '../../record/types.ts';
 import type { Acks, ClusterProducer, OutgoingRecord } from '../client.ts';
 import { Failure } from '../failures.ts';
@@ -28,6 +29,8 @@ export async function produce(session: Session, topic: string, options: ProduceO
   await using producer = client.producer({ acks: options.acks, compression: options.compression });
   const sender = new Sender(producer, topic);
   const progress = new Progress(session.streams, 'acknowledged', () => sender.acknowledged);
+  // A person at a terminal, or a pipe, may say nothing for ever.
+  addAbortSignal(session.signal, session.streams.stdin);
   let line = 0;
   try {
     for await (const lines of lineChunks(session.streams.stdin)) {
@@ -38,6 +41,8 @@ export async function produce(session: Session, topic: string, options: ProduceO
       }
       if (session.signal.aborted || sender.failed) break;
     }
+  } catch (error) {
+    if (!session.signal.aborted) throw error;
   } finally {
     await sender.settled();
     progress.end();

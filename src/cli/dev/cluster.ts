@@ -1,6 +1,6 @@
 /** The cluster of `flotilla dev`: its directories, its configuration, its processes. */
 import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { DiskLock } from '../../base/environment.ts';
@@ -96,14 +96,14 @@ export class DevCluster implements AsyncDisposable {
  * configuration. Directories that exist keep their cluster.
  */
 async function prepare(directory: string, ids: readonly number[], addresses: readonly string[], set: readonly string[]): Promise<void> {
-  await mkdir(directory, { recursive: true });
+  const disk = new NodeDisk();
+  await disk.makeDirectory(directory);
   const existing = (await readdir(directory)).filter((name) => /^broker-\d+$/.test(name));
   if (existing.length > 0 && existing.length !== ids.length) {
     throw new Failure(
       `${directory} holds ${existing.length} brokers, not ${ids.length}. Give --brokers ${existing.length}, or another --data.`,
     );
   }
-  const disk = new NodeDisk();
   const locks: DiskLock[] = [];
   try {
     for (const id of ids) {
