@@ -168,6 +168,42 @@ describe('producer', () => {
     await cluster.settle(client.close({ deadlineMs: 100 }));
   });
 
+  it.each([true, false])('sends what is too large as a batch in smaller ones, idempotent: %s', async (idempotent) => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    partition!.maxBytes = 1_000;
+    const client = await cluster.client();
+    const producer = client.producer({ idempotent, maxBatchBytes: 8_000, ...(idempotent ? {} : { maxInFlight: 1 }) });
+    const values = Array.from({ length: 400 }, (_, i) => `${i}`.padStart(100, '.'));
+    const send = (value: string, i: number) => producer.send('t', { key: `k${i}`, value, headers: { h: value }, timestamp: 1_000 + i });
+    const results = cluster.settle(Promise.all(values.map(send)));
+    const flushed = cluster.settle(producer.flush());
+    expect(await results).toEqual(values.map((_, offset) => ({ partition: 0, offset, timestamp: 1_000 + offset })));
+    await flushed;
+    expect(partition!.values()).toEqual(values);
+    expect(producer.bufferedBytes).toBe(0);
+    // It has learned: what follows goes through at once.
+    const before = cluster.brokers.reduce((sum, { produced }) => sum + produced, 0);
+    const after = partition!.entries.length;
+    await cluster.settle(Promise.all(values.map(send)));
+    expect(cluster.brokers.reduce((sum, { produced }) => sum + produced, 0) - before).toBe(partition!.entries.length - after);
+    await cluster.settle(client.close());
+  });
+
+  it('fails only the record that is too large by itself', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    partition!.maxBytes = 1_000;
+    const client = await cluster.client();
+    const producer = client.producer();
+    const values = Array.from({ length: 50 }, (_, i) => (i === 20 ? 'x'.repeat(2_000) : `${i}`.padStart(100, '.')));
+    const results = await cluster.settle(Promise.all(values.map((value) => producer.send('t', { value }).catch(code))));
+    expect(results.filter((result) => typeof result === 'string')).toEqual(['MESSAGE_TOO_LARGE']);
+    expect(results[20]).toBe('MESSAGE_TOO_LARGE');
+    expect(partition!.values()).toEqual(values.filter((_, i) => i !== 20));
+    await cluster.settle(client.close());
+  });
+
   it('counts the delivery timeout from send on, also for what waits for space or for its topic', async () => {
     const cluster = new FakeCluster();
     const [partition] = cluster.createTopic('t', 1);
@@ -349,6 +385,8 @@ describe('producer', () => {
     const cluster = new FakeCluster({ seed });
     const { random } = cluster;
     const partitions = cluster.createTopic('t', 3);
+    // In every second one most batches are too large, and go out in parts.
+    if (seed % 2 === 1) for (const partition of partitions) partition.maxBytes = 100;
     cluster.hints = random.chance(0.7);
     cluster.commitMs = random.between(0, 20);
     const client = await cluster.client();
