@@ -8,7 +8,7 @@
  * id, and only when no batch is left that an earlier attempt may have appended: a duplicate is never made silently.
  */
 import type { Environment, Timer } from '../base/environment.ts';
-import { FlotillaError } from '../base/errors.ts';
+import { FlotillaError, messageOf } from '../base/errors.ts';
 import type { ProduceResult } from '../gen/flotilla/v1/data_pb.ts';
 import { stampProducer } from '../record/batch.ts';
 import { BatchBuilder } from '../record/builder.ts';
@@ -105,7 +105,7 @@ export class PartitionQueue {
     let open = this.#open;
     if (open?.builder && open.builder.sizeBytes + size > this.#maxBatchBytes) {
       this.#build(open);
-      open = undefined;
+      open = this.#open;
     }
     if (open === undefined) {
       open = new ProducerBatch(this.#builder(), sinceMs ?? this.#environment.monotonicMs());
@@ -130,6 +130,7 @@ export class PartitionQueue {
       const open = this.#open;
       if (open?.builder === undefined || (!idle && open.builder.sizeBytes < TARGET_BATCH_BYTES)) return undefined;
       batch = this.#build(open);
+      if (batch === undefined) return undefined;
     }
     batch.inFlight = true;
     batch.attempts++;
@@ -243,19 +244,28 @@ export class PartitionQueue {
 
   // Batches
 
-  #build(batch: ProducerBatch): ProducerBatch {
+  /** Undefined: the codec failed, and so have its records. */
+  #build(batch: ProducerBatch): ProducerBatch | undefined {
     const builder = batch.builder;
     if (builder === undefined) return batch;
     this.#open = undefined;
-    if (this.#settings.idempotent && !this.#resetting) {
+    const numbered = this.#settings.idempotent && !this.#resetting;
+    if (numbered) builder.setProducer(this.#producerId, 0, this.#nextSequence);
+    try {
+      batch.bytes = builder.build();
+    } catch (error) {
+      builder.reset();
+      this.#settle(batch, new FlotillaError('INVALID_RECORD', `the batch can't be compressed: ${messageOf(error)}`, { cause: error }));
+      return undefined;
+    } finally {
+      batch.builder = undefined;
+      this.#settings.builders.push(builder);
+    }
+    if (numbered) {
       batch.baseSequence = this.#nextSequence;
       this.#nextSequence = (this.#nextSequence + batch.count) % SEQUENCE_LIMIT;
-      builder.setProducer(this.#producerId, 0, batch.baseSequence);
     }
-    batch.bytes = builder.build();
-    batch.builder = undefined;
     batch.ordinal = this.#nextOrdinal++;
-    this.#settings.builders.push(builder);
     this.#batches.push(batch);
     return batch;
   }

@@ -3,9 +3,12 @@ import { create } from '@bufbuild/protobuf';
 import { describe, expect, it } from 'vitest';
 import type { FlotillaError } from '../../src/base/errors.ts';
 import { Channels } from '../../src/client/channels.ts';
+import { Client } from '../../src/client/client.ts';
 import { MetadataCache } from '../../src/client/metadata-cache.ts';
 import { MetadataResponseSchema } from '../../src/gen/flotilla/v1/admin_pb.ts';
+import { CompressionTable } from '../../src/record/compression.ts';
 import { partitionForKey } from '../../src/record/partitioner.ts';
+import type { Compression } from '../../src/record/types.ts';
 import { FakeCluster, type ProduceFault } from './fake-cluster.ts';
 
 const code = (error: unknown) => (error as FlotillaError).code;
@@ -201,6 +204,28 @@ describe('producer', () => {
     expect(results.filter((result) => typeof result === 'string')).toEqual(['MESSAGE_TOO_LARGE']);
     expect(results[20]).toBe('MESSAGE_TOO_LARGE');
     expect(partition!.values()).toEqual(values.filter((_, i) => i !== 20));
+    await cluster.settle(client.close());
+  });
+
+  it('fails the records of a batch that can not be compressed, and goes on', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    let broken = true;
+    const compress = (bytes: Uint8Array) => {
+      if (broken) throw new Error('out of memory');
+      return bytes.slice();
+    };
+    const gzip: Compression = { name: 'gzip', compress, decompress: (bytes) => bytes.slice() };
+    const platform = { environment: cluster.clientEnvironment, connect: cluster.network.connectFrom('client', cluster.clientEnvironment) };
+    const bootstrap = cluster.brokers.map(({ address }) => address);
+    const client = await cluster.settle(Client.open({ ...platform, compression: new CompressionTable([gzip]) }, { bootstrap }));
+    const producer = client.producer({ compression: 'gzip', maxBatchBytes: 500 });
+    const sent = Array.from({ length: 20 }, () => producer.send('t', { value: 'x'.repeat(100) }).catch(code));
+    expect(new Set(await cluster.settle(Promise.all(sent)))).toEqual(new Set(['INVALID_RECORD']));
+    expect(producer.bufferedBytes).toBe(0);
+    broken = false;
+    expect(await cluster.settle(producer.send('t', { value: 'y' }))).toMatchObject({ offset: 0 });
+    expect(partition!.entries).toHaveLength(1);
     await cluster.settle(client.close());
   });
 
