@@ -8,7 +8,7 @@
  * id, and only when no batch is left that an earlier attempt may have appended: a duplicate is never made silently.
  */
 import type { Environment, Timer } from '../base/environment.ts';
-import { FlotillaError } from '../base/errors.ts';
+import { FlotillaError, messageOf } from '../base/errors.ts';
 import type { ProduceResult } from '../gen/flotilla/v1/data_pb.ts';
 import { stampProducer } from '../record/batch.ts';
 import { BatchBuilder } from '../record/builder.ts';
@@ -16,7 +16,7 @@ import type { Compression, Crc32c, RecordHeader } from '../record/types.ts';
 import { fromWire, isRetriable } from './cluster.ts';
 import { type MetadataCache, noSuchPartition, type TopicState } from './metadata-cache.ts';
 import type { ProduceStream } from './produce-stream.ts';
-import { ProducerBatch, type Waiting } from './producer-batch.ts';
+import { halves, ProducerBatch, type Waiting } from './producer-batch.ts';
 import { backoffMs } from './wait.ts';
 
 /** A batch of this size is sent though the broker is busy; while it can't be sent, it grows up to `maxBatchBytes`. */
@@ -66,6 +66,8 @@ export class PartitionQueue {
   #producerId: number;
   #nextSequence = 0;
   #nextOrdinal = 0;
+  /** Less than the setting once the broker refused a batch as too large. */
+  #maxBatchBytes: number;
   #stream: ProduceStream | undefined;
   #routing = false;
   #retryTimer: Timer | undefined;
@@ -82,6 +84,7 @@ export class PartitionQueue {
     this.#owner = owner;
     this.#environment = owner.environment;
     this.#settings = owner.settings;
+    this.#maxBatchBytes = owner.settings.maxBatchBytes;
     this.topic = topic.name;
     this.topicId = topic.topicId;
     this.#id = topic.id;
@@ -100,13 +103,12 @@ export class PartitionQueue {
     sinceMs?: number,
   ): void {
     let open = this.#open;
-    if (open?.builder && open.builder.sizeBytes + size > this.#settings.maxBatchBytes) {
+    if (open?.builder && open.builder.sizeBytes + size > this.#maxBatchBytes) {
       this.#build(open);
-      open = undefined;
+      open = this.#open;
     }
     if (open === undefined) {
-      const { compression, crc32c, builders } = this.#settings;
-      open = new ProducerBatch(builders.pop() ?? new BatchBuilder({ compression, crc32c }), sinceMs ?? this.#environment.monotonicMs());
+      open = new ProducerBatch(this.#builder(), sinceMs ?? this.#environment.monotonicMs());
       this.#open = open;
     }
     open.builder?.append(key, value, headers, timestamp);
@@ -128,6 +130,7 @@ export class PartitionQueue {
       const open = this.#open;
       if (open?.builder === undefined || (!idle && open.builder.sizeBytes < TARGET_BATCH_BYTES)) return undefined;
       batch = this.#build(open);
+      if (batch === undefined) return undefined;
     }
     batch.inFlight = true;
     batch.attempts++;
@@ -185,7 +188,8 @@ export class PartitionQueue {
       batch.maybeAppended = true;
       this.#rewinding = true;
       if (error.leader && this.#owner.metadata.applyHint(this.topic, this.partition, error.leader)) this.#rewindAtOnce = true;
-    } else if (failure) this.#giveUp(batch, failure);
+    } else if (failure?.code === 'MESSAGE_TOO_LARGE' && batch.count > 1 && !batch.settled) this.#split(batch);
+    else if (failure) this.#giveUp(batch, failure);
     this.#afterAnswer();
   }
 
@@ -240,21 +244,70 @@ export class PartitionQueue {
 
   // Batches
 
-  #build(batch: ProducerBatch): ProducerBatch {
+  /** Undefined: the codec failed, and so have its records. */
+  #build(batch: ProducerBatch): ProducerBatch | undefined {
     const builder = batch.builder;
     if (builder === undefined) return batch;
     this.#open = undefined;
-    if (this.#settings.idempotent && !this.#resetting) {
+    const numbered = this.#settings.idempotent && !this.#resetting;
+    if (numbered) builder.setProducer(this.#producerId, 0, this.#nextSequence);
+    try {
+      batch.bytes = builder.build();
+    } catch (error) {
+      builder.reset();
+      this.#settle(batch, new FlotillaError('INVALID_RECORD', `the batch can't be compressed: ${messageOf(error)}`, { cause: error }));
+      return undefined;
+    } finally {
+      batch.builder = undefined;
+      this.#settings.builders.push(builder);
+    }
+    if (numbered) {
       batch.baseSequence = this.#nextSequence;
       this.#nextSequence = (this.#nextSequence + batch.count) % SEQUENCE_LIMIT;
-      builder.setProducer(this.#producerId, 0, batch.baseSequence);
     }
-    batch.bytes = builder.build();
-    batch.builder = undefined;
     batch.ordinal = this.#nextOrdinal++;
-    this.#settings.builders.push(builder);
     this.#batches.push(batch);
     return batch;
+  }
+
+  #builder(): BatchBuilder {
+    const { compression, crc32c, builders } = this.#settings;
+    return builders.pop() ?? new BatchBuilder({ compression, crc32c });
+  }
+
+  /**
+   * The topic takes smaller batches than this producer makes: this one was not appended, so its halves go out in its place, and under its
+   * sequences. What is in flight behind it comes again after them. (Had an earlier try appended it, before the topic's limit was lowered, then
+   * the broker refuses the halves' sequences, and they fail as what may have been appended.)
+   */
+  #split(batch: ProducerBatch): void {
+    const parts = halves(batch, this.#settings.compression, () => this.#builder());
+    let sequence = batch.baseSequence;
+    let largest = 0;
+    for (const [at, part] of parts.entries()) {
+      const { builder } = part;
+      if (builder === undefined) continue;
+      largest = Math.max(largest, builder.sizeBytes);
+      part.ordinal = batch.ordinal + at;
+      part.maybeAppended = batch.maybeAppended;
+      if (sequence >= 0) {
+        part.baseSequence = sequence;
+        builder.setProducer(this.#producerId, 0, sequence);
+        sequence = (sequence + part.count) % SEQUENCE_LIMIT;
+      }
+      part.bytes = builder.build();
+      part.builder = undefined;
+      this.#settings.builders.push(builder);
+    }
+    // More than half of what it takes: the batch was more than that, and this is its larger half.
+    this.#maxBatchBytes = Math.min(this.#maxBatchBytes, largest);
+    const at = this.#batches.indexOf(batch);
+    for (const later of this.#batches.slice(at + 1)) later.ordinal++;
+    this.#nextOrdinal++;
+    this.#batches.splice(at, 1, ...parts);
+    batch.becomes(parts);
+    this.#rewinding = true;
+    this.#rewindAtOnce = true;
   }
 
   /** Gives a built batch the next sequence, under the producer id of now. */
@@ -418,6 +471,7 @@ export class PartitionQueue {
       batch.maybeAppended = false;
     }
     this.#nextSequence = 0;
+    this.#maxBatchBytes = this.#settings.maxBatchBytes;
     if (this.#settings.idempotent) this.#resetting = true;
   }
 

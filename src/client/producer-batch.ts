@@ -1,5 +1,8 @@
 import type { FlotillaError } from '../base/errors.ts';
+import { decodeBatch } from '../record/batch.ts';
 import type { BatchBuilder } from '../record/builder.ts';
+import { CompressionTable } from '../record/compression.ts';
+import type { Compression } from '../record/types.ts';
 import { Deferred } from './wait.ts';
 
 /** Where a record went. */
@@ -71,10 +74,40 @@ export class ProducerBatch {
     this.#done?.resolve();
   }
 
+  /** Who waits for it waits for its parts. */
+  becomes(parts: readonly ProducerBatch[]): void {
+    this.settled = true;
+    if (this.#done) void Promise.all(parts.map((part) => part.done())).then(() => this.#done?.resolve());
+  }
+
   /** Resolves when the batch has succeeded or failed. */
   done(): Promise<void> {
     if (this.settled) return Promise.resolve();
     this.#done ??= new Deferred();
     return this.#done.promise;
   }
+}
+
+/** Far beyond any batch of this client's own. */
+const MAX_OWN_BATCH_BYTES = 1 << 30;
+
+/** A built batch of several records as two that are not built yet, with what waits for them. Each takes the builder that `open` gives. */
+export function halves(batch: ProducerBatch, compression: Compression | undefined, open: () => BatchBuilder): ProducerBatch[] {
+  const options = { compression: new CompressionTable(compression ? [compression] : []), maxBytes: MAX_OWN_BATCH_BYTES };
+  const records = batch.bytes ? decodeBatch(batch.bytes, options) : [];
+  const middle = records.length >> 1;
+  const firstBytes = batch.bufferedBytes >> 1;
+  return [0, middle].map((from) => {
+    const to = from === 0 ? middle : records.length;
+    const builder = open();
+    const half = new ProducerBatch(builder, batch.createdAtMs);
+    for (const { key, value, headers, timestamp } of records.slice(from, to)) builder.append(key, value, headers, timestamp);
+    half.count = to - from;
+    half.bufferedBytes = from === 0 ? firstBytes : batch.bufferedBytes - firstBytes;
+    for (const waiting of batch.waiting) {
+      if (waiting.index >= from && waiting.index < to) half.waiting.push(waiting);
+    }
+    for (const waiting of half.waiting) waiting.index -= from;
+    return half;
+  });
 }

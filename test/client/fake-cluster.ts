@@ -55,6 +55,8 @@ export class FakePartition {
   entries: Entry[] = [];
   committed = 0;
   startOffset = 0;
+  /** The largest batch that it takes. */
+  maxBytes = 1 << 21;
   readonly parked: { readonly entry: Entry; readonly answer: (error: WireError | undefined, baseOffset: number) => void }[] = [];
   readonly readers = new Set<Reader>();
   readonly cluster: FakeCluster;
@@ -355,6 +357,10 @@ export class FakeBroker {
     }
     if (partition.leader !== this.id) {
       answer(partition.notLeader(), -1);
+      return;
+    }
+    if (batch.recordBatch.length > partition.maxBytes) {
+      answer(wireError('MESSAGE_TOO_LARGE', `more than ${partition.maxBytes} bytes`), -1);
       return;
     }
     const fault = this.fault(batch);

@@ -3,9 +3,12 @@ import { create } from '@bufbuild/protobuf';
 import { describe, expect, it } from 'vitest';
 import type { FlotillaError } from '../../src/base/errors.ts';
 import { Channels } from '../../src/client/channels.ts';
+import { Client } from '../../src/client/client.ts';
 import { MetadataCache } from '../../src/client/metadata-cache.ts';
 import { MetadataResponseSchema } from '../../src/gen/flotilla/v1/admin_pb.ts';
+import { CompressionTable } from '../../src/record/compression.ts';
 import { partitionForKey } from '../../src/record/partitioner.ts';
+import type { Compression } from '../../src/record/types.ts';
 import { FakeCluster, type ProduceFault } from './fake-cluster.ts';
 
 const code = (error: unknown) => (error as FlotillaError).code;
@@ -166,6 +169,64 @@ describe('producer', () => {
     expect(code(error)).toBe('REQUEST_TIMED_OUT');
     expect(error.message).toMatch(/may have been appended/);
     await cluster.settle(client.close({ deadlineMs: 100 }));
+  });
+
+  it.each([true, false])('sends what is too large as a batch in smaller ones, idempotent: %s', async (idempotent) => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    partition!.maxBytes = 1_000;
+    const client = await cluster.client();
+    const producer = client.producer({ idempotent, maxBatchBytes: 8_000, ...(idempotent ? {} : { maxInFlight: 1 }) });
+    const values = Array.from({ length: 400 }, (_, i) => `${i}`.padStart(100, '.'));
+    const send = (value: string, i: number) => producer.send('t', { key: `k${i}`, value, headers: { h: value }, timestamp: 1_000 + i });
+    const results = cluster.settle(Promise.all(values.map(send)));
+    const flushed = cluster.settle(producer.flush());
+    expect(await results).toEqual(values.map((_, offset) => ({ partition: 0, offset, timestamp: 1_000 + offset })));
+    await flushed;
+    expect(partition!.values()).toEqual(values);
+    expect(producer.bufferedBytes).toBe(0);
+    // It has learned: what follows goes through at once.
+    const before = cluster.brokers.reduce((sum, { produced }) => sum + produced, 0);
+    const after = partition!.entries.length;
+    await cluster.settle(Promise.all(values.map(send)));
+    expect(cluster.brokers.reduce((sum, { produced }) => sum + produced, 0) - before).toBe(partition!.entries.length - after);
+    await cluster.settle(client.close());
+  });
+
+  it('fails only the record that is too large by itself', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    partition!.maxBytes = 1_000;
+    const client = await cluster.client();
+    const producer = client.producer();
+    const values = Array.from({ length: 50 }, (_, i) => (i === 20 ? 'x'.repeat(2_000) : `${i}`.padStart(100, '.')));
+    const results = await cluster.settle(Promise.all(values.map((value) => producer.send('t', { value }).catch(code))));
+    expect(results.filter((result) => typeof result === 'string')).toEqual(['MESSAGE_TOO_LARGE']);
+    expect(results[20]).toBe('MESSAGE_TOO_LARGE');
+    expect(partition!.values()).toEqual(values.filter((_, i) => i !== 20));
+    await cluster.settle(client.close());
+  });
+
+  it('fails the records of a batch that can not be compressed, and goes on', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    let broken = true;
+    const compress = (bytes: Uint8Array) => {
+      if (broken) throw new Error('out of memory');
+      return bytes.slice();
+    };
+    const gzip: Compression = { name: 'gzip', compress, decompress: (bytes) => bytes.slice() };
+    const platform = { environment: cluster.clientEnvironment, connect: cluster.network.connectFrom('client', cluster.clientEnvironment) };
+    const bootstrap = cluster.brokers.map(({ address }) => address);
+    const client = await cluster.settle(Client.open({ ...platform, compression: new CompressionTable([gzip]) }, { bootstrap }));
+    const producer = client.producer({ compression: 'gzip', maxBatchBytes: 500 });
+    const sent = Array.from({ length: 20 }, () => producer.send('t', { value: 'x'.repeat(100) }).catch(code));
+    expect(new Set(await cluster.settle(Promise.all(sent)))).toEqual(new Set(['INVALID_RECORD']));
+    expect(producer.bufferedBytes).toBe(0);
+    broken = false;
+    expect(await cluster.settle(producer.send('t', { value: 'y' }))).toMatchObject({ offset: 0 });
+    expect(partition!.entries).toHaveLength(1);
+    await cluster.settle(client.close());
   });
 
   it('counts the delivery timeout from send on, also for what waits for space or for its topic', async () => {
@@ -349,6 +410,8 @@ describe('producer', () => {
     const cluster = new FakeCluster({ seed });
     const { random } = cluster;
     const partitions = cluster.createTopic('t', 3);
+    // In every second one most batches are too large, and go out in parts.
+    if (seed % 2 === 1) for (const partition of partitions) partition.maxBytes = 100;
     cluster.hints = random.chance(0.7);
     cluster.commitMs = random.between(0, 20);
     const client = await cluster.client();
