@@ -5,8 +5,8 @@
  */
 import { setFlagsFromString } from 'node:v8';
 
-/** Lets about 50 MB of buffers come before the whole heap is marked. */
-const LATE_MARKING = '--heap-growing-percent=300';
+/** Lets about 35 MB of buffers come before the whole heap is marked. */
+const LATE_MARKING = '--heap-growing-percent=200';
 /** MiB of the young generation: a small one is collected often, which frees most buffers within some MB, and takes 1 ms. The default is 16, for 30 MB more resident. */
 const SMALL_YOUNG_GENERATION = '--max-semi-space-size=2';
 
