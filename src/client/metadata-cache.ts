@@ -16,6 +16,8 @@ export const UNKNOWN_TOPIC_RETRY_MS = 5_000;
 export const METADATA_TIMEOUT_MS = 3_000;
 /** A broker that has not answered after so long gets company: the next is asked as well, and the first answer counts. */
 export const HEDGE_MS = 250;
+/** From one refresh to the next: a thousand partitions that look for a leader ask no more often than one. */
+export const REFRESH_INTERVAL_MS = 50;
 /** For so long a broker that did not answer is asked after the others. */
 const SILENT_MS = 10_000;
 /** Ids of topics that were deleted and created again, remembered. */
@@ -62,6 +64,9 @@ export class MetadataCache {
   #clusterId: string | undefined;
   #inFlight: Promise<void> | undefined;
   #following: Promise<void> | undefined;
+  #lastAskedMs = Number.NEGATIVE_INFINITY;
+  /** The refresh in flight has not asked yet: what is wanted now, it asks for. */
+  #pausing = false;
   /** Topics that the refresh in flight does not ask for, and the next will. */
   readonly #wanted = new Set<string>();
   /** Addresses that did not answer when last asked: until then they are asked after the others. */
@@ -146,7 +151,7 @@ export class MetadataCache {
   /** Asks any broker for all known and wanted topics. Concurrent callers share one refresh. Rejects with BROKER_NOT_AVAILABLE when none answers. */
   refresh(): Promise<void> {
     if (this.#inFlight === undefined) return this.#begin();
-    if (this.#wanted.size === 0) return this.#inFlight;
+    if (this.#wanted.size === 0 || this.#pausing) return this.#inFlight;
     // The refresh in flight does not ask for what is wanted now: one more follows it, for all who came meanwhile.
     this.#following ??= this.#inFlight
       .catch(() => {})
@@ -158,14 +163,26 @@ export class MetadataCache {
   }
 
   #begin(): Promise<void> {
-    this.#inFlight = this.#refresh().finally(() => {
-      this.#inFlight = undefined;
-    });
+    this.#inFlight = this.#pause()
+      .then(() => this.#refresh())
+      .finally(() => {
+        this.#inFlight = undefined;
+      });
     return this.#inFlight;
+  }
+
+  async #pause(): Promise<void> {
+    const leftMs = this.#lastAskedMs + REFRESH_INTERVAL_MS - this.#environment.monotonicMs();
+    if (leftMs <= 0) return;
+    this.#pausing = true;
+    await sleep(this.#environment, leftMs, this.#closing).finally(() => {
+      this.#pausing = false;
+    });
   }
 
   /** One broker after the other: the next as soon as one failed or was silent for HEDGE_MS, so that a hung broker costs little. */
   async #refresh(): Promise<void> {
+    this.#lastAskedMs = this.#environment.monotonicMs();
     const topics = [...new Set([...this.#topics.keys(), ...this.#wanted])];
     this.#wanted.clear();
     const done = new AbortController();

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { FlotillaError } from '../../src/base/errors.ts';
 import { Client } from '../../src/client/client.ts';
+import { REFRESH_INTERVAL_MS } from '../../src/client/metadata-cache.ts';
 import { FakeCluster } from './fake-cluster.ts';
 
 const code = (error: unknown) => (error as FlotillaError).code;
@@ -58,6 +59,21 @@ describe('client', () => {
     const client = await cluster.client();
     for (const broker of cluster.brokers) broker.stop();
     expect(code(await cluster.settle(client.admin.listTopics({ timeoutMs: 3000 }).catch((error) => error)))).toBe('REQUEST_TIMED_OUT');
+    await cluster.settle(client.close());
+  });
+
+  it('a thousand partitions without a leader ask no more often than one', async () => {
+    const cluster = new FakeCluster();
+    cluster.hints = false;
+    for (const partition of cluster.createTopic('t', 1_000)) partition.leader = 4;
+    const client = await cluster.client();
+    const producer = client.producer({ deliveryTimeoutMs: 60_000 });
+    for (let partition = 0; partition < 1_000; partition++) producer.enqueue('t', { value: 'x', partition });
+    const { metadataCalls } = cluster;
+    await cluster.time.run(10_000);
+    expect(cluster.metadataCalls - metadataCalls).toBeGreaterThan(10);
+    expect(cluster.metadataCalls - metadataCalls).toBeLessThanOrEqual(10_000 / REFRESH_INTERVAL_MS + 1);
+    await cluster.settle(producer.close({ deadlineMs: 1_000 }));
     await cluster.settle(client.close());
   });
 
