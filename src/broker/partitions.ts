@@ -4,7 +4,16 @@
  */
 import type { Environment, Logger } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
-import { type BrokerId, type DirectoryId, encodeGroupKey, type GroupKey, type ReplicaId, type TopicId } from '../base/ids.ts';
+import {
+  type BrokerId,
+  type DirectoryId,
+  encodeGroupKey,
+  formatGroupKey,
+  type GroupKey,
+  METADATA_GROUP,
+  type ReplicaId,
+  type TopicId,
+} from '../base/ids.ts';
 import type { MetadataDelta, MetadataView, PartitionImage, TopicImage } from '../metadata/image.ts';
 import type { Configuration, Member } from '../raft/core/types.ts';
 import type { RaftHost } from '../raft/types.ts';
@@ -15,6 +24,9 @@ import { Partition } from './partition.ts';
 
 /** Replicas that are opened or removed at the same time. */
 export const MAX_CONCURRENT_CHANGES = 16;
+
+/** Orphans that the log names. */
+const MAX_ORPHANS_NAMED = 20;
 
 export interface PartitionsOptions {
   readonly brokerId: BrokerId;
@@ -143,7 +155,19 @@ export class Partitions {
     const { brokerId, incarnation } = this.#options;
     if (this.#caughtUp || delta.image.brokers.get(brokerId)?.incarnation !== incarnation) return;
     this.#caughtUp = true;
+    this.#reportOrphans();
     for (const slot of this.#slots.values()) if (slot.opened === undefined) this.#enqueue(slot);
+  }
+
+  /** A deletion that only a checkpoint tells of names no replica. What it left here is said, and never deleted on a guess (hazard B24). */
+  #reportOrphans(): void {
+    const orphans = [...this.#options.held].filter((group) => group !== METADATA_GROUP && !this.#slots.has(group));
+    if (orphans.length === 0) return;
+    this.#options.log.warn('partition.orphans', {
+      count: orphans.length,
+      groups: orphans.slice(0, MAX_ORPHANS_NAMED).map(formatGroupKey),
+      advice: 'the metadata have no such partitions any more; their directories below groups/ only take space',
+    });
   }
 
   /**

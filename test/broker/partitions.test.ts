@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { silentLogger } from '../../src/base/environment.ts';
 import { FlotillaError } from '../../src/base/errors.ts';
-import { type BrokerId, encodeGroupKey, type GroupKey } from '../../src/base/ids.ts';
+import { type BrokerId, encodeGroupKey, formatGroupKey, type GroupKey, METADATA_GROUP } from '../../src/base/ids.ts';
 import { Partitions } from '../../src/broker/partitions.ts';
 import { applyRecords } from '../../src/metadata/apply.ts';
 import type { MetadataRecord } from '../../src/metadata/records.ts';
@@ -39,6 +39,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
   const opened: GroupKey[] = [];
   const closed: GroupKey[] = [];
   const removed: GroupKey[] = [];
+  const warned: unknown[] = [];
   const host = {
     open: async ({ group, owner }: ReplicaOptions) => {
       opened.push(group);
@@ -61,7 +62,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
     topicDefaults: defaults,
     environment: new ManualEnvironment(),
     crc32c,
-    log: silentLogger,
+    log: { ...silentLogger, warn: (...said) => void warned.push(said) },
     leadershipChanged: () => {},
   });
   partitions.start();
@@ -69,7 +70,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
     metadata.publish(applyRecords(metadata.image, metadata.image.index + 1, records));
     await new Promise((resolve) => setImmediate(resolve));
   };
-  return { opened, closed, removed, replay };
+  return { opened, closed, removed, warned, replay };
 }
 
 it('opens at once what the directory holds', async () => {
@@ -105,4 +106,13 @@ it('closes a replica whose batches can not be read: nobody would serve what it i
   expect(closed).toEqual([group]);
   await replay({ type: 'deleteTopic', topicId });
   expect(removed).toEqual([group]);
+});
+
+it('says which replicas the metadata do not know any more, and leaves them alone (B24)', async () => {
+  const { warned, removed, replay } = secondProcess([METADATA_GROUP, group]);
+  await replay(registered(1));
+  expect(warned).toEqual([]);
+  await replay(registered(2));
+  expect(warned).toEqual([['partition.orphans', expect.objectContaining({ count: 1, groups: [formatGroupKey(group)] })]]);
+  expect(removed).toEqual([]);
 });
