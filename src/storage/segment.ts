@@ -57,7 +57,8 @@ export class Segment {
   #index: Promise<SparseIndex> | undefined;
   #files = new Map<Extension, Promise<DiskFile>>();
   readonly #dirty = new Set<Extension>();
-  #namesDurable: boolean;
+  /** Of a segment that was found, too, the process that made it may have been killed before it could sync the names. */
+  #namesDurable = false;
   #syncing: Promise<void> = Promise.resolve();
   readonly #disk: Disk;
   readonly #directory: string;
@@ -69,7 +70,6 @@ export class Segment {
     this.#checksums = checksums;
     this.base = base;
     this.#rowCount = existing?.rows ?? 0;
-    this.#namesDurable = existing !== undefined;
     if (existing === undefined) this.#index = Promise.resolve(new SparseIndex());
   }
 

@@ -53,7 +53,9 @@ export async function openStorage(given: StorageOptions): Promise<BrokerStorage>
   const identity = await nextIncarnation({ disk, path, crc32 });
   const walPath = `${path}/wal`;
   for (const name of ['wal', 'groups', 'quarantine']) await disk.makeDirectory(`${path}/${name}`);
+  // Also what a process made that was killed before it could sync the name: what is built on it must outlast a power cut.
   await disk.syncDirectory(path);
+  await disk.syncDirectory(`${path}/groups`);
   await purgeQuarantine(disk, `${path}/quarantine`, identity.incarnation);
   const walSettings = {
     fileBytes: settings.walFileBytes ?? DEFAULT_WAL_SETTINGS.fileBytes,

@@ -38,12 +38,16 @@ interface Access {
 /** Reads the write-ahead log in `path`; changes nothing on disk but removes files that were never finished, and void ones that are too small now. */
 export async function recoverWal(access: Access): Promise<WalRecovery> {
   const opened = await openFiles(access);
+  // The process that made the newest file may have been killed before it could sync its name.
+  await access.disk.syncDirectory(access.path);
   const scanned = opened.flatMap(({ scan }) => scan ?? []).sort((a, b) => a.generation - b.generation);
   const replay = new Replay(access.checksums, access.log);
   replay.run(scanned);
   const files = new WalFiles(access.disk, access.path, access.fileBytes);
   for (const { file, scan } of opened) {
     file.generation = scan !== undefined && scan.generation >= replay.oldestGeneration && replay.holdsFrames(scan) ? scan.generation : 0;
+    // After a kill, the newest frames may stand in the system's cache alone: what is built on now must outlast a power cut.
+    if (file.generation > 0 && scan !== undefined && replay.holdsUnproven(scan)) await file.file.sync();
     if (file.generation > 0 || files.isReusable(file)) files.adopt(file);
     else await files.remove(file);
   }
@@ -111,6 +115,11 @@ class Replay {
       if (!frame.intact) this.#log.error('wal frame damaged', { lsn: frame.header.lsn, generation: frame.header.generation });
       for (const row of frame.rows) this.#apply(row, frame);
     }
+  }
+
+  /** Frames that no later one says to be durable. */
+  holdsUnproven(scan: ScannedFile): boolean {
+    return scan.frames.some((frame) => frame.header.lsn > this.#durableUpTo);
   }
 
   /** A torn head of a new generation leaves a file without frames: it is free. */

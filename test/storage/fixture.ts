@@ -138,6 +138,11 @@ export class Fixture {
     this.disk.restart();
     this.environment = new TestEnvironment(this.environment.uint32());
   }
+  /** The process is back after a kill: the system's cache has what was written and not synced. */
+  revive(): void {
+    this.disk.kill();
+    this.environment = new TestEnvironment(this.environment.uint32());
+  }
   async open(): Promise<BrokerStorage> {
     const { disk, environment } = this;
     await initDirectory({ disk, path: 'data', crc32 }, { brokerId: 1 as BrokerId, random: environment });

@@ -202,7 +202,10 @@ describe('crash at every operation', () => {
 
 describe('power cuts in a row', () => {
   // Recovery writes as well, and what it wrote is what the next one starts from.
-  it('keep what was acknowledged, also those that come while it recovers', { timeout: 60_000 }, async () => {
+  it.each([
+    ['power cuts alone', 0],
+    ['kills between them', 2],
+  ])('keep what was acknowledged, also those that come while it recovers: %s', { timeout: 60_000 }, async (_how, kills) => {
     // Each of the last three found a mistake: a row with holes, entries released before they were synced, a generation without a file.
     for (const seed of [1, 2, 3, 4, 5, 6, 7, 8, 153, 34, 209]) {
       const fixture = new Fixture(seed, { walFileBytes: 32 * 1024, walFiles: 2 });
@@ -214,7 +217,8 @@ describe('power cuts in a row', () => {
         fixture.disk.intercept = ({ number }) => (number === cutAt ? 'crash' : undefined);
         await Promise.race([lag(fixture, model, random, `seed ${seed}, life ${life}`), powerCut(fixture)]);
         fixture.disk.intercept = undefined;
-        fixture.restart();
+        if (kills > 0 && randomBelow(random, 3) < kills) fixture.revive();
+        else fixture.restart();
       }
     }
   });
