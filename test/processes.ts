@@ -33,11 +33,12 @@ export async function run(argv: readonly string[], options: { bootstrap?: string
 
 /** The first of `count` ports in a row that are free now. */
 export async function freePorts(count: number): Promise<number> {
-  for (;;) {
+  for (let attempt = 0; attempt < 50; attempt++) {
     const first = 20_000 + Math.floor(Math.random() * 10_000);
     const free = await Promise.all(Array.from({ length: count }, (_, at) => isFree(first + at)));
     if (free.every(Boolean)) return first;
   }
+  throw new Error(`no ${count} free ports in a row`);
 }
 
 function isFree(port: number): Promise<boolean> {

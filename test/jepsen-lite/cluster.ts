@@ -3,10 +3,10 @@
  * {@link TcpProxy}: each listener binds one port and advertises another, which is the proxy's.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type BrokerEvent, BrokerProcess } from '../../src/cli/dev/broker-process.ts';
+import { freePorts } from '../processes.ts';
 import { CLIENTS, openedBy, TcpProxy } from './proxy.ts';
 
 const PORTS_A_BROKER = 4;
@@ -129,22 +129,4 @@ function configText(id: number, home: string, ports: readonly Ports[], set: read
     ),
   };
   return JSON.stringify(settings, undefined, 2); // JSON is YAML.
-}
-
-/** The first of `count` ports in a row that are free now, below those that systems give to outgoing connections. */
-async function freePorts(count: number): Promise<number> {
-  for (let attempt = 0; attempt < 50; attempt++) {
-    const first = 20_000 + Math.floor(Math.random() * 10_000);
-    const free = await Promise.all(Array.from({ length: count }, (_, at) => isFree(first + at)));
-    if (free.every(Boolean)) return first;
-  }
-  throw new Error(`no ${count} free ports in a row`);
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once('error', () => resolve(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
-  });
 }
