@@ -21,7 +21,7 @@ try {
 
 // Where each partition ends now: the ten records come after.
 const { partitions } = await client.admin.describeTopic(topic);
-const ends = partitions.map(({ highWatermark }) => highWatermark);
+const ends = await client.admin.listOffsets(partitions.map(({ partition }) => ({ topic, partition, at: 'end' as const })));
 const before = ends.reduce((sum, end) => sum + end, 0);
 
 const producer = client.producer();
