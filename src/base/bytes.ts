@@ -16,3 +16,12 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array {
   }
   return bytes;
 }
+
+const digitsOf: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+
+/** Two lower-case digits a byte. */
+export function hex(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) text += digitsOf[byte];
+  return text;
+}

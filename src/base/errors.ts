@@ -85,3 +85,13 @@ export class FlotillaError extends Error {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** Passes on the first error alone: one failure is often found at several places, one after the other. */
+export function once(failed: (error: Error) => void): (error: Error) => void {
+  let told = false;
+  return (error) => {
+    if (told) return;
+    told = true;
+    failed(error);
+  };
+}

@@ -3,6 +3,9 @@
  * given out by the metadata quorum and never reused, each bound to (brokerId, directoryId); a directory id is minted when a
  * data directory is formatted, so a wiped disk can't vote under its old name (hazard B14).
  */
+import { hex } from './bytes.ts';
+import { FlotillaError } from './errors.ts';
+
 declare const brand: unique symbol;
 type Branded<T, Name extends string> = T & { readonly [brand]: Name };
 
@@ -73,4 +76,18 @@ function uint32Chars(value: number): string {
 
 function charsUint32(text: string, at: number): number {
   return ((text.charCodeAt(at) << 24) | (text.charCodeAt(at + 1) << 16) | (text.charCodeAt(at + 2) << 8) | text.charCodeAt(at + 3)) >>> 0;
+}
+
+const TOPIC_ID_BYTES = 16;
+
+/** As it is on wires. Errors: INVALID_REQUEST. */
+export function topicIdFromBytes(bytes: Uint8Array): TopicId {
+  if (bytes.length !== TOPIC_ID_BYTES) throw new FlotillaError('INVALID_REQUEST', `A topic id has 16 bytes, this one has ${bytes.length}.`);
+  return hex(bytes) as TopicId;
+}
+
+export function topicIdToBytes(topicId: TopicId): Uint8Array {
+  const bytes = new Uint8Array(TOPIC_ID_BYTES);
+  for (let at = 0; at < TOPIC_ID_BYTES; at++) bytes[at] = Number.parseInt(topicId.slice(at * 2, at * 2 + 2), 16);
+  return bytes;
 }

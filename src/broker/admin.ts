@@ -1,7 +1,7 @@
 /** The Admin service: what clients and people ask of the cluster. Any broker answers; what only the controller or a leader can do goes there. */
 import { create } from '@bufbuild/protobuf';
 import { FlotillaError } from '../base/errors.ts';
-import type { TopicId } from '../base/ids.ts';
+import { type TopicId, topicIdFromBytes, topicIdToBytes } from '../base/ids.ts';
 import type { Controller } from '../controller/types.ts';
 import type { ControllerHint } from '../controller/wire.ts';
 import {
@@ -26,7 +26,6 @@ import { within } from './deadline.ts';
 import { until } from './image-wait.ts';
 import { describeTopicHandler, type Leaders, transferLeaderHandler } from './leaders.ts';
 import { brokerNodes, topicMetadata } from './topic-view.ts';
-import { topicIdFromBytes, topicIdToBytes } from './wire.ts';
 
 /** The version of the API that this broker speaks. */
 export const API_VERSION = 1;

@@ -2,7 +2,7 @@
  * A broker, put together: data directory, cluster, storage, raft host, metadata, controller, partitions, services. Everything impure comes
  * in with {@link BrokerOptions}, so this very broker runs in production and in simulation.
  */
-import { FlotillaError, messageOf } from '../base/errors.ts';
+import { FlotillaError, messageOf, once } from '../base/errors.ts';
 import type { BrokerId } from '../base/ids.ts';
 import type { MetadataImage } from '../metadata/image.ts';
 import type { Replica } from '../raft/types.ts';
@@ -162,15 +162,6 @@ function advertisedAddresses(config: BrokerConfig, bound: ReadonlyMap<string, st
       return [name, `${host}:${port === 0 ? boundPort : port}`];
     }),
   );
-}
-
-function once(fatal: (error: Error) => void): (error: Error) => void {
-  let called = false;
-  return (error) => {
-    if (called) return;
-    called = true;
-    fatal(error);
-  };
 }
 
 function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {

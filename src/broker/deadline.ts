@@ -2,20 +2,6 @@
 import type { Environment } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 
-/** Resolves after `ms`, or at once when the signal aborts; it never rejects. */
-export function sleep(environment: Environment, ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const wake = () => {
-      timer.cancel();
-      signal.removeEventListener('abort', wake);
-      resolve();
-    };
-    const timer = environment.after(ms, wake);
-    signal.addEventListener('abort', wake);
-  });
-}
-
 /** Runs `work` with a signal that aborts with REQUEST_TIMED_OUT after `ms`, or with its parent. Rejects then, even when the work does not heed the signal. */
 export async function within<T>(
   environment: Environment,

@@ -2,9 +2,11 @@
  * Data.Fetch: push with credit. The client names partitions, offsets and how many bytes it will take; batches go out as they commit.
  * Any replica serves what it knows to be committed. Nothing runs while there is nothing to send.
  */
+
 import { create } from '@bufbuild/protobuf';
 import { concat } from '../base/bytes.ts';
 import { FlotillaError } from '../base/errors.ts';
+import { topicIdFromBytes } from '../base/ids.ts';
 import {
   Data,
   type FetchPartition,
@@ -20,7 +22,6 @@ import type { BatchRun } from '../storage/types.ts';
 import { answerError, type BrokerContext } from './context.ts';
 import type { Isolation, Partition } from './partition.ts';
 import type { PartitionSubscriber } from './partition-state.ts';
-import { topicIdFromBytes } from './wire.ts';
 
 /** Partitions that one stream may read. */
 export const MAX_FETCH_PARTITIONS = 10_000;

@@ -1,7 +1,7 @@
 /** What only a partition's leader knows or can do: its offsets, and handing leadership over. Another broker is asked once, and does not ask on. */
 import { create } from '@bufbuild/protobuf';
 import { FlotillaError } from '../base/errors.ts';
-import type { BrokerId, TopicId } from '../base/ids.ts';
+import { type BrokerId, type TopicId, topicIdToBytes } from '../base/ids.ts';
 import {
   Admin,
   type DescribeTopicRequest,
@@ -19,7 +19,7 @@ import { answerError, type BrokerContext } from './context.ts';
 import { within } from './deadline.ts';
 import type { Partition } from './partition.ts';
 import { configEntries } from './topic-view.ts';
-import { fromWireError, topicIdToBytes } from './wire.ts';
+import { fromWireError } from './wire.ts';
 
 /** Marks a call of one broker to another on behalf of a client. */
 export const FORWARDED_HEADER = 'flotilla-forwarded';

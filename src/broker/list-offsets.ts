@@ -1,6 +1,8 @@
 /** Data.ListOffsets: the first, the last, or the offset for a time, asked of the leaders. */
+
 import { create } from '@bufbuild/protobuf';
 import { FlotillaError } from '../base/errors.ts';
+import { topicIdFromBytes } from '../base/ids.ts';
 import {
   Data,
   type ListOffsetsPartition,
@@ -13,7 +15,6 @@ import {
 import { type CallContext, type UnaryHandler, unaryHandler } from '../rpc/types.ts';
 import { answerError, type BrokerContext } from './context.ts';
 import { within } from './deadline.ts';
-import { topicIdFromBytes } from './wire.ts';
 
 /** Partitions that one call may ask for. */
 export const MAX_LIST_OFFSETS_PARTITIONS = 10_000;

@@ -1,6 +1,8 @@
 /** Data.Produce: a stream of batches in, a stream of results out. Results of one turn leave in one message. */
+
 import { create } from '@bufbuild/protobuf';
 import { FlotillaError } from '../base/errors.ts';
+import { topicIdFromBytes } from '../base/ids.ts';
 import type { Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
 import {
   Data,
@@ -18,7 +20,6 @@ import type { RecordHeader } from '../record/types.ts';
 import { type CallContext, type RpcStream, type StreamHandler, type StreamReceiver, streamHandler } from '../rpc/types.ts';
 import { answerError, type BrokerContext } from './context.ts';
 import type { Acks, Partition } from './partition.ts';
-import { topicIdFromBytes } from './wire.ts';
 
 /** Batches of one stream that are not answered yet, or whose answer the client has not read. */
 export const MAX_BATCHES_IN_FLIGHT = 65_536;

@@ -2,12 +2,14 @@
  * This broker's standing with the controller: registers, and reports leaderships at each heartbeat, those that changed at once.
  * A report is repeated until it is acknowledged; the controller keeps (term, leader) monotone.
  */
+
 import type { Environment, Logger } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
 import type { GroupKey } from '../base/ids.ts';
+import { pause } from '../controller/pause.ts';
 import type { BrokerHeartbeat, Controller, RegisterBroker } from '../controller/types.ts';
 import type { MetadataView } from '../metadata/image.ts';
-import { sleep, within } from './deadline.ts';
+import { within } from './deadline.ts';
 import type { Partitions } from './partitions.ts';
 
 /** Leaderships in one heartbeat; the rest follows in the next, at once. */
@@ -87,7 +89,7 @@ export class Registration {
       }
       if (this.#changed || this.#stop.signal.aborted) continue;
       this.#wake = new AbortController();
-      await sleep(environment, pauseMs, this.#wake.signal);
+      await pause(environment, pauseMs, this.#wake.signal);
       this.#wake = undefined;
     }
   }

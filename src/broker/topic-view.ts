@@ -1,10 +1,11 @@
 /** Topics and brokers of the metadata image, as clients are told of them. */
+
 import { create } from '@bufbuild/protobuf';
+import { topicIdToBytes } from '../base/ids.ts';
 import { PartitionMetadataSchema, type TopicMetadata, TopicMetadataSchema } from '../gen/flotilla/v1/admin_pb.ts';
 import { type BrokerNode, BrokerNodeSchema, type ConfigEntry, ConfigEntrySchema } from '../gen/flotilla/v1/common_pb.ts';
 import type { MetadataImage, TopicImage } from '../metadata/image.ts';
 import type { Partitions } from './partitions.ts';
-import { topicIdToBytes } from './wire.ts';
 
 /** The topic as the image has it, with the newer leaders that this broker's own replicas know: the image hears of those through the controller. */
 export function topicMetadata(topic: TopicImage, partitions: Partitions): TopicMetadata {

@@ -2,28 +2,9 @@
 import { create } from '@bufbuild/protobuf';
 import { InvariantError } from '../base/assert.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
-import type { TopicId } from '../base/ids.ts';
 import { ErrorSchema, LeaderHintSchema, type Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
 import type { MetadataImage } from '../metadata/image.ts';
 import { NotLeaderError } from './not-leader.ts';
-
-const hexOf: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
-
-const TOPIC_ID_BYTES = 16;
-
-/** Errors: INVALID_REQUEST. */
-export function topicIdFromBytes(bytes: Uint8Array): TopicId {
-  if (bytes.length !== TOPIC_ID_BYTES) throw new FlotillaError('INVALID_REQUEST', `A topic id has 16 bytes, this one has ${bytes.length}.`);
-  let text = '';
-  for (const byte of bytes) text += hexOf[byte];
-  return text as TopicId;
-}
-
-export function topicIdToBytes(topicId: TopicId): Uint8Array {
-  const bytes = new Uint8Array(TOPIC_ID_BYTES);
-  for (let at = 0; at < TOPIC_ID_BYTES; at++) bytes[at] = Number.parseInt(topicId.slice(at * 2, at * 2 + 2), 16);
-  return bytes;
-}
 
 /** The error on the wire; a leader hint carries the address on the listener that the call came in on. */
 export function toWireError(error: FlotillaError, image: MetadataImage, listener: string): WireError {

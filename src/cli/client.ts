@@ -1,6 +1,7 @@
 /**
  * What the commands need of the SDK, no more: real commands get it from `src/client`, tests give a fake.
  */
+import type { ConsumerRecord } from '../client/index.ts';
 import type { CompressionName, RecordHeader } from '../record/types.ts';
 
 export type Acks = 'none' | 'leader' | 'quorum';
@@ -15,16 +16,7 @@ export interface OutgoingRecord {
   readonly partition?: number;
 }
 
-export interface IncomingRecord {
-  readonly topic: string;
-  readonly partition: number;
-  readonly offset: number;
-  /** Milliseconds since the epoch. */
-  readonly timestamp: number;
-  readonly key: Uint8Array | null;
-  readonly value: Uint8Array | null;
-  readonly headers: readonly RecordHeader[];
-}
+export type IncomingRecord = ConsumerRecord;
 
 export interface ProducerSettings {
   readonly acks?: Acks;

@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf';
+import { hex } from '../base/bytes.ts';
 import { type ErrorCode, FlotillaError } from '../base/errors.ts';
 import {
   Admin as AdminService,
@@ -12,7 +13,6 @@ import {
 } from '../gen/flotilla/v1/admin_pb.ts';
 import type { BrokerNode, ConfigEntry } from '../gen/flotilla/v1/common_pb.ts';
 import { type CallOptions, type Cluster, callAny, fromWire } from './cluster.ts';
-import { hex } from './metadata-cache.ts';
 import { EARLIEST, type Isolation, LATEST, listOffsets } from './offsets.ts';
 
 export interface TopicSpec {

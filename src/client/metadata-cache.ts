@@ -3,6 +3,7 @@
  * partition back to an older leader epoch; hints in errors apply at once, without a refresh.
  */
 import { create } from '@bufbuild/protobuf';
+import { hex } from '../base/bytes.ts';
 import type { Environment } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
 import { Admin, MetadataRequestSchema, type MetadataResponse, type TopicMetadata } from '../gen/flotilla/v1/admin_pb.ts';
@@ -303,10 +304,4 @@ function merge(known: TopicState | undefined, answer: TopicMetadata): TopicState
 /** Another broker would say the same. */
 function isFatal(error: unknown): boolean {
   return error instanceof FlotillaError && (error.code === 'UNSUPPORTED_VERSION' || error.code === 'INCONSISTENT_CLUSTER_ID');
-}
-
-export function hex(bytes: Uint8Array): string {
-  let text = '';
-  for (const byte of bytes) text += byte.toString(16).padStart(2, '0');
-  return text;
 }

@@ -5,7 +5,7 @@
 import { create } from '@bufbuild/protobuf';
 import type { Environment, Logger, Timer } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
-import type { BrokerId, DirectoryId } from '../base/ids.ts';
+import { type BrokerId, type DirectoryId, topicIdFromBytes } from '../base/ids.ts';
 import {
   type BrokerHeartbeatRequest,
   BrokerHeartbeatResponseSchema,
@@ -22,7 +22,7 @@ import { EntryKind } from '../raft/core/entry.ts';
 import { type RpcService, type RpcStream, type StreamReceiver, streamHandler, unaryHandler } from '../rpc/types.ts';
 import type { CommittedLog } from '../rsm/types.ts';
 import type { Controller } from './types.ts';
-import { type ControllerHint, errorToWire, topicIdFromBytes } from './wire.ts';
+import { type ControllerHint, errorToWire } from './wire.ts';
 
 export interface ControllerServiceOptions {
   /** This broker's own: it refuses with NOT_CONTROLLER while it does not lead. */

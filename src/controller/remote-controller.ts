@@ -8,14 +8,13 @@
 import { create, type DescMethod, type MessageShape } from '@bufbuild/protobuf';
 import type { Environment } from '../base/environment.ts';
 import { type ErrorCode, FlotillaError, messageOf } from '../base/errors.ts';
-import type { TopicId } from '../base/ids.ts';
+import { type TopicId, topicIdFromBytes, topicIdToBytes } from '../base/ids.ts';
 import { Admin, AllocateProducerIdRequestSchema, CreateTopicRequestSchema, DeleteTopicRequestSchema } from '../gen/flotilla/v1/admin_pb.ts';
 import type { Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
 import { BrokerHeartbeatRequestSchema, RegisterBrokerRequestSchema, Controller as Service } from '../gen/flotilla/v1/controller_pb.ts';
 import type { Connect, RpcChannel } from '../rpc/types.ts';
 import { backoffMs, pause } from './pause.ts';
 import type { BrokerHeartbeat, Controller, CreateTopic, RegisterBroker } from './types.ts';
-import { topicIdFromBytes, topicIdToBytes } from './wire.ts';
 
 /** One try; a controller that hangs must not use up the caller's whole deadline. */
 export const TRY_TIMEOUT_MS = 5_000;

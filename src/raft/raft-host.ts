@@ -9,7 +9,7 @@ import { type BrokerId, type DirectoryId, formatGroupKey, type GroupKey } from '
 import type { PartitionLog, Storage } from '../storage/types.ts';
 import { CatchUp } from './catch-up.ts';
 import { decodeFrame, type GroupMessage } from './codec.ts';
-import { decodeConfiguration } from './core/configuration.ts';
+import { decodeConfiguration, membersOf } from './core/configuration.ts';
 import { type Entry, EntryKind } from './core/entry.ts';
 import { RaftCore } from './core/raft.ts';
 import type { HardState, Message } from './core/types.ts';
@@ -17,7 +17,7 @@ import { within } from './deadline.ts';
 import { decodeHeartbeat, type NodeHeartbeat } from './heartbeat-codec.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { Outbox } from './outbox.ts';
-import { membersOf, RaftReplica, type ReplicaHost } from './replica.ts';
+import { RaftReplica, type ReplicaHost } from './replica.ts';
 import type { RaftHostSettings } from './settings.ts';
 import { TurnLoop } from './turn-loop.ts';
 import type { Lane, Peer, PeerTransport, RaftHost, Replica, ReplicaOptions } from './types.ts';

@@ -5,13 +5,15 @@
  * groups; `deliver` then tells the owner what happened, in the order of the log: leadership, truncation, appended entries, committed
  * entries, confirmed reads. So nothing that an owner does can hold up a message or a flush.
  */
+
 import { must } from '../base/assert.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { type BrokerId, formatGroupKey, type GroupKey, type ReplicaId } from '../base/ids.ts';
 import type { PartitionLog } from '../storage/types.ts';
+import { membersOf } from './core/configuration.ts';
 import type { Entry } from './core/entry.ts';
 import type { RaftCore } from './core/raft.ts';
-import type { Configuration, Member, Message, Proposal, Ready } from './core/types.ts';
+import type { Configuration, Message, Proposal, Ready } from './core/types.ts';
 import { type Deadlines, deadline } from './deadline.ts';
 import type { RaftHostSettings } from './settings.ts';
 import type { Leadership, Replica, ReplicaOptions, ReplicaOwner } from './types.ts';
@@ -392,8 +394,4 @@ export class RaftReplica implements Replica {
     }
     return this.#brokers;
   }
-}
-
-export function membersOf(configuration: Configuration): readonly Member[] {
-  return [...configuration.voters, ...configuration.outgoing, ...configuration.learners];
 }

@@ -6,7 +6,9 @@
  * Fixed integers are big-endian. In bodies: `varint` is LEB128 of an unsigned integer up to 2^53 - 1; `string` is a varint
  * of its UTF-8 bytes, then those; `uuid` is 16 bytes (32 lower-case hex digits in memory).
  */
+
 import { assert, must } from '../base/assert.ts';
+import { hex } from '../base/bytes.ts';
 
 /** A record as it stands in an entry. */
 export interface RawRecord {
@@ -181,9 +183,7 @@ export class ByteReader {
   }
 
   uuid(): string {
-    let hex = '';
-    for (const byte of this.bytes(16)) hex += byte.toString(16).padStart(2, '0');
-    return hex;
+    return hex(this.bytes(16));
   }
 
   strings(): Map<string, string> {

@@ -4,6 +4,7 @@
  * exactly up to the index that the write-ahead log says is synced, and writes what is above from the write-ahead log again.
  */
 import { assert, must } from '../base/assert.ts';
+import { hex } from '../base/bytes.ts';
 import type { Disk } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { decodeConfiguration } from '../raft/core/configuration.ts';
@@ -310,7 +311,7 @@ export class SegmentedLog implements PartitionLog {
     const { disk, directory, checksums } = this.#context;
     const configuration = this.#configuration;
     const known = configuration !== undefined && configuration.index <= afterIndex;
-    const described = known ? { index: configuration.index, payload: toHex(configuration.payload) } : undefined;
+    const described = known ? { index: configuration.index, payload: hex(configuration.payload) } : undefined;
     const terms = this.#terms.filter(({ index }) => index <= afterIndex);
     // A configuration that is only pending hides the one before it: then recovery reads from the snapshot before this one.
     if (known || configuration === undefined) {
@@ -406,10 +407,4 @@ function visitHeaders(chunk: Uint8Array, visit: (header: Uint8Array, nextOffset:
     visit(chunk.subarray(at, at + BATCH_HEADER_BYTES), batchNextOffsetAt(chunk, at));
     at += length;
   }
-}
-
-function toHex(bytes: Uint8Array): string {
-  let text = '';
-  for (const byte of bytes) text += byte.toString(16).padStart(2, '0');
-  return text;
 }

@@ -7,7 +7,7 @@
  *   DIR/quarantine/TOPICID-PARTITION.GENERATION.INCARNATION/  deleted replicas, purged at a later start (hazard B24)
  */
 import type { Disk, Environment, Logger } from '../base/environment.ts';
-import { FlotillaError, messageOf } from '../base/errors.ts';
+import { FlotillaError, messageOf, once } from '../base/errors.ts';
 import { type DirectoryId, decodeGroupKey, encodeGroupKey, formatGroupKey, type GroupKey, isUuid, type TopicId } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { HardState } from '../raft/core/types.ts';
@@ -48,6 +48,7 @@ export interface StorageOptions extends Checksums {
  * @throws DATA_DIRECTORY when the directory has no identity or a damaged one.
  */
 export async function openStorage(given: StorageOptions): Promise<BrokerStorage> {
+  // The write-ahead log and the segments find out one after the other.
   const options = { ...given, failed: once(given.failed) };
   const { disk, path, crc32, crc32c, environment, log, settings = {} } = options;
   const identity = await nextIncarnation({ disk, path, crc32 });
@@ -70,16 +71,6 @@ export async function openStorage(given: StorageOptions): Promise<BrokerStorage>
   await wal.start(recovery.position.unproven);
   const groups = (await disk.list(`${path}/groups`)).map(parseGroupName).filter((group) => group !== undefined);
   return new BrokerStorage(options, identity.directoryId, identity.incarnation, { wal, logs, recovered: recovery.recovered, groups });
-}
-
-/** The write-ahead log and the segments find out one after the other. */
-function once(failed: (error: Error) => void): (error: Error) => void {
-  let told = false;
-  return (error) => {
-    if (told) return;
-    told = true;
-    failed(error);
-  };
 }
 
 /** A segment has two files, or three. Beyond so many open ones, those not used for longest are closed. */

@@ -1,7 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { TopicId } from '../../src/base/ids.ts';
-import { topicIdToBytes } from '../../src/broker/wire.ts';
+import { type TopicId, topicIdToBytes } from '../../src/base/ids.ts';
 import {
   Admin,
   AllocateProducerIdRequestSchema,

@@ -5,6 +5,7 @@
  *   1  u8   voters, u8 outgoing voters, u8 learners: how many of each
  *   4  …    the members, in that order, 28 bytes each: u64 replicaId, u32 brokerId, 16 bytes directoryId
  */
+import { hex } from '../../base/bytes.ts';
 import { FlotillaError } from '../../base/errors.ts';
 import type { BrokerId, DirectoryId, ReplicaId } from '../../base/ids.ts';
 import { putUint32, putUint64, readUint32, readUint64 } from './entry-codec.ts';
@@ -54,11 +55,9 @@ export function membersOf(configuration: Configuration): Member[] {
 }
 
 function readMember(bytes: Uint8Array, at: number): Member {
-  let directoryId = '';
-  for (let i = 0; i < 16; i++) directoryId += (bytes[at + 12 + i] as number).toString(16).padStart(2, '0');
   return {
     replicaId: readUint64(bytes, at) as ReplicaId,
     brokerId: readUint32(bytes, at + 8) as BrokerId,
-    directoryId: directoryId as DirectoryId,
+    directoryId: hex(bytes.subarray(at + 12, at + 28)) as DirectoryId,
   };
 }
