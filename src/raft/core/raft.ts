@@ -1,12 +1,15 @@
 import { assert, unreachable } from '../../base/assert.ts';
 import { FlotillaError } from '../../base/errors.ts';
 import type { ReplicaId } from '../../base/ids.ts';
+import { encodeConfiguration } from './configuration.ts';
+import { crc32 } from './crc32.ts';
 import { Campaign, ElectionTimer } from './election.ts';
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
 import { makeEntry } from './entry-codec.ts';
 import { Follower } from './follower.ts';
 import { Leader } from './leader.ts';
 import { RaftLog } from './log.ts';
+import { enter, isJoint, leave, type Members } from './membership.ts';
 import { Outbox } from './outbox.ts';
 import { PersistQueue } from './persistence.ts';
 import type { FollowerProgress } from './progress.ts';
@@ -161,12 +164,13 @@ export class RaftCore {
         break;
       case 'appendResponse':
         this.#leader?.handleAppendResponse(message);
+        this.#membersCommitted();
         break;
       case 'heartbeatResponse':
         this.#leader?.handleHeartbeatResponse(message);
         break;
       case 'timeoutNow':
-        if (this.#role !== 'leader' && this.#role !== 'candidate' && this.#quorum.has(this.#id)) this.#campaignForReal(true);
+        if (this.#role !== 'leader' && this.#role !== 'candidate' && this.#log.mayLead(this.#id)) this.#campaignForReal(true);
         break;
       default:
         unreachable(message);
@@ -176,22 +180,14 @@ export class RaftCore {
   /**
    * Appends to the leader's log. They commit, unless another leader cuts them off; until then they may do either.
    * Throws NOT_LEADER_OR_FOLLOWER (also while leadership is being transferred), THROTTLING_QUOTA_EXCEEDED when more than `maxUncommittedBytes`
-   * would be uncommitted, INVALID_REQUEST for a configuration while one is uncommitted.
+   * would be uncommitted.
    */
   propose(proposals: readonly Proposal[]): { readonly firstIndex: number; readonly term: number } {
-    const leader = this.#requireLeader();
-    if (leader.transferee !== 0) {
-      throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `leadership is moving to replica ${leader.transferee}; refresh metadata and retry`);
-    }
+    const leader = this.#requireStableLeader();
     let bytes = 0;
     for (const proposal of proposals) {
       bytes += ENTRY_HEADER_BYTES + proposal.payload.length;
-      if (proposal.kind === EntryKind.config && (!this.isReady || this.configurationIndex > this.commitIndex)) {
-        throw new FlotillaError(
-          'INVALID_REQUEST',
-          'another change of members is under way, or this leader is new; retry when it has committed',
-        );
-      }
+      assert(proposal.kind !== EntryKind.config, 'members change by proposeMembers', proposal.kind);
     }
     if (!leader.admits(bytes)) {
       throw new FlotillaError('THROTTLING_QUOTA_EXCEEDED', 'too much waits to be replicated; retry when some of it has committed');
@@ -199,6 +195,26 @@ export class RaftCore {
     const firstIndex = this.lastIndex + 1;
     for (const proposal of proposals) this.#appendOwn(leader, proposal);
     return { firstIndex, term: this.#term };
+  }
+
+  /**
+   * Begins a change of the group's members. If voters change, the group is in a joint configuration until that has committed, and then leaves it by
+   * itself; {@link configuration} tells. A leader that is no voter any more steps down once that has committed. Returns the index of the entry.
+   * Throws NOT_LEADER_OR_FOLLOWER, REASSIGNMENT_IN_PROGRESS while another change is under way or this leader is new, INELIGIBLE_REPLICA for a new voter
+   * that is no learner or has not caught up, INVALID_REQUEST.
+   */
+  proposeMembers(target: Members): number {
+    const leader = this.#requireStableLeader();
+    if (!this.isReady || this.#memberChangePending) {
+      throw new FlotillaError(
+        'REASSIGNMENT_IN_PROGRESS',
+        'another change of members is under way, or this leader is new; retry when it has committed',
+      );
+    }
+    const caughtUp = (id: ReplicaId) =>
+      leader.followers.some(({ replicaId, matchIndex }) => replicaId === id && matchIndex >= this.commitIndex);
+    this.#appendConfiguration(leader, enter(this.configuration, target, caughtUp));
+    return this.lastIndex;
   }
 
   /**
@@ -214,10 +230,10 @@ export class RaftCore {
     return this.#leader?.transferTo(to) ?? false;
   }
 
-  /** Campaigns through PreVote (thesis 9.6), if this is a voter and not the leader. */
+  /** Campaigns through PreVote (thesis 9.6), if it may lead and does not. */
   campaign(): void {
     this.#timer.reset();
-    if (this.#leader !== undefined || !this.#quorum.has(this.#id)) return;
+    if (this.#leader !== undefined || !this.#log.mayLead(this.#id)) return;
     this.#role = 'preCandidate';
     this.#leaderId = 0;
     this.#campaign = new Campaign();
@@ -247,7 +263,8 @@ export class RaftCore {
   }
 
   #campaignSoon(order: readonly ReplicaId[]): void {
-    this.#timer.expireIn(1 + Math.max(0, order.indexOf(this.#id)) * this.#options.heartbeatTicks);
+    const before = order.includes(this.#id) ? order.indexOf(this.#id) : order.length;
+    this.#timer.expireIn(1 + before * this.#options.heartbeatTicks);
   }
 
   /** The persist unit with this token, and all before it, are durable. A completion that comes again is ignored. */
@@ -256,6 +273,7 @@ export class RaftCore {
     if (durable === undefined) return;
     this.#log.durableTo(durable);
     this.#leader?.persisted();
+    this.#membersCommitted();
     if (this.#role === 'candidate' && this.#persistence.durableTerm === this.#term && this.#persistence.durableVote === this.#id) {
       this.#campaign.answered(this.#id, true);
       this.#countVotes();
@@ -399,6 +417,12 @@ export class RaftCore {
     this.#appendOwn(this.#leader, NOOP);
   }
 
+  #requireStableLeader(): Leader {
+    const leader = this.#requireLeader();
+    if (leader.transferee === 0) return leader;
+    throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `leadership is moving to replica ${leader.transferee}; refresh metadata and retry`);
+  }
+
   #requireLeader(): Leader {
     if (this.#leader !== undefined) return this.#leader;
     const hint = this.#leaderId === 0 ? 'no leader is known yet' : `replica ${this.#leaderId} is`;
@@ -482,6 +506,29 @@ export class RaftCore {
     this.#log.append(entry);
     leader.appended(entry);
     this.#followConfiguration();
+  }
+
+  // Members
+
+  /** Read off the log, never remembered (hazard B13). */
+  get #memberChangePending(): boolean {
+    return this.configurationIndex > this.commitIndex || isJoint(this.configuration);
+  }
+
+  /** What a leader does when a configuration has committed: leaves a joint one, and steps down when it is no voter any more. */
+  #membersCommitted(): void {
+    const leader = this.#leader;
+    if (leader === undefined || !this.isReady || this.configurationIndex > this.commitIndex) return;
+    if (isJoint(this.configuration)) this.#appendConfiguration(leader, leave(this.configuration));
+    else if (!this.#quorum.has(this.#id)) {
+      leader.abdicate();
+      this.#becomeFollower(this.#term, 0);
+    }
+  }
+
+  #appendConfiguration(leader: Leader, configuration: Configuration): void {
+    const payload = encodeConfiguration(configuration);
+    this.#appendOwn(leader, { kind: EntryKind.config, payload, recordCount: 0, payloadChecksum: crc32(payload) });
   }
 
   /** The last configuration in the log counts from when it is there, and not when it was taken back. */
