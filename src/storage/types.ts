@@ -2,7 +2,7 @@
  * The interfaces of storage, between the write-ahead log, the segments and the Raft host.
  * One {@link WriteAheadLog} a broker; one {@link PartitionLog} a replica.
  */
-import type { DirectoryId, GroupKey } from '../base/ids.ts';
+import type { DirectoryId, GroupKey, ReplicaId } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { Configuration, HardState, InitialLog, TermStart } from '../raft/core/types.ts';
 
@@ -25,8 +25,8 @@ export interface WriteAheadLog {
   readonly pendingBytes: number;
   /** Milliseconds that the present flush has been waiting for the disk; 0 when none is. For `diskFresh`. */
   stalledMs(): number;
-  /** A group was deleted: its records are void and need not be kept. */
-  forget(group: GroupKey): void;
+  /** A group was deleted, or its replica replaced: its records are void, durably once this resolves. */
+  forget(group: GroupKey): Promise<void>;
   /** Waits for the last flush, writes a mark-only frame, closes. */
   close(): Promise<void>;
   readonly statistics: WalStatistics;
@@ -112,10 +112,15 @@ export interface Storage {
   readonly recovered: ReadonlyMap<GroupKey, RecoveredGroup>;
   /** Groups that have a directory. */
   groups(): readonly GroupKey[];
-  /** Opens or creates a replica's log; with `recovered` entries above the segments as `tail`. */
+  /**
+   * Opens or creates a replica's log; with `recovered` entries above the segments as `tail`. What another replica of the group left here goes to
+   * quarantine first, and its records in the write-ahead log are void (hazard B14).
+   * @throws DATA_DIRECTORY when what is here is of a later replica: ids only grow.
+   */
   openLog(
     group: GroupKey,
     settings: LogSettings,
+    replicaId: ReplicaId,
   ): Promise<{ log: PartitionLog; tail: readonly Entry[]; hardState: HardState; whole: boolean }>;
   /** Deletes a replica's data, on a committed tombstone only: rename to quarantine, purge later (hazard B24). */
   deleteLog(group: GroupKey): Promise<number>;

@@ -17,6 +17,7 @@ import { BatchBuilder } from '../../src/record/builder.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../src/rsm/checkpoint.ts';
 import { decodeRecords, encodeRecords } from '../../src/rsm/codec.ts';
 import { formatDirectory, initDirectory, nextIncarnation, readDirectory } from '../../src/storage/directory.ts';
+import { decodeReplicaFile, encodeReplicaFile } from '../../src/storage/replica-file.ts';
 import { putIndexRow, readIndexRow } from '../../src/storage/segment-index.ts';
 import { decodeSnapshot, encodeSnapshot } from '../../src/storage/segment-snapshot.ts';
 import { FrameBuffer, frameIntact, RowKind, readHeader, readRows } from '../../src/storage/wal-frame.ts';
@@ -317,6 +318,13 @@ export const formats: readonly Format[] = [
     says: snapshot,
     // Reserved bits of the flags.
     uncovered: [[6, 8]],
+  },
+  {
+    name: 'replica-file-v1',
+    write: () => encodeReplicaFile(4711 as ReplicaId, crc32),
+    read: (bytes) => decodeReplicaFile(bytes, crc32),
+    says: 4711,
+    uncovered: [],
   },
   {
     name: 'producer-state-v1',

@@ -100,7 +100,7 @@ class FakeWal implements WriteAheadLog {
     return this.stalledSince === undefined ? 0 : this.#environment.monotonicMs() - this.stalledSince;
   }
 
-  forget(group: GroupKey): void {
+  async forget(group: GroupKey): Promise<void> {
     this.#disk.groups.delete(group);
   }
 
