@@ -12,7 +12,7 @@ import { type DirectoryId, formatGroupKey, type GroupKey, type ReplicaId } from 
 import type { Entry } from '../raft/core/entry.ts';
 import type { HardState } from '../raft/core/types.ts';
 import { type DirectoryIdentity, nextIncarnation } from './directory.ts';
-import { GroupDirectories, purgeQuarantine } from './group-directories.ts';
+import { GroupDirectories, groupName, purgeQuarantine } from './group-directories.ts';
 import { SegmentedLog } from './partition-log.ts';
 import { loadLog } from './partition-log-recovery.ts';
 import type { Checksums } from './payload.ts';
@@ -149,6 +149,8 @@ export class BrokerStorage implements Storage {
     const whole = provable && loaded.whole;
     if (!whole) await this.#wal.markDamaged(group);
     const context = {
+      group: groupName(group),
+      monotonicMs: () => this.#options.environment.monotonicMs(),
       disk,
       directory,
       checksums,
@@ -156,6 +158,7 @@ export class BrokerStorage implements Storage {
       readBuffers: this.#readBuffers,
       written: (index: number) => this.#wal.written(group, index),
       synced: (index: number) => this.#wal.synced(group, index),
+      settled: () => this.#wal.append([]),
     };
     const hardState = recovered?.hardState ?? INITIAL_HARD_STATE;
     const above = followingEntries(recovered?.entries ?? [], loaded.last.index);

@@ -29,7 +29,8 @@ const { crc32, crc32c } = checksums;
 
 export interface Format {
   readonly name: string;
-  readonly write: () => Uint8Array | Promise<Uint8Array>;
+  /** Undefined: a former version. */
+  readonly write?: () => Uint8Array | Promise<Uint8Array>;
   /** What the bytes say, or undefined (or an error) when they are not intact. */
   readonly read: (bytes: Uint8Array) => unknown;
   /** What was written, as `read` should say it. */
@@ -199,8 +200,13 @@ function producers(): ProducerState {
 }
 
 const snapshot = {
+  group: `${'a'.repeat(32)}-3.0`,
   lastIndex: 41,
+  lastTerm: 5,
   nextOffset: 1000,
+  logStartOffset: 100,
+  firstReplicableIndex: 12,
+  chain: '0123456789abcdef',
   terms: [
     { term: 1, index: 1 },
     { term: 5, index: 30 },
@@ -312,10 +318,17 @@ export const formats: readonly Format[] = [
     uncovered: [],
   },
   {
-    name: 'segment-snapshot-v1',
+    name: 'segment-snapshot-v2',
     write: () => encodeSnapshot(snapshot, crc32),
     read: (bytes) => decodeSnapshot(bytes, crc32),
     says: snapshot,
+    // Reserved bits of the flags.
+    uncovered: [[6, 8]],
+  },
+  {
+    name: 'segment-snapshot-v1',
+    read: (bytes) => decodeSnapshot(bytes, crc32),
+    says: { ...snapshot, group: undefined, chain: undefined, logStartOffset: 0, firstReplicableIndex: 1 },
     // Reserved bits of the flags.
     uncovered: [[6, 8]],
   },
