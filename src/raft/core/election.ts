@@ -1,0 +1,81 @@
+import type { ReplicaId } from '../../base/ids.ts';
+import type { Quorum, VoteResult } from './quorum.ts';
+import type { RaftOptions } from './types.ts';
+
+/** The clock of a replica that does not lead, in ticks: when it campaigns, and until when a leader that it heard has its lease. */
+export class ElectionTimer {
+  readonly #options: Pick<RaftOptions, 'electionTicks' | 'uint32'>;
+  /** Since the leader was heard, a vote granted or a campaign begun. */
+  #elapsed = 0;
+  /** 0: to be drawn at the next tick. */
+  #timeout = 0;
+
+  constructor(options: Pick<RaftOptions, 'electionTicks' | 'uint32'>) {
+    this.#options = options;
+  }
+
+  /** Shorter than the least election timeout ago (hazard B16). */
+  get leaseHolds(): boolean {
+    return this.#elapsed < this.#options.electionTicks;
+  }
+
+  /** True: time to campaign. */
+  tick(): boolean {
+    if (this.#timeout === 0) this.#timeout = this.#draw();
+    return ++this.#elapsed >= this.#timeout;
+  }
+
+  reset(): void {
+    this.#elapsed = 0;
+    this.#timeout = 0;
+  }
+
+  expireIn(ticks: number): void {
+    this.#elapsed = 0;
+    this.#timeout = ticks;
+  }
+
+  #draw(): number {
+    const { electionTicks, uint32 } = this.#options;
+    return electionTicks + Math.floor((uint32() / 2 ** 32) * electionTicks);
+  }
+}
+
+/** The votes of one campaign, real or pre. A voter's first answer counts. */
+export class Campaign {
+  readonly #votes = new Map<ReplicaId, boolean>();
+  /** Voters that refused for their log alone. */
+  readonly #ahead: LogEnd[] = [];
+
+  answered(by: ReplicaId, granted: boolean): void {
+    if (!this.#votes.has(by)) this.#votes.set(by, granted);
+  }
+
+  isAhead(voter: LogEnd): void {
+    if (!this.#votes.has(voter.by)) this.#ahead.push(voter);
+    this.answered(voter.by, false);
+  }
+
+  result(quorum: Quorum): VoteResult {
+    return quorum.tally(this.#votes);
+  }
+
+  /** The voter with the newest log, when with that log the campaign would have been won, and without was not. */
+  heldUpBy(quorum: Quorum): ReplicaId | undefined {
+    if (this.#ahead.length === 0 || this.result(quorum) === 'won') return undefined;
+    const granted = new Map(this.#votes);
+    for (const { by } of this.#ahead) granted.set(by, true);
+    if (quorum.tally(granted) !== 'won') return undefined;
+    return this.#ahead.reduce((best, other) => (isNewer(other, best) ? other : best)).by;
+  }
+}
+
+interface LogEnd {
+  readonly by: ReplicaId;
+  readonly lastIndex: number;
+  readonly lastTerm: number;
+}
+
+function isNewer(a: LogEnd, b: LogEnd): boolean {
+  return a.lastTerm > b.lastTerm || (a.lastTerm === b.lastTerm && a.lastIndex > b.lastIndex);
+}
