@@ -111,9 +111,13 @@ function lagging({ replicas, leader, inSync = [], silent }: Omit<RaftGroupDescri
     ({ brokerId, membership }) => membership === 'voter' && !inSync.includes(brokerId) && !isDown(brokerId),
   );
   return (behind ?? []).map(({ brokerId, matchIndex, lag, state }) => {
-    const how = { probe: 'where their logs agree is being found out', replicate: 'it catches up', snapshot: 'it gets a snapshot' }[state];
-    const where = `holds entries up to ${matchIndex}, ${lag} behind the leader`;
-    return problem('behind', brokerId, `broker ${brokerId} is not in sync: it ${where}; ${how}`);
+    const holds = `it holds entries up to ${matchIndex}, ${lag} behind the leader`;
+    const how = {
+      probe: 'what it holds is being found out',
+      replicate: `${holds}; it catches up`,
+      snapshot: `${holds}; it gets a snapshot`,
+    };
+    return problem('behind', brokerId, `broker ${brokerId} is not in sync: ${how[state]}`);
   });
 }
 

@@ -1,5 +1,6 @@
 /** What a replica tells of itself and of its group: for people, through the broker's DescribeReplicas. */
 import type { ReplicaId } from '../base/ids.ts';
+import { isJoint } from './core/membership.ts';
 import type { FollowerProgress } from './core/progress.ts';
 import type { Configuration } from './core/types.ts';
 import type { RaftReplica } from './replica.ts';
@@ -28,7 +29,7 @@ export function describeReplica(replica: RaftReplica, configuredMs: number): Rep
       ...configuration,
       index,
       committed: index <= core.commitIndex,
-      joint: configuration.outgoing.length > 0,
+      joint: isJoint(configuration),
       ageMs: configuredMs,
     },
     followers: core.progress().map((progress) => describeFollower(progress, configuration, core.lastIndex)),

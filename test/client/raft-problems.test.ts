@@ -80,6 +80,18 @@ describe('problems of a Raft group', () => {
       "no-answer 3: broker 3 did not answer: host-3:9400 can't be reached",
       'behind 2: broker 2 is not in sync: it holds entries up to 4, 1200 behind the leader; it gets a snapshot',
     ]);
+    const said = (state: 'probe' | 'replicate') =>
+      words(
+        group({
+          inSync: [1, 3],
+          replicas: [{ ...leader, followers: followers.map((each) => ({ ...each, state })) }, replica(2), replica(3)],
+        }),
+      );
+    expect(said('replicate')).toEqual([
+      'behind 2: broker 2 is not in sync: it holds entries up to 4, 1200 behind the leader; it catches up',
+    ]);
+    // Nothing is known of a log that a new leader has not probed yet.
+    expect(said('probe')).toEqual(['behind 2: broker 2 is not in sync: what it holds is being found out']);
   });
 
   it('a log that diverged', () => {

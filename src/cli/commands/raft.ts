@@ -116,12 +116,18 @@ function replicaTable(group: RaftGroup, colour: boolean): string {
       return [broker, id, ...own, ...leaderCells(group, id)];
     });
   const own = ['ROLE', 'TERM', 'LEADER', 'FIRST', 'LAST', 'DURABLE', 'COMMIT', 'APPLIED', 'SNAPSHOT', 'DISK QUEUE'];
-  return table(['BROKER', 'REPLICA', ...own, 'MATCH', 'NEXT', 'LAG', 'SENDING', 'IN FLIGHT'], rows, colour);
+  const head = ['BROKER', 'REPLICA', ...own, 'MATCH', 'NEXT', 'LAG', 'SENDING', 'IN FLIGHT'];
+  // What nobody has anything to say about is left out: the table is wide enough.
+  const isTold = head.map((_title, column) => rows.some((row) => row[column] !== NOTHING));
+  const told = <T>(row: readonly T[]) => row.filter((_cell, column) => isTold[column]);
+  return table(told(head), rows.map(told), colour);
 }
+
+const NOTHING = '-';
 
 function absentCells(replica: Replica | undefined, isSilent: boolean): string[] {
   const why = replica !== undefined ? 'not open' : isSilent ? 'no answer' : 'not there';
-  return [why, ...new Array<string>(9).fill('-')];
+  return [why, ...new Array<string>(9).fill(NOTHING)];
 }
 
 /** What the replica says of itself. */
@@ -133,8 +139,8 @@ function ownCells(replica: Replica): (string | number)[] {
     term,
     leader === undefined ? 'none' : leader.brokerId || `replica ${leader.replicaId}`,
     ...[firstReplicableIndex, lastIndex, durableIndex, commitIndex, appliedIndex].map(integerText),
-    lastSnapshot === undefined ? '-' : `${integerText(lastSnapshot.index)} (${byteSize(lastSnapshot.bytes)})`,
-    byteSize(pendingDiskBytes),
+    lastSnapshot === undefined ? NOTHING : `${integerText(lastSnapshot.index)} (${byteSize(lastSnapshot.bytes)})`,
+    pendingDiskBytes === 0 ? NOTHING : byteSize(pendingDiskBytes),
   ];
 }
 
@@ -154,7 +160,7 @@ function roleText({ role, membership, quiesced, quarantined }: Replica): string 
 function leaderCells({ replicas, leader }: RaftGroup, replicaId: number): (string | number)[] {
   const leading = replicas.find((replica) => replica.replicaId === leader?.replicaId);
   const follower = leading?.followers.find((each) => each.replicaId === replicaId);
-  if (follower === undefined) return ['-', '-', '-', '-', '-'];
+  if (follower === undefined) return new Array<string>(5).fill(NOTHING);
   const { matchIndex, nextIndex, lag, state, inFlight } = follower;
   return [integerText(matchIndex), integerText(nextIndex), integerText(lag), state, `${inFlight.messages} (${byteSize(inFlight.bytes)})`];
 }

@@ -1,8 +1,5 @@
 import { afterEach, expect, test } from 'vitest';
 import type { BrokerId } from '../../../src/base/ids.ts';
-import { encodeConfiguration } from '../../../src/raft/core/configuration.ts';
-import { EntryKind } from '../../../src/raft/core/entry.ts';
-import type { Configuration } from '../../../src/raft/core/types.ts';
 import { brokers, Cluster, configurationOf, groupKey, replicaIdOf } from './cluster.ts';
 
 let cluster: Cluster;
@@ -66,15 +63,28 @@ test('a configuration from the log has an index, an age, and says whether it is 
   const leader = await cluster.elected();
   await cluster.environment.run(5_000);
   expect(cluster.replica(leader).describe().configuration.ageMs).toBeGreaterThanOrEqual(5_000);
+  const third = others(leader)[1]!;
   const { voters } = configurationOf(0);
-  const [one, two, three] = voters as [(typeof voters)[0], (typeof voters)[0], (typeof voters)[0]];
-  const successor: Configuration = { voters: [one, two, three], outgoing: [one, two], learners: [] };
-  const payload = encodeConfiguration(successor);
-  const { index } = cluster.replica(leader).propose({ kind: EntryKind.config, payload, recordCount: 0, payloadChecksum: 0 });
-  expect(cluster.replica(leader).describe().configuration).toMatchObject({ index, joint: true, committed: false, ageMs: 0 });
-  await cluster.environment.run(100);
-  const { configuration } = cluster.replica(leader).describe();
-  expect(configuration).toMatchObject({ ...successor, index, joint: true, committed: true });
-  expect(configuration.ageMs).toBeGreaterThanOrEqual(100);
-  expect(configuration.ageMs).toBeLessThan(5_000);
+  const stay = voters.filter(({ brokerId }) => brokerId !== third);
+  const demoted = voters.filter(({ brokerId }) => brokerId === third);
+  const index = cluster.replica(leader).changeMembers({ voters: stay, learners: demoted });
+  const entering = cluster.replica(leader).describe();
+  expect(entering.configuration).toMatchObject({
+    voters: stay,
+    outgoing: voters,
+    learners: demoted,
+    index,
+    joint: true,
+    committed: false,
+    ageMs: 0,
+  });
+  expect(entering.followers.find(({ brokerId }) => brokerId === third)?.membership).toBe('outgoing');
+  await cluster.environment.run(1_000);
+  const changed = cluster.replica(leader).describe();
+  expect(changed.configuration).toMatchObject({ voters: stay, outgoing: [], learners: demoted, joint: false, committed: true });
+  expect(changed.configuration.index).toBeGreaterThan(index);
+  expect(changed.configuration.ageMs).toBeGreaterThan(500);
+  expect(changed.configuration.ageMs).toBeLessThan(5_000);
+  expect(changed.followers.find(({ brokerId }) => brokerId === third)).toMatchObject({ membership: 'learner', lag: 0 });
+  expect(cluster.replica(third).describe()).toMatchObject({ membership: 'learner', role: 'follower' });
 });
