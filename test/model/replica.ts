@@ -2,9 +2,11 @@
 import { FlotillaError } from '../../src/base/errors.ts';
 import type { BrokerId, DirectoryId, ReplicaId } from '../../src/base/ids.ts';
 import { CHAIN_START } from '../../src/raft/core/chain.ts';
+import { membersOf } from '../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
+import type { Members } from '../../src/raft/core/membership.ts';
 import { RaftCore } from '../../src/raft/core/raft.ts';
-import type { Configuration, HardState, Message, PersistUnit, Ready } from '../../src/raft/core/types.ts';
+import type { Configuration, HardState, Member, Message, PersistUnit, Proposal, Ready } from '../../src/raft/core/types.ts';
 import { checkPromise } from '../sim/core/promises.ts';
 import { FIRST_ID } from './describe.ts';
 
@@ -17,6 +19,8 @@ export type Input =
   /** At a leader: a heartbeat, and the watch over its quorum. */
   | { readonly type: 'tick' }
   | { readonly type: 'propose'; readonly value: number }
+  /** These slots are to be the voters, and the others learners. */
+  | { readonly type: 'change'; readonly voters: readonly number[] }
   /** The oldest write under way is durable. */
   | { readonly type: 'persisted' }
   /** A crash that the first `kept` writes under way survive, and a restart. */
@@ -30,13 +34,12 @@ interface Pending {
 /** A broken rule. */
 export class Violation extends Error {}
 
-export function configurationOf(slots: readonly number[]): Configuration {
-  const member = (slot: number) => ({
+export function memberOf(slot: number): Member {
+  return {
     replicaId: (FIRST_ID + slot) as ReplicaId,
     brokerId: (FIRST_ID + slot) as BrokerId,
     directoryId: (FIRST_ID + slot).toString(16).padStart(32, '0') as DirectoryId,
-  });
-  return { voters: slots.map(member), outgoing: [], learners: [] };
+  };
 }
 
 export class ModelReplica {
@@ -87,7 +90,10 @@ export class ModelReplica {
         core.tick();
         break;
       case 'propose':
-        this.#propose(input.value);
+        attempt(() => void core.propose([proposalOf(input.value)]));
+        break;
+      case 'change':
+        attempt(() => void core.proposeMembers(this.#members(input.voters)));
         break;
       case 'persisted':
         this.#complete(sent);
@@ -119,12 +125,10 @@ export class ModelReplica {
     });
   }
 
-  #propose(value: number): void {
-    try {
-      this.core.propose([{ kind: EntryKind.batch, payload: Uint8Array.of(value), recordCount: 1, payloadChecksum: value }]);
-    } catch (error) {
-      if (!(error instanceof FlotillaError)) throw error;
-    }
+  #members(slots: readonly number[]): Members {
+    const voters = slots.map(memberOf);
+    const others = membersOf(this.#configuration).filter(({ replicaId }) => !voters.some((voter) => voter.replicaId === replicaId));
+    return { voters, learners: others };
   }
 
   #drain(sent: Message[]): void {
@@ -192,6 +196,19 @@ export class ModelReplica {
       same && sent.length === 0,
       `hears leader ${before.leader} of term ${before.term} and takes part in an election of term ${message.term}`,
     );
+  }
+}
+
+function proposalOf(value: number): Proposal {
+  return { kind: EntryKind.batch, payload: Uint8Array.of(value), recordCount: 1, payloadChecksum: value };
+}
+
+/** Does what a leader may refuse. */
+function attempt(task: () => void): void {
+  try {
+    task();
+  } catch (error) {
+    if (!(error instanceof FlotillaError)) throw error;
   }
 }
 

@@ -19,6 +19,8 @@ export function lineOf(action: Action): string {
       return `${who} ticks${slow}`;
     case 'propose':
       return `${who} proposes value ${input.value}${slow}`;
+    case 'change':
+      return `${who} makes ${input.voters.map((voter) => voter + 1).join(' ')} the voters${slow}`;
     case 'persisted':
       return `${who} has written`;
     case 'crash':

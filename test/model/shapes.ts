@@ -1,7 +1,7 @@
 /** Texts as numbers, and the symmetry of the world: what each thing is called when the replicas change their names. */
 import { describe, type Renaming } from './describe.ts';
 
-/** All ways to rename n replicas; the first leaves them as they are. */
+/** All ways to rename n replicas. The first leaves them as they are. */
 export function renamingsOf(n: number): Renaming[] {
   if (n === 0) return [[]];
   const before = renamingsOf(n - 1);
@@ -15,8 +15,8 @@ export class Shapes {
   readonly renamings: readonly Renaming[];
   readonly #numbers = new Map<string, number>();
 
-  constructor(replicas: number) {
-    this.renamings = renamingsOf(replicas);
+  constructor(renamings: readonly Renaming[]) {
+    this.renamings = renamings;
   }
 
   number(text: string): number {

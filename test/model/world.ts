@@ -8,8 +8,8 @@
 import type { Configuration } from '../../src/raft/core/types.ts';
 import { FIRST_ID } from './describe.ts';
 import { type History, judge } from './properties.ts';
-import { configurationOf, type Input } from './replica.ts';
-import { Interned, Shapes } from './shapes.ts';
+import { type Input, memberOf } from './replica.ts';
+import { Interned, renamingsOf, Shapes } from './shapes.ts';
 import { Transitions } from './transitions.ts';
 
 /** How far the world may go. */
@@ -26,10 +26,14 @@ export interface Bounds {
   readonly ticks: number;
   /** Elections through PreVote too. */
   readonly timeouts: number;
+  /** Changes of voters: to any two or more of the replicas. */
+  readonly changes: number;
+  /** So many replicas begin as learners. */
+  readonly learners: number;
 }
 
-type Spent = 'values' | 'crashes' | 'slow' | 'duplicates' | 'ticks' | 'timeouts';
-const SPENT: readonly Spent[] = ['values', 'crashes', 'slow', 'duplicates', 'ticks', 'timeouts'];
+type Spent = 'values' | 'crashes' | 'slow' | 'duplicates' | 'ticks' | 'timeouts' | 'changes';
+const SPENT: readonly Spent[] = ['values', 'crashes', 'slow', 'duplicates', 'ticks', 'timeouts', 'changes'];
 
 /** An input to a replica. */
 export interface Action {
@@ -52,11 +56,18 @@ export class World {
   readonly transitions: Transitions;
   readonly #histories: Interned<History>;
   readonly #configuration: Configuration;
+  /** The voters that a change may lead to. */
+  readonly #electorates: readonly (readonly number[])[];
 
   constructor(bounds: Bounds) {
     this.bounds = bounds;
-    this.shapes = new Shapes(bounds.servers);
-    this.#configuration = configurationOf(Array.from({ length: bounds.servers }, (_, slot) => slot));
+    const { servers, learners } = bounds;
+    const members = Array.from({ length: servers }, (_, slot) => memberOf(slot));
+    this.#configuration = { voters: members.slice(0, servers - learners), outgoing: [], learners: members.slice(servers - learners) };
+    this.shapes = new Shapes(
+      renamingsOf(servers).filter((renaming) => renaming.slice(servers - learners).every((slot) => slot >= servers - learners)),
+    );
+    this.#electorates = electoratesOf(servers);
     this.transitions = new Transitions(this.shapes, this.#configuration);
     this.#histories = new Interned(this.shapes);
   }
@@ -82,6 +93,9 @@ export class World {
       if (role === 'leader') {
         const value = values - left('values') + 1;
         if (left('values') > 0) add(slot, 16 + value, { type: 'propose', value }, ['values']);
+        if (left('changes') > 0) {
+          for (const [at, voters] of this.#electorates.entries()) add(slot, 24 + at, { type: 'change', voters }, ['changes']);
+        }
         if (left('ticks') > 0) add(slot, 1, { type: 'tick' }, ['ticks']);
       } else if (term < terms) {
         if (role !== 'candidate') add(slot, 2, { type: 'campaign' });
@@ -94,8 +108,8 @@ export class World {
       const place = state[at] as number;
       const message = this.transitions.messages.at(place);
       const slot = message.to - FIRST_ID;
-      add(slot, 32 + place, { type: 'deliver', message }, [], place);
-      if (left('duplicates') > 0) add(slot, 32 + place, { type: 'deliver', message }, ['duplicates'], place);
+      add(slot, 40 + place, { type: 'deliver', message }, [], place);
+      if (left('duplicates') > 0) add(slot, 40 + place, { type: 'deliver', message }, ['duplicates'], place);
     }
     return actions;
   }
@@ -168,6 +182,14 @@ export class World {
   get #firstMessage(): number {
     return this.bounds.servers + 1 + SPENT.length;
   }
+}
+
+/** All sets of two or more of the slots. */
+function electoratesOf(servers: number): number[][] {
+  const all = Array.from({ length: 2 ** servers }, (_, bits) =>
+    Array.from({ length: servers }, (_, slot) => slot).filter((slot) => bits & (1 << slot)),
+  );
+  return all.filter(({ length }) => length >= 2);
 }
 
 /** Two sums of well-mixed numbers: what is added in any order is the same set. */
