@@ -1,22 +1,23 @@
 import { assert, unreachable } from '../../base/assert.ts';
 import { FlotillaError } from '../../base/errors.ts';
 import type { ReplicaId } from '../../base/ids.ts';
-import { continuesChain, isWellFormed } from './append-check.ts';
-import { ConfigurationHistory } from './configuration-history.ts';
+import { encodeConfiguration } from './configuration.ts';
+import { crc32 } from './crc32.ts';
+import { Campaign, ElectionTimer } from './election.ts';
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
 import { makeEntry } from './entry-codec.ts';
+import { Follower } from './follower.ts';
 import { Leader } from './leader.ts';
 import { RaftLog } from './log.ts';
+import { enter, isJoint, leave, type Members } from './membership.ts';
 import { Outbox } from './outbox.ts';
 import { PersistQueue } from './persistence.ts';
 import type { FollowerProgress } from './progress.ts';
 import { Quorum } from './quorum.ts';
 import type {
-  AppendRequest,
   Configuration,
   HardState,
   HeartbeatRequest,
-  LogPosition,
   Message,
   PersistUnit,
   Proposal,
@@ -45,7 +46,10 @@ export class RaftCore {
   readonly #log: RaftLog;
   readonly #outbox = new Outbox();
   readonly #persistence: PersistQueue;
-  readonly #configurations: ConfigurationHistory;
+  readonly #follower: Follower;
+  readonly #timer: ElectionTimer;
+  /** The configuration that the quorum and the leader go by. */
+  #configuration: Configuration;
   #quorum: Quorum;
   #term: number;
   #vote: ReplicaId | 0;
@@ -53,12 +57,7 @@ export class RaftCore {
   #leaderId: ReplicaId | 0 = 0;
   /** What this replica leads with; present exactly when it is the leader. */
   #leader: Leader | undefined;
-  #votes = new Map<ReplicaId, boolean>();
-  /** Ticks since the leader was heard, a vote granted or a campaign begun. */
-  #elapsed = 0;
-  /** The election timeout in ticks; 0: to be drawn at the next tick. */
-  #timeout = 0;
-  #divergedIndex = 0;
+  #campaign = new Campaign();
   #handedHardState: HardState;
   #surfacedSoftState: SoftState;
 
@@ -71,14 +70,15 @@ export class RaftCore {
     );
     this.#options = options;
     this.#id = options.id;
-    this.#log = new RaftLog(log, hardState.commit);
-    this.#configurations = new ConfigurationHistory(options.configurationIndex, options.configuration);
-    for (const entry of log.tail) this.#configurations.append(entry);
-    this.#quorum = new Quorum(this.configuration);
+    this.#log = new RaftLog(log, hardState.commit, { index: options.configurationIndex, configuration: options.configuration });
+    this.#timer = new ElectionTimer(options);
+    this.#configuration = this.#log.configuration;
+    this.#quorum = new Quorum(this.#configuration);
     this.#term = hardState.term;
     this.#vote = hardState.vote;
     assert(this.#term >= this.#log.lastTerm, 'the durable term covers the log', { term: this.#term, lastTerm: this.#log.lastTerm });
     this.#persistence = new PersistQueue(hardState.term, hardState.vote);
+    this.#follower = new Follower(options.id, this.#log, this.#persistence, this.#outbox);
     this.#handedHardState = hardState;
     this.#surfacedSoftState = this.#softState();
   }
@@ -115,10 +115,10 @@ export class RaftCore {
   }
   /** The last configuration in the log: in force since it was appended. */
   get configuration(): Configuration {
-    return this.#configurations.current.configuration;
+    return this.#log.configuration;
   }
   get configurationIndex(): number {
-    return this.#configurations.current.index;
+    return this.#log.configurationIndex;
   }
   /** Leader, and its own term's no-op has committed (hazard B21). */
   get isReady(): boolean {
@@ -126,7 +126,7 @@ export class RaftCore {
   }
   /** The first index at which a leader sent an entry whose chain does not continue this log (hazard B29): one of the two is damaged. 0: none. */
   get divergedIndex(): number {
-    return this.#divergedIndex;
+    return this.#follower.divergedIndex;
   }
 
   /** A unit of the group's time: elections, heartbeats and the watch over the quorum are counted in it. */
@@ -135,8 +135,7 @@ export class RaftCore {
       if (!this.#leader.tick()) this.#becomeFollower(this.#term, 0);
       return;
     }
-    if (this.#timeout === 0) this.#timeout = this.#drawTimeout();
-    if (++this.#elapsed >= this.#timeout) this.campaign();
+    if (this.#timer.tick()) this.campaign();
   }
 
   /** Takes a message from a peer. What is stale, or not for this replica, is ignored. */
@@ -150,7 +149,9 @@ export class RaftCore {
     }
     switch (message.type) {
       case 'append':
-        this.#handleAppend(message);
+        this.#follow(message.from);
+        this.#follower.handleAppend(message);
+        this.#followConfiguration();
         break;
       case 'heartbeat':
         this.#handleHeartbeat(message);
@@ -163,12 +164,13 @@ export class RaftCore {
         break;
       case 'appendResponse':
         this.#leader?.handleAppendResponse(message);
+        this.#membersCommitted();
         break;
       case 'heartbeatResponse':
         this.#leader?.handleHeartbeatResponse(message);
         break;
       case 'timeoutNow':
-        if (this.#role !== 'leader' && this.#role !== 'candidate' && this.#quorum.has(this.#id)) this.#campaignForReal(true);
+        if (this.#role !== 'leader' && this.#role !== 'candidate' && this.#log.mayLead(this.#id)) this.#campaignForReal(true);
         break;
       default:
         unreachable(message);
@@ -178,22 +180,14 @@ export class RaftCore {
   /**
    * Appends to the leader's log. They commit, unless another leader cuts them off; until then they may do either.
    * Throws NOT_LEADER_OR_FOLLOWER (also while leadership is being transferred), THROTTLING_QUOTA_EXCEEDED when more than `maxUncommittedBytes`
-   * would be uncommitted, INVALID_REQUEST for a configuration while one is uncommitted.
+   * would be uncommitted.
    */
   propose(proposals: readonly Proposal[]): { readonly firstIndex: number; readonly term: number } {
-    const leader = this.#requireLeader();
-    if (leader.transferee !== 0) {
-      throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `leadership is moving to replica ${leader.transferee}; refresh metadata and retry`);
-    }
+    const leader = this.#requireStableLeader();
     let bytes = 0;
     for (const proposal of proposals) {
       bytes += ENTRY_HEADER_BYTES + proposal.payload.length;
-      if (proposal.kind === EntryKind.config && (!this.isReady || this.configurationIndex > this.commitIndex)) {
-        throw new FlotillaError(
-          'INVALID_REQUEST',
-          'another change of members is under way, or this leader is new; retry when it has committed',
-        );
-      }
+      assert(proposal.kind !== EntryKind.config, 'members change by proposeMembers', proposal.kind);
     }
     if (!leader.admits(bytes)) {
       throw new FlotillaError('THROTTLING_QUOTA_EXCEEDED', 'too much waits to be replicated; retry when some of it has committed');
@@ -201,6 +195,26 @@ export class RaftCore {
     const firstIndex = this.lastIndex + 1;
     for (const proposal of proposals) this.#appendOwn(leader, proposal);
     return { firstIndex, term: this.#term };
+  }
+
+  /**
+   * Begins a change of the group's members. If voters change, the group is in a joint configuration until that has committed, and then leaves it by
+   * itself; {@link configuration} tells. A leader that is no voter any more steps down once that has committed. Returns the index of the entry.
+   * Throws NOT_LEADER_OR_FOLLOWER, REASSIGNMENT_IN_PROGRESS while another change is under way or this leader is new, INELIGIBLE_REPLICA for a new voter
+   * that is no learner or has not caught up, INVALID_REQUEST.
+   */
+  proposeMembers(target: Members): number {
+    const leader = this.#requireStableLeader();
+    if (!this.isReady || this.#memberChangePending) {
+      throw new FlotillaError(
+        'REASSIGNMENT_IN_PROGRESS',
+        'another change of members is under way, or this leader is new; retry when it has committed',
+      );
+    }
+    const caughtUp = (id: ReplicaId) =>
+      leader.followers.some(({ replicaId, matchIndex }) => replicaId === id && matchIndex >= this.commitIndex);
+    this.#appendConfiguration(leader, enter(this.configuration, target, caughtUp));
+    return this.lastIndex;
   }
 
   /**
@@ -216,13 +230,14 @@ export class RaftCore {
     return this.#leader?.transferTo(to) ?? false;
   }
 
-  /** Campaigns through PreVote (thesis 9.6), if this is a voter and not the leader. */
+  /** Campaigns through PreVote (thesis 9.6), if it may lead and does not. */
   campaign(): void {
-    this.#resetTimer();
-    if (this.#leader !== undefined || !this.#quorum.has(this.#id)) return;
+    this.#timer.reset();
+    if (this.#leader !== undefined || !this.#log.mayLead(this.#id)) return;
     this.#role = 'preCandidate';
     this.#leaderId = 0;
-    this.#votes = new Map([[this.#id, true]]);
+    this.#campaign = new Campaign();
+    this.#campaign.answered(this.#id, true);
     this.#requestVotes(true, false);
     this.#countVotes();
   }
@@ -248,8 +263,8 @@ export class RaftCore {
   }
 
   #campaignSoon(order: readonly ReplicaId[]): void {
-    this.#elapsed = 0;
-    this.#timeout = 1 + Math.max(0, order.indexOf(this.#id)) * this.#options.heartbeatTicks;
+    const before = order.includes(this.#id) ? order.indexOf(this.#id) : order.length;
+    this.#timer.expireIn(1 + before * this.#options.heartbeatTicks);
   }
 
   /** The persist unit with this token, and all before it, are durable. A completion that comes again is ignored. */
@@ -258,11 +273,11 @@ export class RaftCore {
     if (durable === undefined) return;
     this.#log.durableTo(durable);
     this.#leader?.persisted();
+    this.#membersCommitted();
     if (this.#role === 'candidate' && this.#persistence.durableTerm === this.#term && this.#persistence.durableVote === this.#id) {
-      this.#votes.set(this.#id, true);
+      this.#campaign.answered(this.#id, true);
       this.#countVotes();
     }
-    this.#configurations.commitTo(this.commitIndex);
   }
 
   /** Entries that `Ready.reads` asked for; empty when they could not be read. */
@@ -362,7 +377,7 @@ export class RaftCore {
 
   /** True while a leader's lease holds here: its own, or that of a leader heard within the least election timeout (hazard B16). */
   #hearsLeader(): boolean {
-    return this.#leaderId !== 0 && (this.#leader !== undefined || this.#elapsed < this.#options.electionTicks);
+    return this.#leaderId !== 0 && (this.#leader !== undefined || this.#timer.leaseHolds);
   }
 
   #meetHigherTerm(message: Message): void {
@@ -376,7 +391,7 @@ export class RaftCore {
   #meetLowerTerm(message: Message): void {
     if (message.type === 'append' || message.type === 'heartbeat') {
       // A leader of an old term must learn of the new one, or a replica that went ahead in terms would never be heard again.
-      this.#rejectAppend(message.from, 0, 0, 0);
+      this.#follower.reject(message.from, this.#term, 0, 0);
     } else if (message.type === 'vote' && message.pre) {
       this.#send({ type: 'voteResponse', from: this.#id, to: message.from, term: this.#term, pre: true, granted: false });
     }
@@ -391,7 +406,7 @@ export class RaftCore {
     this.#role = 'follower';
     this.#leaderId = leader;
     this.#leader = undefined;
-    this.#resetTimer();
+    this.#timer.reset();
   }
 
   #becomeLeader(): void {
@@ -402,20 +417,16 @@ export class RaftCore {
     this.#appendOwn(this.#leader, NOOP);
   }
 
+  #requireStableLeader(): Leader {
+    const leader = this.#requireLeader();
+    if (leader.transferee === 0) return leader;
+    throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `leadership is moving to replica ${leader.transferee}; refresh metadata and retry`);
+  }
+
   #requireLeader(): Leader {
     if (this.#leader !== undefined) return this.#leader;
     const hint = this.#leaderId === 0 ? 'no leader is known yet' : `replica ${this.#leaderId} is`;
     throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `this replica is not the leader (${hint}); refresh metadata and retry`);
-  }
-
-  #resetTimer(): void {
-    this.#elapsed = 0;
-    this.#timeout = 0;
-  }
-
-  #drawTimeout(): number {
-    const { electionTicks, uint32 } = this.#options;
-    return electionTicks + Math.floor((uint32() / 2 ** 32) * electionTicks);
   }
 
   // Elections
@@ -427,8 +438,8 @@ export class RaftCore {
     this.#vote = this.#id;
     this.#leaderId = 0;
     // The own vote counts once it is durable: see persisted().
-    this.#votes = new Map();
-    this.#resetTimer();
+    this.#campaign = new Campaign();
+    this.#timer.reset();
     this.#requestVotes(false, transfer);
   }
 
@@ -457,7 +468,7 @@ export class RaftCore {
     if (granted) {
       assert(this.#vote === 0 || this.#vote === from, 'one vote a term', { vote: this.#vote, from });
       this.#vote = from;
-      this.#resetTimer();
+      this.#timer.reset();
     }
     this.#outbox.afterPersisted(response);
   }
@@ -465,12 +476,12 @@ export class RaftCore {
   #handleVoteResponse(message: VoteResponse): void {
     if (this.#role !== (message.pre ? 'preCandidate' : 'candidate')) return;
     if (message.pre && message.granted && message.term !== this.#term + 1) return;
-    if (!this.#votes.has(message.from)) this.#votes.set(message.from, message.granted);
+    this.#campaign.answered(message.from, message.granted);
     this.#countVotes();
   }
 
   #countVotes(): void {
-    const result = this.#quorum.tally(this.#votes);
+    const result = this.#campaign.result(this.#quorum);
     if (result === 'lost') this.#becomeFollower(this.#term, 0);
     else if (result === 'won' && this.#role === 'preCandidate') this.#campaignForReal(false);
     else if (result === 'won') this.#becomeLeader();
@@ -492,24 +503,40 @@ export class RaftCore {
       payload,
       previous: last,
     });
-    this.#append(entry);
-    leader.appended(entry);
-  }
-
-  #append(entry: Entry): void {
     this.#log.append(entry);
-    if (this.#configurations.append(entry)) this.#configurationChanged();
+    leader.appended(entry);
+    this.#followConfiguration();
   }
 
-  #truncateTo(index: number): void {
-    this.#log.truncateTo(index);
-    this.#persistence.truncateTo(index);
-    if (this.#configurations.truncateTo(index)) this.#configurationChanged();
+  // Members
+
+  /** Read off the log, never remembered (hazard B13). */
+  get #memberChangePending(): boolean {
+    return this.configurationIndex > this.commitIndex || isJoint(this.configuration);
   }
 
-  #configurationChanged(): void {
-    this.#quorum = new Quorum(this.configuration);
-    this.#leader?.setConfiguration(this.configuration);
+  /** What a leader does when a configuration has committed: leaves a joint one, and steps down when it is no voter any more. */
+  #membersCommitted(): void {
+    const leader = this.#leader;
+    if (leader === undefined || !this.isReady || this.configurationIndex > this.commitIndex) return;
+    if (isJoint(this.configuration)) this.#appendConfiguration(leader, leave(this.configuration));
+    else if (!this.#quorum.has(this.#id)) {
+      leader.abdicate();
+      this.#becomeFollower(this.#term, 0);
+    }
+  }
+
+  #appendConfiguration(leader: Leader, configuration: Configuration): void {
+    const payload = encodeConfiguration(configuration);
+    this.#appendOwn(leader, { kind: EntryKind.config, payload, recordCount: 0, payloadChecksum: crc32(payload) });
+  }
+
+  /** The last configuration in the log counts from when it is there, and not when it was taken back. */
+  #followConfiguration(): void {
+    if (this.#configuration === this.#log.configuration) return;
+    this.#configuration = this.#log.configuration;
+    this.#quorum = new Quorum(this.#configuration);
+    this.#leader?.setConfiguration(this.#configuration);
   }
 
   // Following
@@ -523,70 +550,13 @@ export class RaftCore {
     });
     this.#role = 'follower';
     this.#leaderId = leader;
-    this.#resetTimer();
+    this.#timer.reset();
   }
 
   #handleHeartbeat(message: HeartbeatRequest): void {
     this.#follow(message.from);
-    this.#commitTo(message.commit);
+    this.#follower.commitTo(message.commit);
     this.#send({ type: 'heartbeatResponse', from: this.#id, to: message.from, term: this.#term, readContext: message.readContext });
-  }
-
-  #handleAppend(message: AppendRequest): void {
-    this.#follow(message.from);
-    const { prevIndex, prevTerm, entries, from } = message;
-    const log = this.#log;
-    if (!isWellFormed(message)) return;
-    const ownTerm = log.termAt(prevIndex);
-    if (ownTerm === undefined && prevIndex < log.commitIndex) {
-      this.#acceptAppend(from, log.commitIndex);
-      return;
-    }
-    if (ownTerm !== prevTerm) {
-      const hintIndex = log.lastIndexUpTo(prevIndex, prevTerm);
-      this.#rejectAppend(from, prevIndex, hintIndex, log.termAt(hintIndex) ?? 0);
-      return;
-    }
-    // Only from the first conflict on is anything changed: a message that comes late or twice changes nothing (hazard B06).
-    let fresh = 0;
-    while (fresh < entries.length && log.termAt(prevIndex + 1 + fresh) === entries[fresh]?.term) fresh++;
-    if (fresh < entries.length && !this.#appendFrom(entries, fresh)) return;
-    const lastNew = prevIndex + entries.length;
-    this.#commitTo(Math.min(message.commit, lastNew));
-    this.#acceptAppend(from, lastNew);
-  }
-
-  /** Appends entries[at…] in place of what conflicts with them. False: they don't continue this log. */
-  #appendFrom(entries: readonly Entry[], at: number): boolean {
-    const first = entries[at] as Entry;
-    let previous: LogPosition | undefined = this.#log.positionAt(first.index - 1);
-    for (let i = at; i < entries.length; i++) {
-      const entry = entries[i] as Entry;
-      if (previous !== undefined && !continuesChain(previous, entry)) {
-        if (this.#divergedIndex === 0) this.#divergedIndex = entry.index;
-        return false;
-      }
-      previous = entry;
-    }
-    if (first.index <= this.lastIndex) this.#truncateTo(first.index - 1);
-    for (let i = at; i < entries.length; i++) this.#append(entries[i] as Entry);
-    return true;
-  }
-
-  #commitTo(index: number): void {
-    if (index <= this.commitIndex) return;
-    this.#log.commitTo(index);
-    this.#configurations.commitTo(index);
-  }
-
-  #acceptAppend(to: ReplicaId, matchIndex: number): void {
-    const response = { from: this.#id, to, term: this.#term, rejected: false, matchIndex, rejectedIndex: 0, hintIndex: 0, hintTerm: 0 };
-    this.#outbox.afterPersisted({ type: 'appendResponse', ...response });
-  }
-
-  #rejectAppend(to: ReplicaId, rejectedIndex: number, hintIndex: number, hintTerm: number): void {
-    const response = { from: this.#id, to, term: this.#term, rejected: true, matchIndex: 0, rejectedIndex, hintIndex, hintTerm };
-    this.#outbox.afterPersisted({ type: 'appendResponse', ...response });
   }
 
   #send(message: Message): void {
