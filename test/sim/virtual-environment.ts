@@ -2,8 +2,8 @@ import type { Environment, Timer } from '../../src/base/environment.ts';
 import { SeededRandom } from './random.ts';
 
 interface Event {
-  readonly at: number;
-  readonly order: number;
+  at: number;
+  order: number;
   readonly owner: VirtualEnvironment | undefined;
   task: (() => void) | undefined;
 }
@@ -17,9 +17,12 @@ export class VirtualTime {
   #order = 0;
   #hash = 0x811c9dc5;
   #heap: Event[] = [];
+  #fired: Event | undefined;
   /** Milliseconds since the epoch at time 0. */
   readonly epochMs = 1_790_000_000_000;
   events = 0;
+  /** Told after each event, once all that follows from it has run: the step after which everything must hold. */
+  afterEvent: ((owner: VirtualEnvironment | undefined) => void) | undefined;
 
   get nowMs(): number {
     return this.#now;
@@ -79,6 +82,11 @@ export class VirtualTime {
   #runEvents(done: () => boolean, until: number): boolean | undefined {
     for (let left = EVENTS_A_MACROTASK; left > 0; left--) {
       drainMicrotasks();
+      const fired = this.#fired;
+      if (fired !== undefined) {
+        this.#fired = undefined;
+        this.afterEvent?.(fired.owner);
+      }
       if (done()) return true;
       const event = this.#heap[0];
       if (event === undefined || event.at > until) {
@@ -98,8 +106,11 @@ export class VirtualTime {
     if (owner !== undefined) {
       if (owner.killed) return;
       if (owner.pausedUntilMs > event.at) {
-        event.task = undefined;
-        this.schedule(owner.pausedUntilMs - this.#now, task, owner);
+        // The same event: whoever holds its timer may still cancel it.
+        owner.deferred++;
+        event.at = owner.pausedUntilMs;
+        event.order = this.#order++;
+        this.#push(event);
         return;
       }
     }
@@ -108,7 +119,9 @@ export class VirtualTime {
     this.note(event.order);
     this.note(event.at * 1000);
     event.task = undefined;
+    this.#fired = event;
     task();
+    if (owner?.turnMs !== undefined) owner.pausedUntilMs = Math.max(owner.pausedUntilMs, this.#now + owner.turnMs());
   }
 
   /** Folds a number into the trace's hash. */
@@ -173,6 +186,10 @@ export class VirtualEnvironment implements Environment {
   killed = false;
   /** Events before this time wait for it: SIGSTOP. */
   pausedUntilMs = 0;
+  /** Events that had to wait for the process so far. */
+  deferred = 0;
+  /** Milliseconds for which an event keeps the process from the next one: a slow event loop. Undefined: none. */
+  turnMs: (() => number) | undefined;
   /** What this process's wall clock shows beyond the true time. */
   wallSkewMs = 0;
 
