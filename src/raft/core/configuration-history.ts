@@ -3,35 +3,31 @@ import { decodeConfiguration } from './configuration.ts';
 import { type Entry, EntryKind } from './entry.ts';
 import type { Configuration } from './types.ts';
 
-interface Effective {
+export interface EffectiveConfiguration {
+  /** Of its entry; 0: from the group's creation. */
   readonly index: number;
   readonly configuration: Configuration;
 }
 
 /** The configurations of a log. The last one appended is in force, committed or not, and a truncation takes it back (thesis 4.1): so it is derived from the log alone (hazard B13). */
 export class ConfigurationHistory {
-  readonly #effective: Effective[];
+  readonly #effective: EffectiveConfiguration[];
 
-  constructor(index: number, configuration: Configuration) {
-    this.#effective = [{ index, configuration }];
+  constructor(first: EffectiveConfiguration) {
+    this.#effective = [first];
   }
 
-  get current(): Effective {
+  get current(): EffectiveConfiguration {
     return must(this.#effective.at(-1), 'there is a configuration');
   }
 
-  /** True when the entry brought a new configuration into force. */
-  append(entry: Entry): boolean {
-    if (entry.kind !== EntryKind.config || entry.index <= this.current.index) return false;
+  append(entry: Entry): void {
+    if (entry.kind !== EntryKind.config || entry.index <= this.current.index) return;
     this.#effective.push({ index: entry.index, configuration: decodeConfiguration(entry.payload) });
-    return true;
   }
 
-  /** True when a configuration was taken back. */
-  truncateTo(index: number): boolean {
-    const before = this.#effective.length;
+  truncateTo(index: number): void {
     while (this.#effective.length > 1 && this.current.index > index) this.#effective.pop();
-    return this.#effective.length < before;
   }
 
   /** A committed configuration is never taken back, so those before it are not needed. */

@@ -1,8 +1,9 @@
 import { assert } from '../../base/assert.ts';
+import { ConfigurationHistory, type EffectiveConfiguration } from './configuration-history.ts';
 import type { Entry } from './entry.ts';
 import { entrySize } from './entry-codec.ts';
 import { TermTable } from './term-table.ts';
-import type { InitialLog, LogPosition } from './types.ts';
+import type { Configuration, InitialLog, LogPosition } from './types.ts';
 
 const MIN_RING = 16;
 
@@ -18,6 +19,7 @@ export class RaftLog {
   /** The first index that can be sent to a follower. */
   readonly firstReplicableIndex: number;
   readonly #terms: TermTable;
+  readonly #configurations: ConfigurationHistory;
   /** A ring: the entry at `index` is in slot `index & mask`. */
   #ring: (Entry | undefined)[];
   /** The position before the window's first entry. */
@@ -31,8 +33,10 @@ export class RaftLog {
   #surfacedIndex: number;
   #releasedIndex: number;
 
-  constructor(initial: InitialLog, commitHint: number) {
+  /** `configuration`: the last one up to the base, from the entry at `index`; 0: from the group's creation. */
+  constructor(initial: InitialLog, commitHint: number, configuration: EffectiveConfiguration) {
     const { base, tail } = initial;
+    this.#configurations = new ConfigurationHistory(configuration);
     this.firstReplicableIndex = initial.firstReplicableIndex;
     this.#terms = new TermTable(initial.terms);
     this.#base = positionOf(base);
@@ -46,6 +50,7 @@ export class RaftLog {
     this.#handedIndex = this.lastIndex;
     this.#surfacedIndex = base.index;
     this.#releasedIndex = base.index;
+    this.#configurations.commitTo(this.#commitIndex);
   }
 
   get last(): LogPosition {
@@ -65,6 +70,13 @@ export class RaftLog {
   }
   get durableIndex(): number {
     return this.#durableIndex;
+  }
+  /** The last configuration in the log: in force since it was appended. */
+  get configuration(): Configuration {
+    return this.#configurations.current.configuration;
+  }
+  get configurationIndex(): number {
+    return this.#configurations.current.index;
   }
 
   /** 0 at index 0; undefined past the end, and where the terms are no longer known. */
@@ -128,6 +140,7 @@ export class RaftLog {
     this.#terms.append(entry.term, entry.index);
     this.#windowBytes += entrySize(entry);
     this.#last = entry;
+    this.#configurations.append(entry);
   }
 
   /** Cuts off what is above `index`: never what is committed (hazard B06). Writes of it that are still under way count no more. */
@@ -140,6 +153,7 @@ export class RaftLog {
     }
     this.#last = this.positionAt(index) ?? this.#base;
     this.#terms.truncateTo(index);
+    this.#configurations.truncateTo(index);
     this.#durableIndex = Math.min(this.#durableIndex, index);
     // Also of what was not handed out yet: a leader's proposals are known to their owner before that.
     this.#truncatedTo = Math.min(this.#truncatedTo ?? index, index);
@@ -149,6 +163,7 @@ export class RaftLog {
   commitTo(index: number): void {
     assert(index >= this.#commitIndex && index <= this.lastIndex, 'commit moves forward, within the log', { index, last: this.lastIndex });
     this.#commitIndex = index;
+    this.#configurations.commitTo(index);
   }
 
   durableTo(index: number): void {

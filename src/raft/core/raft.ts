@@ -1,10 +1,10 @@
 import { assert, unreachable } from '../../base/assert.ts';
 import { FlotillaError } from '../../base/errors.ts';
 import type { ReplicaId } from '../../base/ids.ts';
-import { continuesChain, isWellFormed } from './append-check.ts';
-import { ConfigurationHistory } from './configuration-history.ts';
+import { Campaign, ElectionTimer } from './election.ts';
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
 import { makeEntry } from './entry-codec.ts';
+import { Follower } from './follower.ts';
 import { Leader } from './leader.ts';
 import { RaftLog } from './log.ts';
 import { Outbox } from './outbox.ts';
@@ -12,11 +12,9 @@ import { PersistQueue } from './persistence.ts';
 import type { FollowerProgress } from './progress.ts';
 import { Quorum } from './quorum.ts';
 import type {
-  AppendRequest,
   Configuration,
   HardState,
   HeartbeatRequest,
-  LogPosition,
   Message,
   PersistUnit,
   Proposal,
@@ -45,7 +43,10 @@ export class RaftCore {
   readonly #log: RaftLog;
   readonly #outbox = new Outbox();
   readonly #persistence: PersistQueue;
-  readonly #configurations: ConfigurationHistory;
+  readonly #follower: Follower;
+  readonly #timer: ElectionTimer;
+  /** The configuration that the quorum and the leader go by. */
+  #configuration: Configuration;
   #quorum: Quorum;
   #term: number;
   #vote: ReplicaId | 0;
@@ -53,12 +54,7 @@ export class RaftCore {
   #leaderId: ReplicaId | 0 = 0;
   /** What this replica leads with; present exactly when it is the leader. */
   #leader: Leader | undefined;
-  #votes = new Map<ReplicaId, boolean>();
-  /** Ticks since the leader was heard, a vote granted or a campaign begun. */
-  #elapsed = 0;
-  /** The election timeout in ticks; 0: to be drawn at the next tick. */
-  #timeout = 0;
-  #divergedIndex = 0;
+  #campaign = new Campaign();
   #handedHardState: HardState;
   #surfacedSoftState: SoftState;
 
@@ -71,14 +67,15 @@ export class RaftCore {
     );
     this.#options = options;
     this.#id = options.id;
-    this.#log = new RaftLog(log, hardState.commit);
-    this.#configurations = new ConfigurationHistory(options.configurationIndex, options.configuration);
-    for (const entry of log.tail) this.#configurations.append(entry);
-    this.#quorum = new Quorum(this.configuration);
+    this.#log = new RaftLog(log, hardState.commit, { index: options.configurationIndex, configuration: options.configuration });
+    this.#timer = new ElectionTimer(options);
+    this.#configuration = this.#log.configuration;
+    this.#quorum = new Quorum(this.#configuration);
     this.#term = hardState.term;
     this.#vote = hardState.vote;
     assert(this.#term >= this.#log.lastTerm, 'the durable term covers the log', { term: this.#term, lastTerm: this.#log.lastTerm });
     this.#persistence = new PersistQueue(hardState.term, hardState.vote);
+    this.#follower = new Follower(options.id, this.#log, this.#persistence, this.#outbox);
     this.#handedHardState = hardState;
     this.#surfacedSoftState = this.#softState();
   }
@@ -115,10 +112,10 @@ export class RaftCore {
   }
   /** The last configuration in the log: in force since it was appended. */
   get configuration(): Configuration {
-    return this.#configurations.current.configuration;
+    return this.#log.configuration;
   }
   get configurationIndex(): number {
-    return this.#configurations.current.index;
+    return this.#log.configurationIndex;
   }
   /** Leader, and its own term's no-op has committed (hazard B21). */
   get isReady(): boolean {
@@ -126,7 +123,7 @@ export class RaftCore {
   }
   /** The first index at which a leader sent an entry whose chain does not continue this log (hazard B29): one of the two is damaged. 0: none. */
   get divergedIndex(): number {
-    return this.#divergedIndex;
+    return this.#follower.divergedIndex;
   }
 
   /** A unit of the group's time: elections, heartbeats and the watch over the quorum are counted in it. */
@@ -135,8 +132,7 @@ export class RaftCore {
       if (!this.#leader.tick()) this.#becomeFollower(this.#term, 0);
       return;
     }
-    if (this.#timeout === 0) this.#timeout = this.#drawTimeout();
-    if (++this.#elapsed >= this.#timeout) this.campaign();
+    if (this.#timer.tick()) this.campaign();
   }
 
   /** Takes a message from a peer. What is stale, or not for this replica, is ignored. */
@@ -150,7 +146,9 @@ export class RaftCore {
     }
     switch (message.type) {
       case 'append':
-        this.#handleAppend(message);
+        this.#follow(message.from);
+        this.#follower.handleAppend(message);
+        this.#followConfiguration();
         break;
       case 'heartbeat':
         this.#handleHeartbeat(message);
@@ -218,11 +216,12 @@ export class RaftCore {
 
   /** Campaigns through PreVote (thesis 9.6), if this is a voter and not the leader. */
   campaign(): void {
-    this.#resetTimer();
+    this.#timer.reset();
     if (this.#leader !== undefined || !this.#quorum.has(this.#id)) return;
     this.#role = 'preCandidate';
     this.#leaderId = 0;
-    this.#votes = new Map([[this.#id, true]]);
+    this.#campaign = new Campaign();
+    this.#campaign.answered(this.#id, true);
     this.#requestVotes(true, false);
     this.#countVotes();
   }
@@ -248,8 +247,7 @@ export class RaftCore {
   }
 
   #campaignSoon(order: readonly ReplicaId[]): void {
-    this.#elapsed = 0;
-    this.#timeout = 1 + Math.max(0, order.indexOf(this.#id)) * this.#options.heartbeatTicks;
+    this.#timer.expireIn(1 + Math.max(0, order.indexOf(this.#id)) * this.#options.heartbeatTicks);
   }
 
   /** The persist unit with this token, and all before it, are durable. A completion that comes again is ignored. */
@@ -259,10 +257,9 @@ export class RaftCore {
     this.#log.durableTo(durable);
     this.#leader?.persisted();
     if (this.#role === 'candidate' && this.#persistence.durableTerm === this.#term && this.#persistence.durableVote === this.#id) {
-      this.#votes.set(this.#id, true);
+      this.#campaign.answered(this.#id, true);
       this.#countVotes();
     }
-    this.#configurations.commitTo(this.commitIndex);
   }
 
   /** Entries that `Ready.reads` asked for; empty when they could not be read. */
@@ -362,7 +359,7 @@ export class RaftCore {
 
   /** True while a leader's lease holds here: its own, or that of a leader heard within the least election timeout (hazard B16). */
   #hearsLeader(): boolean {
-    return this.#leaderId !== 0 && (this.#leader !== undefined || this.#elapsed < this.#options.electionTicks);
+    return this.#leaderId !== 0 && (this.#leader !== undefined || this.#timer.leaseHolds);
   }
 
   #meetHigherTerm(message: Message): void {
@@ -376,7 +373,7 @@ export class RaftCore {
   #meetLowerTerm(message: Message): void {
     if (message.type === 'append' || message.type === 'heartbeat') {
       // A leader of an old term must learn of the new one, or a replica that went ahead in terms would never be heard again.
-      this.#rejectAppend(message.from, 0, 0, 0);
+      this.#follower.reject(message.from, this.#term, 0, 0);
     } else if (message.type === 'vote' && message.pre) {
       this.#send({ type: 'voteResponse', from: this.#id, to: message.from, term: this.#term, pre: true, granted: false });
     }
@@ -391,7 +388,7 @@ export class RaftCore {
     this.#role = 'follower';
     this.#leaderId = leader;
     this.#leader = undefined;
-    this.#resetTimer();
+    this.#timer.reset();
   }
 
   #becomeLeader(): void {
@@ -408,16 +405,6 @@ export class RaftCore {
     throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `this replica is not the leader (${hint}); refresh metadata and retry`);
   }
 
-  #resetTimer(): void {
-    this.#elapsed = 0;
-    this.#timeout = 0;
-  }
-
-  #drawTimeout(): number {
-    const { electionTicks, uint32 } = this.#options;
-    return electionTicks + Math.floor((uint32() / 2 ** 32) * electionTicks);
-  }
-
   // Elections
 
   /** A real campaign, at the next term: after a pre-vote was won, or at once when the leader asked for it. */
@@ -427,8 +414,8 @@ export class RaftCore {
     this.#vote = this.#id;
     this.#leaderId = 0;
     // The own vote counts once it is durable: see persisted().
-    this.#votes = new Map();
-    this.#resetTimer();
+    this.#campaign = new Campaign();
+    this.#timer.reset();
     this.#requestVotes(false, transfer);
   }
 
@@ -457,7 +444,7 @@ export class RaftCore {
     if (granted) {
       assert(this.#vote === 0 || this.#vote === from, 'one vote a term', { vote: this.#vote, from });
       this.#vote = from;
-      this.#resetTimer();
+      this.#timer.reset();
     }
     this.#outbox.afterPersisted(response);
   }
@@ -465,12 +452,12 @@ export class RaftCore {
   #handleVoteResponse(message: VoteResponse): void {
     if (this.#role !== (message.pre ? 'preCandidate' : 'candidate')) return;
     if (message.pre && message.granted && message.term !== this.#term + 1) return;
-    if (!this.#votes.has(message.from)) this.#votes.set(message.from, message.granted);
+    this.#campaign.answered(message.from, message.granted);
     this.#countVotes();
   }
 
   #countVotes(): void {
-    const result = this.#quorum.tally(this.#votes);
+    const result = this.#campaign.result(this.#quorum);
     if (result === 'lost') this.#becomeFollower(this.#term, 0);
     else if (result === 'won' && this.#role === 'preCandidate') this.#campaignForReal(false);
     else if (result === 'won') this.#becomeLeader();
@@ -492,24 +479,17 @@ export class RaftCore {
       payload,
       previous: last,
     });
-    this.#append(entry);
-    leader.appended(entry);
-  }
-
-  #append(entry: Entry): void {
     this.#log.append(entry);
-    if (this.#configurations.append(entry)) this.#configurationChanged();
+    leader.appended(entry);
+    this.#followConfiguration();
   }
 
-  #truncateTo(index: number): void {
-    this.#log.truncateTo(index);
-    this.#persistence.truncateTo(index);
-    if (this.#configurations.truncateTo(index)) this.#configurationChanged();
-  }
-
-  #configurationChanged(): void {
-    this.#quorum = new Quorum(this.configuration);
-    this.#leader?.setConfiguration(this.configuration);
+  /** The last configuration in the log counts from when it is there, and not when it was taken back. */
+  #followConfiguration(): void {
+    if (this.#configuration === this.#log.configuration) return;
+    this.#configuration = this.#log.configuration;
+    this.#quorum = new Quorum(this.#configuration);
+    this.#leader?.setConfiguration(this.#configuration);
   }
 
   // Following
@@ -523,70 +503,13 @@ export class RaftCore {
     });
     this.#role = 'follower';
     this.#leaderId = leader;
-    this.#resetTimer();
+    this.#timer.reset();
   }
 
   #handleHeartbeat(message: HeartbeatRequest): void {
     this.#follow(message.from);
-    this.#commitTo(message.commit);
+    this.#follower.commitTo(message.commit);
     this.#send({ type: 'heartbeatResponse', from: this.#id, to: message.from, term: this.#term, readContext: message.readContext });
-  }
-
-  #handleAppend(message: AppendRequest): void {
-    this.#follow(message.from);
-    const { prevIndex, prevTerm, entries, from } = message;
-    const log = this.#log;
-    if (!isWellFormed(message)) return;
-    const ownTerm = log.termAt(prevIndex);
-    if (ownTerm === undefined && prevIndex < log.commitIndex) {
-      this.#acceptAppend(from, log.commitIndex);
-      return;
-    }
-    if (ownTerm !== prevTerm) {
-      const hintIndex = log.lastIndexUpTo(prevIndex, prevTerm);
-      this.#rejectAppend(from, prevIndex, hintIndex, log.termAt(hintIndex) ?? 0);
-      return;
-    }
-    // Only from the first conflict on is anything changed: a message that comes late or twice changes nothing (hazard B06).
-    let fresh = 0;
-    while (fresh < entries.length && log.termAt(prevIndex + 1 + fresh) === entries[fresh]?.term) fresh++;
-    if (fresh < entries.length && !this.#appendFrom(entries, fresh)) return;
-    const lastNew = prevIndex + entries.length;
-    this.#commitTo(Math.min(message.commit, lastNew));
-    this.#acceptAppend(from, lastNew);
-  }
-
-  /** Appends entries[at…] in place of what conflicts with them. False: they don't continue this log. */
-  #appendFrom(entries: readonly Entry[], at: number): boolean {
-    const first = entries[at] as Entry;
-    let previous: LogPosition | undefined = this.#log.positionAt(first.index - 1);
-    for (let i = at; i < entries.length; i++) {
-      const entry = entries[i] as Entry;
-      if (previous !== undefined && !continuesChain(previous, entry)) {
-        if (this.#divergedIndex === 0) this.#divergedIndex = entry.index;
-        return false;
-      }
-      previous = entry;
-    }
-    if (first.index <= this.lastIndex) this.#truncateTo(first.index - 1);
-    for (let i = at; i < entries.length; i++) this.#append(entries[i] as Entry);
-    return true;
-  }
-
-  #commitTo(index: number): void {
-    if (index <= this.commitIndex) return;
-    this.#log.commitTo(index);
-    this.#configurations.commitTo(index);
-  }
-
-  #acceptAppend(to: ReplicaId, matchIndex: number): void {
-    const response = { from: this.#id, to, term: this.#term, rejected: false, matchIndex, rejectedIndex: 0, hintIndex: 0, hintTerm: 0 };
-    this.#outbox.afterPersisted({ type: 'appendResponse', ...response });
-  }
-
-  #rejectAppend(to: ReplicaId, rejectedIndex: number, hintIndex: number, hintTerm: number): void {
-    const response = { from: this.#id, to, term: this.#term, rejected: true, matchIndex: 0, rejectedIndex, hintIndex, hintTerm };
-    this.#outbox.afterPersisted({ type: 'appendResponse', ...response });
   }
 
   #send(message: Message): void {
