@@ -66,6 +66,7 @@ export class SimDisk implements Disk {
   #locks = new Set<string>();
   #life = 0;
   readonly #faults = new Set<Intercept>();
+  readonly #slowness = new Set<() => number>();
   readonly #stalls = new Set<{ held(): void }>();
   /** Completions that a stall holds back. */
   #held: (() => void)[] = [];
@@ -108,6 +109,12 @@ export class SimDisk implements Disk {
   impose(fault: Intercept): () => void {
     this.#faults.add(fault);
     return () => void this.#faults.delete(fault);
+  }
+
+  /** Each operation takes so much longer, until the function that this returns is called. */
+  slow(extraMs: () => number): () => void {
+    this.#slowness.add(extraMs);
+    return () => void this.#slowness.delete(extraMs);
   }
 
   /** No operation ends any more, until the function that this returns is called. `held` is told of each that is held back. */
@@ -263,7 +270,7 @@ export class SimDisk implements Disk {
         if (late) result = effect?.(fate) as T;
         completion?.(fate);
         if (fate === undefined || fate === 'misdirect') resolve(result);
-        else reject(systemError(fate, operation.path));
+        else reject(systemError(fate, `injected, ${operation.kind} of ${operation.path}`));
       });
     });
   }
@@ -304,7 +311,8 @@ export class SimDisk implements Disk {
       this.#held.push(task);
       for (const stall of this.#stalls) stall.held();
     };
-    const latency = this.latencyMs(operation);
+    let latency = this.latencyMs(operation);
+    for (const extraMs of this.#slowness) latency += extraMs();
     if (latency > 0) this.#scheduler.after(latency, task);
     else this.#scheduler.nextTurn(task);
   }

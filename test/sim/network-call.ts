@@ -125,12 +125,8 @@ export class SimChannel implements RpcChannel {
     };
     pipe.onBreak = (reason) => {
       const error = new FlotillaError('NETWORK_EXCEPTION', `the connection to ${this.address} broke: ${reason}`);
-      this.#network.time.schedule(this.#network.delayMs(pipe.serverHost, pipe.clientHost), () => closeClient(error), this.#environment);
-      this.#network.time.schedule(
-        this.#network.delayMs(pipe.clientHost, pipe.serverHost),
-        () => server.broken(error),
-        pipe.serverEnvironment,
-      );
+      pipe.tell('down', () => closeClient(error));
+      pipe.tell('up', () => server.broken(error));
     };
     return {
       send: (message) => {

@@ -3,6 +3,8 @@ import type { VirtualEnvironment } from './virtual-environment.ts';
 
 /** Bytes that a stream takes before `send` asks to wait. */
 const STREAM_BUFFER_BYTES = 4 << 20;
+/** Until gRPC's keepalive gives a silent connection up: see src/rpc/grpc-channel.ts. */
+const KEEPALIVE_MS = 15_000;
 
 export type Direction = 'up' | 'down';
 
@@ -37,9 +39,9 @@ export class Pipe {
   onBreak: (reason: string) => void = () => {};
   /** Something waits for a direction that is blocked. */
   stalled = false;
-  /** Half-open: both ends take it for whole, and nothing arrives any more. */
-  dead = false;
   #open = true;
+  #silenced = false;
+  #watched = false;
 
   constructor(network: SimNetwork, clientHost: string, clientEnvironment: VirtualEnvironment, served: Served) {
     this.network = network;
@@ -62,6 +64,19 @@ export class Pipe {
 
   get open(): boolean {
     return this.#open;
+  }
+
+  /** Half-open: both ends take it for whole, and nothing arrives any more. */
+  silence(): void {
+    this.#silenced = true;
+    this.#watch();
+  }
+
+  /** An end learns that the connection broke: soon, or, where nothing gets through, by its keepalive. */
+  tell(direction: Direction, task: () => void): void {
+    const { link, receiver } = this.lanes[direction];
+    const { time } = this.network;
+    time.schedule(this.#silenced || link.isBlocked ? KEEPALIVE_MS : link.delayMs(time.nowMs, 0), task, receiver);
   }
 
   /** Whether the connection is one between the two hosts. */
@@ -87,10 +102,11 @@ export class Pipe {
   }
 
   #move(lane: Lane): void {
-    if (lane.moving || !this.#open || lane.queue.length === 0 || this.dead) return;
+    if (lane.moving || !this.#open || lane.queue.length === 0 || this.#silenced) return;
     if (lane.link.isBlocked) {
       lane.link.swallowed();
       this.stalled = true;
+      this.#watch();
       return;
     }
     lane.moving = true;
@@ -105,7 +121,7 @@ export class Pipe {
       () => {
         lane.moving = false;
         // What was under way when the connection fell silent is lost with it.
-        if (this.dead) return;
+        if (this.#silenced) return;
         for (const parcel of parcels) {
           if (!this.#open || lane.receiver.killed) return;
           const full = lane.buffered >= STREAM_BUFFER_BYTES;
@@ -117,6 +133,16 @@ export class Pipe {
       },
       lane.receiver,
     );
+  }
+
+  #watch(): void {
+    if (this.#watched) return;
+    this.#watched = true;
+    this.network.time.schedule(KEEPALIVE_MS, () => {
+      this.#watched = false;
+      const { up, down } = this.lanes;
+      if (this.#silenced || up.link.isBlocked || down.link.isBlocked) this.break('no answer to the keepalive');
+    });
   }
 
   break(reason: string): void {

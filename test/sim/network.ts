@@ -36,14 +36,20 @@ const RETRANSMISSION_MS = 200;
 /** One direction between two hosts. */
 export class Link {
   readonly #network: SimNetwork;
+  readonly #from: string;
+  readonly #to: string;
   readonly #faults = new Set<LinkFault>();
   #freeAtMs = 0;
 
-  constructor(network: SimNetwork) {
+  constructor(network: SimNetwork, from: string, to: string) {
     this.#network = network;
+    this.#from = from;
+    this.#to = to;
   }
 
   get isBlocked(): boolean {
+    const { isolated } = this.#network;
+    if (isolated.size > 0 && (isolated.has(this.#from) || isolated.has(this.#to))) return true;
     if (this.#faults.size > 0) for (const { blocked } of this.#faults) if (blocked === true) return true;
     return false;
   }
@@ -92,6 +98,8 @@ export class SimNetwork {
   readonly random: SeededRandom;
   shape: NetworkShape = { minDelayMs: 0.05, maxDelayMs: 0.5, loss: 0 };
   messages = 0;
+  /** Hosts that nothing reaches and that reach nothing, whoever may come yet. */
+  readonly isolated = new Set<string>();
   /** Told of each message as it arrives, for a trace. */
   onMessage: ((from: string, to: string, method: string, message: object) => void) | undefined;
   #served = new Map<string, Served>();
@@ -141,7 +149,7 @@ export class SimNetwork {
     }
     let link = links.get(to);
     if (link === undefined) {
-      link = new Link(this);
+      link = new Link(this, from, to);
       links.set(to, link);
     }
     return link;
@@ -156,6 +164,14 @@ export class SimNetwork {
     };
   }
 
+  isolate(host: string): () => void {
+    this.isolated.add(host);
+    return () => {
+      this.isolated.delete(host);
+      this.#resume();
+    };
+  }
+
   block(from: string, to: string): void {
     this.link(from, to).impose({ blocked: true });
   }
@@ -166,6 +182,7 @@ export class SimNetwork {
 
   /** Opens all directions; connections that had waiting data deliver it, or break by chance. */
   heal(): void {
+    this.isolated.clear();
     for (const links of this.#links.values()) for (const link of links.values()) link.liftAll();
     this.#resume();
   }
@@ -179,8 +196,8 @@ export class SimNetwork {
 
   /** The connections between two hosts go silent for ever; new ones work. Says how many there were. */
   silence(a: string, b: string): number {
-    const silenced = [...this.#pipes].filter((pipe) => !pipe.dead && pipe.joins(a, b));
-    for (const pipe of silenced) pipe.dead = true;
+    const silenced = [...this.#pipes].filter((pipe) => pipe.joins(a, b));
+    for (const pipe of silenced) pipe.silence();
     return silenced.length;
   }
 
