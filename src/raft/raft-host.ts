@@ -141,7 +141,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     assert(!this.#replicas.has(group) && !this.#opening.has(group), 'a group is open once', formatGroupKey(group));
     this.#opening.add(group);
     try {
-      const { log, tail, hardState, whole } = await this.#options.storage.openLog(group, options.settings);
+      const { log, tail, hardState, whole } = await this.#options.storage.openLog(group, options.settings, options.replicaId);
       if (!whole || this.#stopped) {
         await log.close();
         throw this.#stopped ? new FlotillaError('CLOSED', 'this broker is stopping.') : notWhole(group);
@@ -179,7 +179,6 @@ class GroupHost implements RaftHost, ReplicaHost {
         this.#loop.drained().then(() => replica.log.close()),
       );
     }
-    storage.wal.forget(group);
     await storage.deleteLog(group);
   }
 
