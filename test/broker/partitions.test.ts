@@ -35,7 +35,9 @@ const registered = (incarnation: number): MetadataRecord => ({
 });
 
 /** The second process on a directory, and what it opens and removes as it replays the metadata. */
-function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
+function secondProcess(held: readonly GroupKey[], { damaged = false, refusals = 0 } = {}) {
+  const environment = new ManualEnvironment();
+  let left = refusals;
   const opened: GroupKey[] = [];
   const closed: GroupKey[] = [];
   const removed: GroupKey[] = [];
@@ -43,6 +45,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
   const host = {
     open: async ({ group, owner }: ReplicaOptions) => {
       opened.push(group);
+      if (left-- > 0) throw Object.assign(new Error('EIO'), { code: 'EIO' });
       const { replica } = new FakeReplica({ voters: 1 });
       if (damaged) replica.log.scanBatchHeaders = () => Promise.reject(new FlotillaError('STORAGE_ERROR', 'damaged'));
       owner(replica);
@@ -60,7 +63,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
     host,
     metadata,
     topicDefaults: defaults,
-    environment: new ManualEnvironment(),
+    environment,
     crc32c,
     log: { ...silentLogger, warn: (...said) => void warned.push(said) },
     leadershipChanged: () => {},
@@ -70,7 +73,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
     metadata.publish(applyRecords(metadata.image, metadata.image.index + 1, records));
     await new Promise((resolve) => setImmediate(resolve));
   };
-  return { opened, closed, removed, warned, replay };
+  return { opened, closed, removed, warned, environment, replay };
 }
 
 it('opens at once what the directory holds', async () => {
@@ -106,6 +109,25 @@ it('closes a replica whose batches can not be read: nobody would serve what it i
   expect(closed).toEqual([group]);
   await replay({ type: 'deleteTopic', topicId });
   expect(removed).toEqual([group]);
+});
+
+it('tries again to open a replica that the disk refused once, later each time', async () => {
+  const { opened, environment, replay } = secondProcess([group], { refusals: 2 });
+  const pass = async (ms: number) => {
+    environment.advance(ms);
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  await replay(registered(1));
+  await replay(created);
+  expect(opened).toEqual([group]);
+  await pass(1_000);
+  expect(opened).toHaveLength(2);
+  await pass(1_000);
+  expect(opened).toHaveLength(2);
+  await pass(1_000);
+  expect(opened).toHaveLength(3);
+  await pass(100_000);
+  expect(opened).toHaveLength(3);
 });
 
 it('says which replicas the metadata do not know any more, and leaves them alone (B24)', async () => {
