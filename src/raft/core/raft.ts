@@ -1,23 +1,26 @@
 import { assert, unreachable } from '../../base/assert.ts';
 import { FlotillaError } from '../../base/errors.ts';
 import type { ReplicaId } from '../../base/ids.ts';
+import { encodeConfiguration } from './configuration.ts';
+import { crc32 } from './crc32.ts';
 import { Campaign, ElectionTimer } from './election.ts';
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
 import { makeEntry } from './entry-codec.ts';
 import { Follower } from './follower.ts';
 import { Leader } from './leader.ts';
 import { RaftLog } from './log.ts';
+import { enter, isJoint, leave, type Members } from './membership.ts';
 import { Outbox } from './outbox.ts';
 import { PersistQueue } from './persistence.ts';
 import type { FollowerProgress } from './progress.ts';
+import { Pull } from './pull.ts';
 import { Quorum } from './quorum.ts';
 import type {
   Configuration,
-  HardState,
   HeartbeatRequest,
   Message,
-  PersistUnit,
   Proposal,
+  PullResponse,
   RaftOptions,
   Ready,
   Role,
@@ -55,7 +58,7 @@ export class RaftCore {
   /** What this replica leads with; present exactly when it is the leader. */
   #leader: Leader | undefined;
   #campaign = new Campaign();
-  #handedHardState: HardState;
+  readonly #pull: Pull;
   #surfacedSoftState: SoftState;
 
   constructor(options: RaftOptions) {
@@ -69,14 +72,14 @@ export class RaftCore {
     this.#id = options.id;
     this.#log = new RaftLog(log, hardState.commit, { index: options.configurationIndex, configuration: options.configuration });
     this.#timer = new ElectionTimer(options);
+    this.#pull = new Pull(options, this.#log, this.#outbox);
     this.#configuration = this.#log.configuration;
     this.#quorum = new Quorum(this.#configuration);
     this.#term = hardState.term;
     this.#vote = hardState.vote;
     assert(this.#term >= this.#log.lastTerm, 'the durable term covers the log', { term: this.#term, lastTerm: this.#log.lastTerm });
-    this.#persistence = new PersistQueue(hardState.term, hardState.vote);
+    this.#persistence = new PersistQueue(hardState);
     this.#follower = new Follower(options.id, this.#log, this.#persistence, this.#outbox);
-    this.#handedHardState = hardState;
     this.#surfacedSoftState = this.#softState();
   }
 
@@ -132,15 +135,15 @@ export class RaftCore {
       if (!this.#leader.tick()) this.#becomeFollower(this.#term, 0);
       return;
     }
-    if (this.#timer.tick()) this.campaign();
+    if (this.#timer.tick()) this.#timeOut();
   }
 
   /** Takes a message from a peer. What is stale, or not for this replica, is ignored. */
   step(message: Message): void {
     if (message.to !== this.#id || message.from === this.#id) return;
-    if (message.type === 'vote' && !message.transfer && message.term > this.#term && this.#hearsLeader()) return;
+    if (this.#isDisruptive(message)) return;
     if (message.term > this.#term) this.#meetHigherTerm(message);
-    else if (message.term < this.#term) {
+    else if (message.term < this.#term && message.type !== 'pull') {
       this.#meetLowerTerm(message);
       return;
     }
@@ -159,14 +162,21 @@ export class RaftCore {
       case 'voteResponse':
         this.#handleVoteResponse(message);
         break;
+      case 'pull':
+        this.#pull.serve(message, this.#term);
+        break;
+      case 'pullResponse':
+        this.#handlePullResponse(message);
+        break;
       case 'appendResponse':
         this.#leader?.handleAppendResponse(message);
+        this.#membersCommitted();
         break;
       case 'heartbeatResponse':
         this.#leader?.handleHeartbeatResponse(message);
         break;
       case 'timeoutNow':
-        if (this.#role !== 'leader' && this.#role !== 'candidate' && this.#quorum.has(this.#id)) this.#campaignForReal(true);
+        if (this.#role !== 'leader' && this.#role !== 'candidate' && this.#log.mayLead(this.#id)) this.#campaignForReal(true);
         break;
       default:
         unreachable(message);
@@ -176,22 +186,14 @@ export class RaftCore {
   /**
    * Appends to the leader's log. They commit, unless another leader cuts them off; until then they may do either.
    * Throws NOT_LEADER_OR_FOLLOWER (also while leadership is being transferred), THROTTLING_QUOTA_EXCEEDED when more than `maxUncommittedBytes`
-   * would be uncommitted, INVALID_REQUEST for a configuration while one is uncommitted.
+   * would be uncommitted.
    */
   propose(proposals: readonly Proposal[]): { readonly firstIndex: number; readonly term: number } {
-    const leader = this.#requireLeader();
-    if (leader.transferee !== 0) {
-      throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `leadership is moving to replica ${leader.transferee}; refresh metadata and retry`);
-    }
+    const leader = this.#requireStableLeader();
     let bytes = 0;
     for (const proposal of proposals) {
       bytes += ENTRY_HEADER_BYTES + proposal.payload.length;
-      if (proposal.kind === EntryKind.config && (!this.isReady || this.configurationIndex > this.commitIndex)) {
-        throw new FlotillaError(
-          'INVALID_REQUEST',
-          'another change of members is under way, or this leader is new; retry when it has committed',
-        );
-      }
+      assert(proposal.kind !== EntryKind.config, 'members change by proposeMembers', proposal.kind);
     }
     if (!leader.admits(bytes)) {
       throw new FlotillaError('THROTTLING_QUOTA_EXCEEDED', 'too much waits to be replicated; retry when some of it has committed');
@@ -199,6 +201,26 @@ export class RaftCore {
     const firstIndex = this.lastIndex + 1;
     for (const proposal of proposals) this.#appendOwn(leader, proposal);
     return { firstIndex, term: this.#term };
+  }
+
+  /**
+   * Begins a change of the group's members. If voters change, the group is in a joint configuration until that has committed, and then leaves it by
+   * itself; {@link configuration} tells. A leader that is no voter any more steps down once that has committed. Returns the index of the entry.
+   * Throws NOT_LEADER_OR_FOLLOWER, REASSIGNMENT_IN_PROGRESS while another change is under way or this leader is new, INELIGIBLE_REPLICA for a new voter
+   * that is no learner or has not caught up, INVALID_REQUEST.
+   */
+  proposeMembers(target: Members): number {
+    const leader = this.#requireStableLeader();
+    if (!this.isReady || this.#memberChangePending) {
+      throw new FlotillaError(
+        'REASSIGNMENT_IN_PROGRESS',
+        'another change of members is under way, or this leader is new; retry when it has committed',
+      );
+    }
+    const caughtUp = (id: ReplicaId) =>
+      leader.followers.some(({ replicaId, matchIndex }) => replicaId === id && matchIndex >= this.commitIndex);
+    this.#appendConfiguration(leader, enter(this.configuration, target, caughtUp));
+    return this.lastIndex;
   }
 
   /**
@@ -214,13 +236,14 @@ export class RaftCore {
     return this.#leader?.transferTo(to) ?? false;
   }
 
-  /** Campaigns through PreVote (thesis 9.6), if this is a voter and not the leader. */
+  /** Campaigns through PreVote (thesis 9.6), if it may lead and does not. */
   campaign(): void {
     this.#timer.reset();
-    if (this.#leader !== undefined || !this.#quorum.has(this.#id)) return;
+    if (this.#leader !== undefined || !this.#log.mayLead(this.#id)) return;
     this.#role = 'preCandidate';
     this.#leaderId = 0;
     this.#campaign = new Campaign();
+    this.#pull.end();
     this.#campaign.answered(this.#id, true);
     this.#requestVotes(true, false);
     this.#countVotes();
@@ -247,7 +270,8 @@ export class RaftCore {
   }
 
   #campaignSoon(order: readonly ReplicaId[]): void {
-    this.#timer.expireIn(1 + Math.max(0, order.indexOf(this.#id)) * this.#options.heartbeatTicks);
+    const before = order.includes(this.#id) ? order.indexOf(this.#id) : order.length;
+    this.#timer.expireIn(1 + before * this.#options.heartbeatTicks);
   }
 
   /** The persist unit with this token, and all before it, are durable. A completion that comes again is ignored. */
@@ -256,6 +280,7 @@ export class RaftCore {
     if (durable === undefined) return;
     this.#log.durableTo(durable);
     this.#leader?.persisted();
+    this.#membersCommitted();
     if (this.#role === 'candidate' && this.#persistence.durableTerm === this.#term && this.#persistence.durableVote === this.#id) {
       this.#campaign.answered(this.#id, true);
       this.#countVotes();
@@ -264,7 +289,8 @@ export class RaftCore {
 
   /** Entries that `Ready.reads` asked for; empty when they could not be read. */
   supplyEntries(to: ReplicaId, entries: readonly Entry[]): void {
-    this.#leader?.supply(to, entries);
+    if (this.#leader !== undefined) this.#leader.supply(to, entries);
+    else this.#pull.supply(to, entries, this.#term);
   }
 
   /** Entries up to `index` can be read from segments, so they may leave memory. */
@@ -298,7 +324,7 @@ export class RaftCore {
       this.#log.hasUnhanded ||
       this.#log.hasUnsurfaced ||
       (this.#leader?.hasWork ?? false) ||
-      this.#hardStateChanged() ||
+      this.#persistence.isNews(this.#term, this.#vote) ||
       this.#softStateChanged()
     );
   }
@@ -307,7 +333,7 @@ export class RaftCore {
   ready(): Ready {
     this.#leader?.flush();
     const outbox = this.#outbox;
-    const persist = this.#takePersist();
+    const persist = this.#persistence.take(this.#log, this.#term, this.#vote, outbox.afterPersist.length > 0);
     const { reads, readStates } = outbox;
     let { messages, afterPersist } = outbox;
     if (persist === undefined && afterPersist.length > 0) {
@@ -324,28 +350,6 @@ export class RaftCore {
     return { persist, messages, afterPersist, committed: this.#log.surface(), reads, readStates, softState };
   }
 
-  // Persistence
-
-  #takePersist(): PersistUnit | undefined {
-    const { truncateTo, entries } = this.#log.hand();
-    // What commit names must be durable before it: the log may write a unit in several frames, and a crash may leave the first of them alone.
-    const commit = Math.max(this.#handedHardState.commit, Math.min(this.commitIndex, this.durableIndex));
-    const current = { term: this.#term, vote: this.#vote, commit };
-    // The commit index rides along with entries; alone it is not worth a write.
-    const commitMoved = entries.length > 0 && current.commit !== this.#handedHardState.commit;
-    const hardState = this.#hardStateChanged() || commitMoved ? current : undefined;
-    const empty = hardState === undefined && truncateTo === undefined && entries.length === 0;
-    // A response that promises what is still under way waits for a unit of its own.
-    if (empty && (this.#persistence.isEmpty || this.#outbox.afterPersist.length === 0)) return undefined;
-    if (hardState !== undefined) this.#handedHardState = hardState;
-    const token = this.#persistence.issue(this.lastIndex, this.#term, this.#vote);
-    return { token, hardState, truncateTo, entries };
-  }
-
-  #hardStateChanged(): boolean {
-    return this.#term !== this.#handedHardState.term || this.#vote !== this.#handedHardState.vote;
-  }
-
   #softState(): SoftState {
     return { role: this.#role, term: this.#term, leader: this.#leaderId };
   }
@@ -356,6 +360,12 @@ export class RaftCore {
   }
 
   // Terms and roles
+
+  /** What would raise the terms of a group that has a leader, or is of no use to it. */
+  #isDisruptive(message: Message): boolean {
+    if (message.type === 'vote') return !message.transfer && message.term > this.#term && this.#hearsLeader();
+    return message.type === 'pull' && this.#hearsLeader();
+  }
 
   /** True while a leader's lease holds here: its own, or that of a leader heard within the least election timeout (hazard B16). */
   #hearsLeader(): boolean {
@@ -375,7 +385,7 @@ export class RaftCore {
       // A leader of an old term must learn of the new one, or a replica that went ahead in terms would never be heard again.
       this.#follower.reject(message.from, this.#term, 0, 0);
     } else if (message.type === 'vote' && message.pre) {
-      this.#send({ type: 'voteResponse', from: this.#id, to: message.from, term: this.#term, pre: true, granted: false });
+      this.#send(this.#voteResponse(message.from, this.#term, true, false));
     }
   }
 
@@ -399,6 +409,12 @@ export class RaftCore {
     this.#appendOwn(this.#leader, NOOP);
   }
 
+  #requireStableLeader(): Leader {
+    const leader = this.#requireLeader();
+    if (leader.transferee === 0) return leader;
+    throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `leadership is moving to replica ${leader.transferee}; refresh metadata and retry`);
+  }
+
   #requireLeader(): Leader {
     if (this.#leader !== undefined) return this.#leader;
     const hint = this.#leaderId === 0 ? 'no leader is known yet' : `replica ${this.#leaderId} is`;
@@ -406,6 +422,30 @@ export class RaftCore {
   }
 
   // Elections
+
+  /** No leader for too long. The first time this replica campaigns; if only its log was in the way, the next time it gets a better one. */
+  #timeOut(): void {
+    const source = this.#campaign.heldUpBy(this.#quorum);
+    if (source === undefined) this.campaign();
+    else this.#beginPull(source);
+  }
+
+  #beginPull(source: ReplicaId): void {
+    this.#campaign = new Campaign();
+    this.#becomeFollower(this.#term, 0);
+    this.#pull.begin(source, this.#term);
+  }
+
+  #handlePullResponse(message: PullResponse): void {
+    if (this.#leaderId !== 0 || this.#role === 'candidate' || !this.#pull.accepts(message)) return;
+    const { prevIndex, entries } = message;
+    const conflict = this.#follower.conflict(prevIndex, entries);
+    if (conflict !== undefined && conflict <= this.commitIndex) return;
+    this.#becomeFollower(conflict === undefined ? this.#term : this.#term + 1, 0);
+    if (!this.#follower.adopt(prevIndex, entries)) return;
+    this.#followConfiguration();
+    if (!this.#pull.continue(message, this.#term)) this.campaign();
+  }
 
   /** A real campaign, at the next term: after a pre-vote was won, or at once when the leader asked for it. */
   #campaignForReal(transfer: boolean): void {
@@ -436,23 +476,31 @@ export class RaftCore {
     const granted = free && this.#log.isUpToDate(message.lastIndex, message.lastTerm);
     // A granted pre-vote answers at the term that it was asked for, which nobody has yet.
     const term = pre && granted ? message.term : this.#term;
-    const response: VoteResponse = { type: 'voteResponse', from: this.#id, to: from, term, pre, granted };
+    const response = this.#voteResponse(from, term, pre, granted);
     if (pre) {
-      this.#send(response);
+      const { lastIndex, lastTerm } = this.#log;
+      this.#send(free && !granted && !this.#hearsLeader() ? { ...response, lastIndex, lastTerm } : response);
       return;
     }
     if (granted) {
       assert(this.#vote === 0 || this.#vote === from, 'one vote a term', { vote: this.#vote, from });
       this.#vote = from;
       this.#timer.reset();
+      this.#pull.end();
     }
     this.#outbox.afterPersisted(response);
+  }
+
+  #voteResponse(to: ReplicaId, term: number, pre: boolean, granted: boolean): VoteResponse {
+    return { type: 'voteResponse', from: this.#id, to, term, pre, granted, lastIndex: 0, lastTerm: 0 };
   }
 
   #handleVoteResponse(message: VoteResponse): void {
     if (this.#role !== (message.pre ? 'preCandidate' : 'candidate')) return;
     if (message.pre && message.granted && message.term !== this.#term + 1) return;
-    this.#campaign.answered(message.from, message.granted);
+    const { from, granted, lastIndex, lastTerm } = message;
+    if (lastIndex > 0) this.#campaign.isAhead({ by: from, lastIndex, lastTerm });
+    else this.#campaign.answered(from, granted);
     this.#countVotes();
   }
 
@@ -484,6 +532,29 @@ export class RaftCore {
     this.#followConfiguration();
   }
 
+  // Members
+
+  /** Read off the log, never remembered (hazard B13). */
+  get #memberChangePending(): boolean {
+    return this.configurationIndex > this.commitIndex || isJoint(this.configuration);
+  }
+
+  /** What a leader does when a configuration has committed: leaves a joint one, and steps down when it is no voter any more. */
+  #membersCommitted(): void {
+    const leader = this.#leader;
+    if (leader === undefined || !this.isReady || this.configurationIndex > this.commitIndex) return;
+    if (isJoint(this.configuration)) this.#appendConfiguration(leader, leave(this.configuration));
+    else if (!this.#quorum.has(this.#id)) {
+      leader.abdicate();
+      this.#becomeFollower(this.#term, 0);
+    }
+  }
+
+  #appendConfiguration(leader: Leader, configuration: Configuration): void {
+    const payload = encodeConfiguration(configuration);
+    this.#appendOwn(leader, { kind: EntryKind.config, payload, recordCount: 0, payloadChecksum: crc32(payload) });
+  }
+
   /** The last configuration in the log counts from when it is there, and not when it was taken back. */
   #followConfiguration(): void {
     if (this.#configuration === this.#log.configuration) return;
@@ -502,8 +573,11 @@ export class RaftCore {
       other: leader,
     });
     this.#role = 'follower';
-    this.#leaderId = leader;
     this.#timer.reset();
+    if (this.#leaderId === leader) return;
+    this.#leaderId = leader;
+    this.#campaign = new Campaign();
+    this.#pull.end();
   }
 
   #handleHeartbeat(message: HeartbeatRequest): void {

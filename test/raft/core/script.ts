@@ -11,6 +11,7 @@
  *   duplicate FROM TO      the newest message of a link goes twice      late FROM TO    the oldest goes last
  *   cut FROM TO | heal
  *   stabilize [ID…]        all of it, until nothing moves; prints states only
+ *   members ID voters=1,2,3 learners=4                      begins a change of members
  *   crash ID               restart ID
  *   append FROM TO term=T prev=I/T commit=C log=2,2         a hand-made append, into the network
  */
@@ -19,8 +20,8 @@ import { CHAIN_START } from '../../../src/raft/core/chain.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import { makeEntry } from '../../../src/raft/core/entry-codec.ts';
 import { RaftCore } from '../../../src/raft/core/raft.ts';
-import type { HardState, LogPosition, Message, PersistUnit, Ready } from '../../../src/raft/core/types.ts';
-import { configurationOf } from '../../sim/core/simulated-replica.ts';
+import type { HardState, LogPosition, Member, Message, PersistUnit, Ready } from '../../../src/raft/core/types.ts';
+import { configurationOf, memberOf } from '../../sim/core/simulated-replica.ts';
 
 interface Node {
   readonly id: number;
@@ -111,6 +112,8 @@ class World {
     else if (command === 'campaign') core.campaign();
     else if (command === 'unreachable') core.leaderUnreachable();
     else if (command === 'propose') core.propose(words.slice(1).map(proposal));
+    else if (command === 'members')
+      core.proposeMembers({ voters: listOf(words, 'voters').map(memberOf), learners: listOf(words, 'learners').map(memberOf) });
     else if (command === 'read') core.readIndex(second);
     else if (command === 'transfer') this.output.push(String(core.transferLeadership(second as ReplicaId)));
     else if (command === 'ready') this.#ready(node, true);
@@ -232,6 +235,11 @@ class World {
       this.output.push(
         `${id}: ${role}${ready} term ${term} leader ${leader} last ${lastIndex}/${lastTerm} commit ${commitIndex} durable ${durableIndex}`,
       );
+      const { voters, outgoing, learners } = core.configuration;
+      if (core.configurationIndex > 0)
+        this.output.push(
+          `   members ${idsOf(voters)}${outgoing.length === 0 ? '' : ` out ${idsOf(outgoing)}`}${learners.length === 0 ? '' : ` learn ${idsOf(learners)}`} from ${core.configurationIndex}`,
+        );
       for (const each of core.progress()) {
         this.output.push(
           `   ${each.replicaId}: ${each.state} match ${each.matchIndex} next ${each.nextIndex}${each.active ? ' active' : ''}`,
@@ -239,6 +247,10 @@ class World {
       }
     }
   }
+}
+
+function idsOf(members: readonly Member[]): string {
+  return members.map(({ replicaId }) => replicaId).join(',');
 }
 
 function proposal(text: string) {
@@ -294,12 +306,16 @@ function describe(message: Message): string {
     case 'vote':
       return `${head}${message.pre ? ' pre' : ''}${message.transfer ? ' transfer' : ''} last ${message.lastIndex}/${message.lastTerm}`;
     case 'voteResponse':
-      return `${head}${message.pre ? ' pre' : ''} ${message.granted ? 'granted' : 'refused'}`;
+      return `${head}${message.pre ? ' pre' : ''} ${message.granted ? 'granted' : 'refused'}${message.lastIndex > 0 ? `, ahead at ${message.lastIndex}/${message.lastTerm}` : ''}`;
     case 'heartbeat':
       return `${head} commit ${message.commit} read ${message.readContext}`;
     case 'heartbeatResponse':
       return `${head} read ${message.readContext}`;
     case 'timeoutNow':
       return head;
+    case 'pull':
+      return `${head} after ${message.prevIndex}/${message.prevTerm}`;
+    case 'pullResponse':
+      return `${head} prev ${message.prevIndex}/${message.prevTerm} [${message.entries.map((e) => `${e.index}/${e.term}`).join(' ')}] of ${message.lastIndex}/${message.lastTerm}`;
   }
 }

@@ -1,9 +1,11 @@
 import { FlotillaError } from '../../../src/base/errors.ts';
+import type { ReplicaId } from '../../../src/base/ids.ts';
 import { EntryKind } from '../../../src/raft/core/entry.ts';
+import type { Members } from '../../../src/raft/core/membership.ts';
 import type { EntriesWanted, Message } from '../../../src/raft/core/types.ts';
 import { SeededRandom } from '../random.ts';
 import { Invariants } from './invariants.ts';
-import { configurationOf, SimulatedReplica } from './simulated-replica.ts';
+import { configurationOf, memberOf, SimulatedReplica } from './simulated-replica.ts';
 
 export interface SimulationOptions {
   /** Random actions before the liveness phase. Default 1500. */
@@ -15,6 +17,7 @@ export interface SimulationResult {
   readonly terms: number;
   readonly reads: number;
   readonly crashes: number;
+  readonly memberChanges: number;
   /** Over everything that happened: equal for equal seeds. */
   readonly hash: number;
 }
@@ -41,10 +44,12 @@ type Action =
   | 'transfer'
   | 'release'
   | 'supply'
-  | 'hint';
+  | 'hint'
+  | 'members'
+  | 'wipe';
 
 /** Ticks in which a healed cluster must elect a leader and commit. */
-const LIVENESS_TICKS = 150;
+const LIVENESS_TICKS = 300;
 
 /** Runs cores in a random, hostile world; throws at the first broken invariant. The same seed runs the same world. */
 export function simulateCore(seed: number, options: SimulationOptions = {}): SimulationResult {
@@ -54,27 +59,32 @@ export function simulateCore(seed: number, options: SimulationOptions = {}): Sim
 class Simulation {
   readonly #random: SeededRandom;
   readonly #replicas: SimulatedReplica[];
+  readonly #voters: number;
   readonly #invariants: Invariants;
   readonly #weather: Weather;
   readonly #totalWeight: number;
   #network: Message[] = [];
   #reads: { readonly by: SimulatedReplica; readonly core: unknown; readonly wanted: EntriesWanted }[] = [];
-  /** Directed links that are cut: `from * 8 + to`. */
+  /** Directed links that are cut: `from * 32 + to`. */
   readonly #cut = new Set<number>();
   /** A replica whose clock is ten times slower than the others', so that it leads on when it is deposed; 0: none. */
   #slowClock = 0;
   #proposals = 0;
   #context = 0;
   #crashes = 0;
+  #memberChanges = 0;
   #hash = 0x811c9dc5;
 
   constructor(seed: number) {
     const random = new SeededRandom(seed);
     this.#random = random;
     const voters = random.pick([1, 3, 3, 3, 3, 5, 5, 2, 4]);
+    this.#voters = voters;
     const configuration = configurationOf(voters);
     const window = random.pick([0, 200, 1000, 1_000_000]);
-    this.#replicas = configuration.voters.map((member) => new SimulatedReplica(member.replicaId, configuration, random.fork(), window));
+    const spares = random.pick([0, 2, 4]);
+    const ids = Array.from({ length: voters + spares }, (_, i) => (i + 1) as ReplicaId);
+    this.#replicas = ids.map((id) => new SimulatedReplica(id, configuration, random.fork(), window));
     this.#invariants = new Invariants(this.#replicas);
     this.#weather = drawWeather(random, voters);
     this.#totalWeight = this.#weather.weights.reduce((sum, [, weight]) => sum + weight, 0);
@@ -85,10 +95,19 @@ class Simulation {
       this.#act(this.#drawAction());
       this.#readOfDeposed();
     }
-    this.#expectLiveness();
+    if (this.#memberChanges === 0 && !this.#replicas.some(({ lost }) => lost)) this.#expectProgressOf(this.#breakForGood());
+    this.#cut.clear();
+    this.#expectProgressOf(undefined);
     const terms = Math.max(...this.#replicas.map((replica) => replica.core?.term ?? 0));
     const { committedIndex, confirmedReads } = this.#invariants;
-    return { committed: committedIndex, terms, reads: confirmedReads, crashes: this.#crashes, hash: this.#hash };
+    return {
+      committed: committedIndex,
+      terms,
+      reads: confirmedReads,
+      crashes: this.#crashes,
+      memberChanges: this.#memberChanges,
+      hash: this.#hash,
+    };
   }
 
   #drawAction(): Action {
@@ -119,7 +138,7 @@ class Simulation {
         replica.crash();
         return;
       case 'restart':
-        for (const each of this.#replicas) if (each.core === undefined && random.chance(0.5)) this.#restart(each);
+        for (const each of this.#replicas) if (each.core === undefined && !each.lost && random.chance(0.5)) this.#restart(each);
         return;
       case 'cut':
         this.#cutSomething(replica.id);
@@ -147,6 +166,12 @@ class Simulation {
       case 'transfer':
         replica.core?.transferLeadership(random.pick(this.#replicas).id);
         break;
+      case 'members':
+        for (const each of this.#replicas) if (each.core?.role === 'leader') this.#changeMembers(each);
+        return;
+      case 'wipe':
+        this.#wipe(replica);
+        return;
       case 'hint':
         if (random.chance(0.3)) replica.core?.campaign();
         else replica.core?.leaderUnreachable();
@@ -207,7 +232,7 @@ class Simulation {
     const message = this.#network[at] as Message;
     if (random.chance(this.#weather.duplication)) this.#network.push(message);
     this.#network.splice(at, 1);
-    if (random.chance(this.#weather.loss) || this.#cut.has(message.from * 8 + message.to)) return;
+    if (random.chance(this.#weather.loss) || this.#cut.has(message.from * 32 + message.to)) return;
     this.#deliver(message);
   }
 
@@ -219,7 +244,7 @@ class Simulation {
 
   #cutSomething(id: number): void {
     const random = this.#random;
-    const shape = random.below(4);
+    const shape = random.below(5);
     const side = new Set(this.#replicas.filter(() => random.chance(0.5)).map((replica) => replica.id));
     for (const { id: from } of this.#replicas) {
       for (const { id: to } of this.#replicas) {
@@ -227,8 +252,9 @@ class Simulation {
           (shape === 0 && (from === id || to === id)) ||
           (shape === 1 && from === id) ||
           (shape === 2 && to === id) ||
-          (shape === 3 && side.has(from) !== side.has(to));
-        if (cut) this.#cut.add(from * 8 + to);
+          (shape === 3 && side.has(from) !== side.has(to)) ||
+          (shape === 4 && from !== id && to !== id && from !== to);
+        if (cut) this.#cut.add(from * 32 + to);
       }
     }
   }
@@ -239,7 +265,7 @@ class Simulation {
     if (leader === undefined) return;
     this.#cut.clear();
     this.#slowClock = leader.id;
-    for (const { id } of this.#replicas) if (id !== leader.id) this.#cut.add(leader.id * 8 + id).add(id * 8 + leader.id);
+    for (const { id } of this.#replicas) if (id !== leader.id) this.#cut.add(leader.id * 32 + id).add(id * 32 + leader.id);
   }
 
   // Clients, and the host's storage
@@ -255,6 +281,45 @@ class Simulation {
     }));
     attempt(() => core.propose(proposals));
     this.#drain(replica);
+  }
+
+  /** Adds or drops a learner, or draws the voters anew from voters and learners. */
+  #changeMembers(replica: SimulatedReplica): void {
+    const core = replica.core;
+    if (core === undefined) return;
+    const random = this.#random;
+    const { voters, learners } = core.configuration;
+    const members = [...voters, ...learners];
+    const others = this.#replicas.filter(({ id, lost }) => !lost && !members.some(({ replicaId }) => replicaId === id));
+    const target = random.pick<() => Members>([
+      () => ({ voters, learners: [...learners, ...others.slice(0, 1).map(({ id }) => memberOf(id))] }),
+      () => ({ voters, learners: learners.filter(() => random.chance(0.7)) }),
+      () => {
+        const chosen = members.filter(({ replicaId }) => !this.#isLost(replicaId) && random.chance(0.7));
+        return { voters: chosen, learners: members.filter((member) => !chosen.includes(member) && random.chance(0.5)) };
+      },
+    ])();
+    // A lost replica counts as a voter until it is replaced, so there must be enough others.
+    if (target.voters.length < (this.#replicas.some(({ lost }) => lost) ? 3 : 1)) return;
+    attempt(() => {
+      core.proposeMembers(target);
+      this.#memberChanges++;
+    });
+    this.#drain(replica);
+  }
+
+  #isLost(id: ReplicaId): boolean {
+    return this.#replicas[id - 1]?.lost === true;
+  }
+
+  /** A disk is lost for good: once a world, and not where what is left would be no majority. Another replica may take its place. */
+  #wipe(replica: SimulatedReplica): void {
+    const sizes = this.#replicas.flatMap(({ core }) =>
+      core === undefined ? [] : [core.configuration.voters.length, core.configuration.outgoing.length || 3],
+    );
+    if (this.#replicas.some(({ lost, core }) => lost || core === undefined) || Math.min(...sizes) < 3) return;
+    replica.crash();
+    replica.lost = true;
   }
 
   #read(replica: SimulatedReplica): void {
@@ -283,10 +348,31 @@ class Simulation {
 
   // Liveness
 
-  /** All links healed and all replicas up: a leader is elected and everyone commits a new entry, within a bound. */
-  #expectLiveness(): void {
+  /**
+   * Cuts links that stay cut, such that one replica still reaches a majority both ways, and returns those that must agree: the shapes of OmniPaxos (EuroSys '23),
+   * one replica that nobody hears, one that hears nobody.
+   */
+  #breakForGood(): readonly SimulatedReplica[] {
     this.#cut.clear();
-    for (const replica of this.#replicas) if (replica.core === undefined) this.#restart(replica);
+    const voters = this.#replicas.slice(0, this.#voters);
+    const odd = this.#random.pick(voters);
+    const others = voters.filter((replica) => replica !== odd);
+    const shape = others.length < 2 ? 'none' : this.#random.pick(['star', 'mute', 'deaf', 'chain', 'none']);
+    if (shape === 'star') for (const a of others) for (const b of others) this.#cutLink(a, b);
+    if (shape === 'mute') for (const other of others) this.#cutLink(odd, other);
+    if (shape === 'deaf') for (const other of others) this.#cutLink(other, odd);
+    if (shape === 'chain')
+      for (const [a, b] of [others.slice(0, 2), others.slice(0, 2).reverse()]) this.#cutLink(a as SimulatedReplica, b as SimulatedReplica);
+    return shape === 'star' ? [odd] : shape === 'none' ? voters : others.slice(shape === 'chain' ? 2 : 0);
+  }
+
+  #cutLink({ id: from }: SimulatedReplica, { id: to }: SimulatedReplica): void {
+    this.#cut.add(from * 32 + to);
+  }
+
+  /** All replicas are up: within a bound, one leads and `agreeing` (undefined: all of its configuration) have committed a new entry. */
+  #expectProgressOf(agreeing: readonly SimulatedReplica[] | undefined): void {
+    for (const replica of this.#replicas) if (replica.core === undefined && !replica.lost) this.#restart(replica);
     const before = this.#invariants.committedIndex;
     for (let tick = 0; tick < LIVENESS_TICKS; tick++) {
       for (const replica of this.#replicas) {
@@ -294,23 +380,36 @@ class Simulation {
         this.#drain(replica);
       }
       for (let round = 0; round < 6; round++) this.#settle();
-      const leader = this.#replicas.find((replica) => replica.core?.isReady === true);
-      if (leader !== undefined && tick % 8 === 0) this.#propose(leader);
+      const leader = this.#replicas.findLast((replica) => replica.core?.isReady === true);
+      if (tick % 8 === 0) for (const replica of this.#replicas) if (replica.core?.isReady === true) this.#propose(replica);
       const target = this.#invariants.committedIndex;
-      if (leader !== undefined && target > before && this.#replicas.every((replica) => replica.core?.commitIndex === target)) return;
+      if (leader === undefined || target === before) continue;
+      if (
+        agreeing === undefined
+          ? this.#haveAgreed(leader, target)
+          : agreeing.every(({ core }) => core !== undefined && core.commitIndex > before)
+      )
+        return;
     }
     const states = this.#replicas.map(
-      ({ id, core }) => `${id}: ${core?.role} term ${core?.term} commit ${core?.commitIndex} last ${core?.lastIndex}`,
+      ({ id, core }) => `${id}: ${core?.role} term ${core?.term} commit ${core?.commitIndex} last ${core?.lastIndex}/${core?.lastTerm}`,
     );
     throw new Error(
-      `liveness: no agreement within ${LIVENESS_TICKS} ticks after healing (committed ${this.#invariants.committedIndex}); ${states.join('; ')}`,
+      `liveness: no agreement within ${LIVENESS_TICKS} ticks (committed ${this.#invariants.committedIndex}, cut ${[...this.#cut].map((link) => `${link >> 5}>${link & 31}`)}); ${states.join('; ')}`,
     );
+  }
+
+  /** All members of the leader's configuration, which is not joint any more, have committed all. */
+  #haveAgreed(leader: SimulatedReplica, target: number): boolean {
+    const { voters = [], outgoing = [], learners = [] } = leader.core?.configuration ?? {};
+    const members = [...voters, ...learners].filter(({ replicaId }) => !this.#isLost(replicaId));
+    return outgoing.length === 0 && members.every(({ replicaId }) => this.#replicas[replicaId - 1]?.core?.commitIndex === target);
   }
 
   #settle(): void {
     const messages = this.#network;
     this.#network = [];
-    for (const message of messages) this.#deliver(message);
+    for (const message of messages) if (!this.#cut.has(message.from * 32 + message.to)) this.#deliver(message);
     for (const replica of this.#replicas) while (replica.pending.length > 0) this.#completeOne(replica);
     while (this.#reads.length > 0) this.#supplyOne();
   }
@@ -341,6 +440,8 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
       ['release', some(4)],
       ['supply', 4],
       ['hint', some(1)],
+      ['members', random.pick([0, 2, 12])],
+      ['wipe', some(0.1)],
     ],
   };
 }
