@@ -121,8 +121,13 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#loop.guard(inputs);
   }
 
+  get pendingDiskBytes(): number {
+    const { wal, unwrittenBytes } = this.#options.storage;
+    return wal.pendingBytes + unwrittenBytes;
+  }
+
   diskIsBehind(): boolean {
-    return this.#pendingDiskBytes() > this.settings.maxPendingDiskBytes;
+    return this.pendingDiskBytes > this.settings.maxPendingDiskBytes;
   }
 
   /**
@@ -248,18 +253,13 @@ class GroupHost implements RaftHost, ReplicaHost {
 
   #receive(from: BrokerId, messages: readonly GroupMessage[]): void {
     // Each leader keeps to its window, but together those of thousands of groups would fill the memory of a follower whose disk hangs.
-    const full = this.#pendingDiskBytes() > this.settings.maxPendingAppendBytes;
+    const full = this.pendingDiskBytes > this.settings.maxPendingAppendBytes;
     for (const { group, message } of messages) {
       if (full && message.type === 'append' && message.entries.length > 0) continue;
       const replica = this.#replicas.get(group);
       if (replica !== undefined) replica.receive(from, message);
       else if (message.type === 'vote') this.#keepEarlyVote(group, from, message);
     }
-  }
-
-  #pendingDiskBytes(): number {
-    const { wal, unwrittenBytes } = this.#options.storage;
-    return wal.pendingBytes + unwrittenBytes;
   }
 
   #keepEarlyVote(group: GroupKey, from: BrokerId, message: Message): void {
