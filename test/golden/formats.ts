@@ -28,7 +28,8 @@ const { crc32, crc32c } = checksums;
 
 export interface Format {
   readonly name: string;
-  readonly write: () => Uint8Array | Promise<Uint8Array>;
+  /** Left out: nobody writes it any more. */
+  readonly write?: () => Uint8Array | Promise<Uint8Array>;
   /** What the bytes say, or undefined (or an error) when they are not intact. */
   readonly read: (bytes: Uint8Array) => unknown;
   /** What was written, as `read` should say it. */
@@ -118,9 +119,17 @@ const messages = [
   { type: 'append', ...envelope, prevIndex: 0, prevTerm: 0, commit: 2, entries: log },
   { type: 'appendResponse', ...envelope, matchIndex: 3, rejected: true, rejectedIndex: 9, hintIndex: 4, hintTerm: 3 },
   { type: 'vote', ...envelope, pre: true, transfer: false, lastIndex: 3, lastTerm: 5 },
-  { type: 'voteResponse', ...envelope, pre: false, granted: true },
+  { type: 'voteResponse', ...envelope, pre: true, granted: false, lastIndex: 3, lastTerm: 5 },
+  { type: 'pull', ...envelope, prevIndex: 2, prevTerm: 5 },
+  { type: 'pullResponse', ...envelope, prevIndex: 0, prevTerm: 0, entries: log, lastIndex: 3, lastTerm: 5 },
   { type: 'timeoutNow', ...envelope },
 ] as readonly Message[];
+/** As they were before there were pulls. */
+const messagesV1: readonly Message[] = [
+  ...messages.slice(0, 3),
+  { type: 'voteResponse', ...envelope, pre: false, granted: true, lastIndex: 0, lastTerm: 0 },
+  { type: 'timeoutNow', ...envelope },
+];
 const beats = [
   { type: 'heartbeat', ...envelope, commit: 3, readContext: 8 },
   { type: 'heartbeatResponse', ...envelope, readContext: 8 },
@@ -129,7 +138,7 @@ const grouped = (all: readonly Message[]): GroupMessage[] => all.map((message) =
 const plain = (all: readonly GroupMessage[]) =>
   all.map(({ group: of, message }) => ({
     group: of,
-    message: message.type === 'append' ? { ...message, entries: lines(message.entries) } : message,
+    message: message.type === 'append' || message.type === 'pullResponse' ? { ...message, entries: lines(message.entries) } : message,
   }));
 
 const disks = [1, 2, 3].map((id) => ({ brokerId: id as BrokerId, directoryId: directory(id) }));
@@ -359,6 +368,12 @@ export const formats: readonly Format[] = [
   },
   {
     name: 'raft-frame-v1',
+    read: (bytes) => plain(decodeFrame(bytes)),
+    says: plain(grouped(messagesV1)),
+    uncovered: 'all',
+  },
+  {
+    name: 'raft-frame-v2',
     write: () => concat(encodeFrames(grouped(messages)).flat()),
     read: (bytes) => plain(decodeFrame(bytes)),
     says: plain(grouped(messages)),
