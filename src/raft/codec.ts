@@ -13,7 +13,7 @@
  *
  *   0  24   raftGroup (topic id, partition, group generation)
  *  24  u8   type, {@link MessageType}
- *  25  u8   flags: 1 pre, 2 granted, 4 rejected, 8 transfer
+ *  25  u8   flags: 1 pre, 2 granted, 4 rejected, 8 transfer, 16 quiesce, 32 check, 64 verdict, 128 awake
  *  26  u16  reserved, 0
  *  28  u32  term
  *  32  u64  from (replica id)
@@ -26,6 +26,7 @@
  *   voteResponse       nothing
  *   heartbeat          u64 commit, u64 readContext
  *   heartbeatResponse  u64 readContext
+ *                      both, with flag check: u64 index, u32 chainHigh, u32 chainLow
  *   timeoutNow         nothing
  *
  * Encoding copies what is small; a large payload stays where it is, as a part of its own, and must not change until the frame has left. Decoding copies nothing: headers and payloads of
@@ -37,7 +38,7 @@ import { FlotillaError } from '../base/errors.ts';
 import { GROUP_KEY_BYTES, type GroupKey, type ReplicaId } from '../base/ids.ts';
 import { ENTRY_HEADER_BYTES, type Entry } from './core/entry.ts';
 import { decodeEntry, entrySize } from './core/entry-codec.ts';
-import type { AppendRequest, Message } from './core/types.ts';
+import type { AppendRequest, LogCheck, Message } from './core/types.ts';
 
 /** A turn's messages to one peer beyond this many bytes are split over several frames. One message is never split. */
 export const MAX_FRAME_BYTES = 1024 * 1024;
@@ -62,7 +63,8 @@ export const MessageType = {
 
 const bodyBytes = [24, 32, 16, 0, 16, 8, 0] as const;
 
-const Flag = { pre: 1, granted: 2, rejected: 4, transfer: 8 } as const;
+const Flag = { pre: 1, granted: 2, rejected: 4, transfer: 8, quiesce: 16, check: 32, verdict: 64, awake: 128 } as const;
+const CHECK_BYTES = 16;
 
 /** A message and the group that it is of. */
 export interface GroupMessage {
@@ -74,7 +76,7 @@ export function encodedBytes(message: Message): number {
   let bytes = ENVELOPE_BYTES + (bodyBytes[MessageType[message.type]] ?? 0);
   if (message.type === 'append') {
     for (const entry of message.entries) bytes += entrySize(entry);
-  }
+  } else if ((message.type === 'heartbeat' || message.type === 'heartbeatResponse') && message.check !== undefined) bytes += CHECK_BYTES;
   return bytes;
 }
 
@@ -226,9 +228,11 @@ export class FrameWriter {
       case 'heartbeat':
         this.u64(message.commit);
         this.u64(message.readContext);
+        this.#check(message.check);
         break;
       case 'heartbeatResponse':
         this.u64(message.readContext);
+        this.#check(message.check);
         break;
       case 'voteResponse':
       case 'timeoutNow':
@@ -236,6 +240,13 @@ export class FrameWriter {
       default:
         unreachable(message);
     }
+  }
+
+  #check(check: LogCheck | undefined): void {
+    if (check === undefined) return;
+    this.u64(check.index);
+    this.u32(check.chainHigh);
+    this.u32(check.chainLow);
   }
 
   #append(message: AppendRequest): void {
@@ -259,6 +270,10 @@ function flagsOf(message: Message): number {
       return (message.pre ? Flag.pre : 0) | (message.granted ? Flag.granted : 0);
     case 'appendResponse':
       return message.rejected ? Flag.rejected : 0;
+    case 'heartbeat':
+      return (message.quiesce ? Flag.quiesce : 0) | (message.verdict ? Flag.verdict : 0) | (message.check === undefined ? 0 : Flag.check);
+    case 'heartbeatResponse':
+      return (message.awake ? Flag.awake : 0) | (message.check === undefined ? 0 : Flag.check);
     default:
       return 0;
   }
@@ -350,14 +365,36 @@ export class FrameReader {
       case MessageType.voteResponse:
         return { type: 'voteResponse', from, to, term, pre, granted: (flags & Flag.granted) !== 0 };
       case MessageType.heartbeat:
-        return { type: 'heartbeat', from, to, term, commit: this.u64(), readContext: this.u64() };
+        return {
+          type: 'heartbeat',
+          from,
+          to,
+          term,
+          commit: this.u64(),
+          readContext: this.u64(),
+          quiesce: (flags & Flag.quiesce) !== 0,
+          check: this.#check(flags),
+          verdict: (flags & Flag.verdict) !== 0,
+        };
       case MessageType.heartbeatResponse:
-        return { type: 'heartbeatResponse', from, to, term, readContext: this.u64() };
+        return {
+          type: 'heartbeatResponse',
+          from,
+          to,
+          term,
+          readContext: this.u64(),
+          awake: (flags & Flag.awake) !== 0,
+          check: this.#check(flags),
+        };
       case MessageType.timeoutNow:
         return { type: 'timeoutNow', from, to, term };
       default:
         throw corrupt(`it has a message of the unknown type ${type}`);
     }
+  }
+
+  #check(flags: number): LogCheck | undefined {
+    return (flags & Flag.check) === 0 ? undefined : { index: this.u64(), chainHigh: this.u32(), chainLow: this.u32() };
   }
 
   #append(from: ReplicaId, to: ReplicaId, term: number): AppendRequest {

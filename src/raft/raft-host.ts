@@ -17,6 +17,7 @@ import { within } from './deadline.ts';
 import { decodeHeartbeat, type NodeHeartbeat } from './heartbeat-codec.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { Outbox } from './outbox.ts';
+import { Quiescence } from './quiescence.ts';
 import { RaftReplica, type ReplicaHost } from './replica.ts';
 import type { RaftHostSettings } from './settings.ts';
 import { TurnLoop } from './turn-loop.ts';
@@ -54,6 +55,7 @@ class GroupHost implements RaftHost, ReplicaHost {
   readonly deadlines: Environment;
   readonly #options: RaftHostOptions;
   readonly #heartbeats: Heartbeats;
+  readonly #quiescence: Quiescence;
   readonly #loop: TurnLoop;
   readonly #replicas = new Map<GroupKey, RaftReplica>();
   readonly #opening = new Set<GroupKey>();
@@ -67,16 +69,18 @@ class GroupHost implements RaftHost, ReplicaHost {
   #stopped = false;
 
   constructor(options: RaftHostOptions) {
-    const { environment, storage, transport, incarnation, log, settings, fatal } = options;
+    const { environment, storage, transport, brokerId, incarnation, log, settings, fatal } = options;
     this.#options = options;
     this.settings = settings;
     this.deadlines = environment;
+    this.#quiescence = new Quiescence(brokerId);
     this.#heartbeats = new Heartbeats({
       transport,
       incarnation,
       timeoutMs: settings.heartbeatTimeoutMs,
       peerDown: (broker) => this.#peerDown(broker),
       peerUp: (broker) => this.#peerUp(broker),
+      quiescedWith: (broker) => this.#quiescence.ledWith(broker),
     });
     this.#loop = new TurnLoop({
       scheduler: environment,
@@ -115,6 +119,7 @@ class GroupHost implements RaftHost, ReplicaHost {
 
   schedule(replica: RaftReplica): void {
     this.#loop.schedule(replica);
+    this.#quiescence.settle(replica);
   }
 
   guard(inputs: () => void): void {
@@ -214,6 +219,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       log: { ...log.initial, tail },
       electionTicks: settings.electionTicks,
       heartbeatTicks: Math.max(1, Math.round(settings.heartbeatMs / settings.tickMs)),
+      quiesceTicks: Math.ceil(settings.quiesceAfterMs / settings.tickMs),
       uint32: () => environment.uint32(),
       maxAppendBytes: settings.maxAppendBytes,
       maxInflightBytes: settings.maxInflightBytes,
@@ -223,6 +229,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     });
     const replica = new RaftReplica(options, core, log, this);
     this.#replicas.set(group, replica);
+    this.#quiescence.add(replica);
     replica.recovered(tail);
     const early = this.#earlyVotes.get(group);
     this.#earlyVotes.delete(group);
@@ -244,7 +251,12 @@ class GroupHost implements RaftHost, ReplicaHost {
   }
 
   #heartbeat(from: BrokerId, heartbeat: NodeHeartbeat): void {
-    if (this.#heartbeats.received(from, heartbeat)) this.#receive(from, heartbeat.messages);
+    if (!this.#heartbeats.received(from, heartbeat)) return;
+    this.#receive(from, heartbeat.messages);
+    if (heartbeat.wake) this.#quiescence.wakeLedWith(from);
+    if (!this.#quiescence.differs(from, heartbeat.quiesced)) return;
+    this.#quiescence.wakeFollowed(from);
+    this.#heartbeats.askToWake(from);
   }
 
   #receive(from: BrokerId, messages: readonly GroupMessage[]): void {
@@ -278,7 +290,7 @@ class GroupHost implements RaftHost, ReplicaHost {
 
   #peerUp(broker: BrokerId): void {
     if (this.#stopped) return;
-    for (const replica of this.#replicas.values()) replica.peerUp(broker);
+    for (const replica of this.#quiescence.active) replica.peerUp(broker);
   }
 
   #tick(): void {
@@ -290,7 +302,10 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#timer = this.#options.environment.after(tickMs, () => this.#tick());
     this.#loop.run(() => {
       this.#heartbeats.advance(ticks * tickMs);
-      for (const replica of this.#replicas.values()) for (let i = 0; i < ticks; i++) replica.tick();
+      for (const replica of this.#quiescence.active) {
+        for (let i = 0; i < ticks; i++) replica.tick();
+        this.#quiescence.settle(replica);
+      }
     });
     // After the turn, so that what the tick brought goes out with this heartbeat.
     this.#loop.guard(() => this.#periodic(ticks * tickMs));
@@ -308,7 +323,8 @@ class GroupHost implements RaftHost, ReplicaHost {
     }
     if (this.#untilLagSample <= 0) {
       this.#untilLagSample = settings.inSyncLagMs;
-      for (const replica of this.#replicas.values()) replica.sampleLag();
+      for (const replica of this.#quiescence.active) replica.sampleLag();
+      this.#quiescence.release();
     }
     if (stalledMs > settings.handOverStallMs && this.#untilHandOver <= 0) {
       this.#untilHandOver = MS_BETWEEN_HAND_OVERS;
@@ -318,6 +334,7 @@ class GroupHost implements RaftHost, ReplicaHost {
 
   #detach(replica: RaftReplica): void {
     this.#replicas.delete(replica.group);
+    this.#quiescence.remove(replica);
     replica.close();
   }
 

@@ -114,6 +114,20 @@ export class RaftReplica implements Replica {
     return this.core.durableIndex;
   }
 
+  get quiesced(): boolean {
+    return this.core.quiesced;
+  }
+
+  /** The broker of the leader, as far as both are known. */
+  get leaderBroker(): BrokerId | undefined {
+    return this.core.leader === 0 ? undefined : this.brokerOf(this.core.leader);
+  }
+
+  /** True when a voter or learner of the group is on the broker. */
+  isMember(broker: BrokerId): boolean {
+    return membersOf(this.core.configuration).some(({ brokerId }) => brokerId === broker);
+  }
+
   durableOn(count: number): number {
     return this.core.durableOn(count);
   }
@@ -209,15 +223,25 @@ export class RaftReplica implements Replica {
     this.#host.schedule(this);
   }
 
-  /** The broker is down: if it leads this group, there is no leader any more; what it was to take over, it won't. */
+  /** The group rests no more. */
+  wake(): void {
+    this.core.wake();
+    this.#host.schedule(this);
+  }
+
+  /**
+   * The broker is down: if it leads this group, there is no leader any more; what it was to take over, it won't. A group at rest that has a member there
+   * wakes, so that its leader watches its quorum.
+   */
   peerDown(broker: BrokerId): void {
     for (const transfer of this.#transfers) {
       if (this.brokerOf(transfer.to) !== broker) continue;
       this.#transfers.delete(transfer);
       transfer.reject(this.#wentDown(broker));
     }
-    if (this.core.leader === 0 || this.core.leader === this.replicaId || this.brokerOf(this.core.leader) !== broker) return;
-    this.core.leaderUnreachable();
+    if (this.core.leader !== this.replicaId && this.leaderBroker === broker) this.core.leaderUnreachable();
+    else if (this.core.quiesced && this.isMember(broker)) this.core.wake();
+    else return;
     this.#host.schedule(this);
   }
 
@@ -248,8 +272,15 @@ export class RaftReplica implements Replica {
 
   tick(): void {
     this.core.tick();
-    this.core.release(this.log.writtenIndex);
+    this.release();
     if (this.core.hasReady()) this.#host.schedule(this);
+  }
+
+  /** Lets what segments hold leave memory. False: not all of the log is in them yet. */
+  release(): boolean {
+    const { writtenIndex } = this.log;
+    this.core.release(writtenIndex);
+    return writtenIndex >= this.core.lastIndex;
   }
 
   /** A lag interval has passed; see {@link inSync}. */
@@ -295,7 +326,7 @@ export class RaftReplica implements Replica {
     if (ready.committed.length === 0) return;
     this.log.append(ready.committed);
     this.#owner.apply(ready.committed);
-    this.core.release(this.log.writtenIndex);
+    this.release();
   }
 
   #tellAppended(entries: readonly Entry[]): void {

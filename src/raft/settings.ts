@@ -8,6 +8,8 @@ export interface RaftHostSettings {
   readonly heartbeatMs: number;
   /** Milliseconds without a heartbeat after which a peer counts as down. */
   readonly heartbeatTimeoutMs: number;
+  /** Milliseconds in which a group has nothing to do before it rests: then it costs neither ticks nor heartbeats. 0: never. */
+  readonly quiesceAfterMs: number;
   /** The disk is fresh while no flush has been waiting for longer than this. */
   readonly diskFreshMs: number;
   /** A leader whose flush has been waiting for longer than this hands over to a voter with a fresh disk (hazard B38). */
@@ -40,6 +42,7 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   electionTicks: 10,
   heartbeatMs: 100,
   heartbeatTimeoutMs: 600,
+  quiesceAfterMs: 300,
   diskFreshMs: 200,
   handOverStallMs: 2_000,
   inSyncLagMs: 5_000,

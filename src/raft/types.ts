@@ -57,6 +57,8 @@ export interface Replica {
   durableOn(count: number): number;
   /** The highest index durable here. */
   readonly durableIndex: number;
+  /** The group has nothing to do and rests: no ticks and no heartbeats, until anything happens to it. */
+  readonly quiesced: boolean;
   /** Broker ids of voters whose match index is within reach of the leader's end. Leader only. */
   inSync(): readonly BrokerId[];
   /**

@@ -28,7 +28,8 @@ const { crc32, crc32c } = checksums;
 
 export interface Format {
   readonly name: string;
-  readonly write: () => Uint8Array | Promise<Uint8Array>;
+  /** Undefined: an old version, which is only read. */
+  readonly write: (() => Uint8Array | Promise<Uint8Array>) | undefined;
   /** What the bytes say, or undefined (or an error) when they are not intact. */
   readonly read: (bytes: Uint8Array) => unknown;
   /** What was written, as `read` should say it. */
@@ -122,9 +123,20 @@ const messages = [
   { type: 'timeoutNow', ...envelope },
 ] as readonly Message[];
 const beats = [
-  { type: 'heartbeat', ...envelope, commit: 3, readContext: 8 },
-  { type: 'heartbeatResponse', ...envelope, readContext: 8 },
+  { type: 'heartbeat', ...envelope, commit: 3, readContext: 8, quiesce: false, check: undefined, verdict: false },
+  { type: 'heartbeatResponse', ...envelope, readContext: 8, awake: false, check: undefined },
 ] as readonly Message[];
+const check = { index: 3, chainHigh: 0xfedcba98, chainLow: 0x76543210 };
+const beatsOfV2 = [
+  ...beats,
+  { type: 'heartbeat', ...envelope, commit: 3, readContext: 0, quiesce: true, check, verdict: true },
+  { type: 'heartbeatResponse', ...envelope, readContext: 0, awake: true, check },
+] as readonly Message[];
+const heartbeatOfV2 = {
+  ...{ incarnation: 6, seq: 99, diskFresh: true, wake: true },
+  quiesced: { count: 700, hash: 0x89abcdef },
+  messages: beatsOfV2.map((message) => ({ group, message })),
+};
 const grouped = (all: readonly Message[]): GroupMessage[] => all.map((message) => ({ group, message }));
 const plain = (all: readonly GroupMessage[]) =>
   all.map(({ group: of, message }) => ({
@@ -348,9 +360,16 @@ export const formats: readonly Format[] = [
   },
   {
     name: 'heartbeat-frame-v1',
-    write: () => encodeHeartbeat({ incarnation: 6, seq: 99, diskFresh: true, messages: grouped(beats) }),
+    write: undefined,
     read: decodeHeartbeat,
-    says: { incarnation: 6, seq: 99, diskFresh: true, messages: grouped(beats) },
+    says: { incarnation: 6, seq: 99, diskFresh: true, wake: false, quiesced: { count: 0, hash: 0 }, messages: grouped(beats) },
+    uncovered: 'all',
+  },
+  {
+    name: 'heartbeat-frame-v2',
+    write: () => encodeHeartbeat(heartbeatOfV2),
+    read: decodeHeartbeat,
+    says: heartbeatOfV2,
     uncovered: 'all',
   },
   {

@@ -55,6 +55,7 @@ export class RaftCore {
   /** What this replica leads with; present exactly when it is the leader. */
   #leader: Leader | undefined;
   #campaign = new Campaign();
+  #quiesced = false;
   #handedHardState: HardState;
   #surfacedSoftState: SoftState;
 
@@ -121,6 +122,13 @@ export class RaftCore {
   get isReady(): boolean {
     return this.#leader?.isReady ?? false;
   }
+  /**
+   * The group rests: it needs no ticks until an input wakes it. A follower rests on the word of its leader, so the host owes it
+   * {@link leaderUnreachable} when that leader's process is gone, and {@link wake} when the two turn out to differ (hazard B39).
+   */
+  get quiesced(): boolean {
+    return this.#quiesced;
+  }
   /** The first index at which a leader sent an entry whose chain does not continue this log (hazard B29): one of the two is damaged. 0: none. */
   get divergedIndex(): number {
     return this.#follower.divergedIndex;
@@ -128,16 +136,28 @@ export class RaftCore {
 
   /** A unit of the group's time: elections, heartbeats and the watch over the quorum are counted in it. */
   tick(): void {
+    if (this.#quiesced) return;
     if (this.#leader !== undefined) {
-      if (!this.#leader.tick()) this.#becomeFollower(this.#term, 0);
+      const verdict = this.#leader.tick();
+      if (verdict === 'stepDown') this.#becomeFollower(this.#term, 0);
+      else this.#quiesced = verdict === 'rest';
       return;
     }
     if (this.#timer.tick()) this.campaign();
   }
 
+  /** Ends the rest of a group. A follower tells its leader, which does not know and would leave it without heartbeats. */
+  wake(): void {
+    this.#wake(0);
+  }
+
   /** Takes a message from a peer. What is stale, or not for this replica, is ignored. */
   step(message: Message): void {
     if (message.to !== this.#id || message.from === this.#id) return;
+    if (this.#quiesced) {
+      if (this.#leavesAtRest(message)) return;
+      this.#wake(message.from);
+    }
     if (message.type === 'vote' && !message.transfer && message.term > this.#term && this.#hearsLeader()) return;
     if (message.term > this.#term) this.#meetHigherTerm(message);
     else if (message.term < this.#term) {
@@ -180,6 +200,7 @@ export class RaftCore {
    */
   propose(proposals: readonly Proposal[]): { readonly firstIndex: number; readonly term: number } {
     const leader = this.#requireLeader();
+    this.wake();
     if (leader.transferee !== 0) {
       throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `leadership is moving to replica ${leader.transferee}; refresh metadata and retry`);
     }
@@ -206,16 +227,20 @@ export class RaftCore {
    * waits: the host sees the role change and fails those reads. Throws NOT_LEADER_OR_FOLLOWER, THROTTLING_QUOTA_EXCEEDED.
    */
   readIndex(context: number): void {
-    this.#requireLeader().read(context);
+    const leader = this.#requireLeader();
+    this.wake();
+    leader.read(context);
   }
 
   /** Lets `to` campaign once its log is complete. False: this is no leader, or `to` no other voter. Given up after an election timeout. */
   transferLeadership(to: ReplicaId): boolean {
+    this.wake();
     return this.#leader?.transferTo(to) ?? false;
   }
 
   /** Campaigns through PreVote (thesis 9.6), if this is a voter and not the leader. */
   campaign(): void {
+    this.wake();
     this.#timer.reset();
     if (this.#leader !== undefined || !this.#quorum.has(this.#id)) return;
     this.#role = 'preCandidate';
@@ -232,6 +257,7 @@ export class RaftCore {
    */
   leaderUnreachable(): void {
     if (this.#role !== 'follower' || this.#leaderId === 0) return;
+    this.#wake(this.#leaderId);
     const survivors = this.#quorum.voters.filter((voter) => voter !== this.#leaderId);
     this.#leaderId = 0;
     this.#campaignSoon(survivors);
@@ -269,7 +295,8 @@ export class RaftCore {
 
   /** Entries up to `index` can be read from segments, so they may leave memory. */
   release(index: number): void {
-    this.#log.release(index, this.#options.maxWindowBytes ?? DEFAULT_WINDOW_BYTES);
+    // Of a group at rest everybody has everything.
+    this.#log.release(index, this.#quiesced ? 0 : (this.#options.maxWindowBytes ?? DEFAULT_WINDOW_BYTES));
   }
 
   /** Leader: the highest index that is durable on at least `count` voters. */
@@ -492,6 +519,34 @@ export class RaftCore {
     this.#leader?.setConfiguration(this.#configuration);
   }
 
+  // Rest
+
+  /** `by` its leader: that need not be told. */
+  #wake(by: ReplicaId | 0): void {
+    if (!this.#quiesced) return;
+    this.#quiesced = false;
+    if (this.#leader !== undefined) {
+      this.#leader.wake();
+      return;
+    }
+    this.#timer.reset();
+    if (this.#leaderId !== by) this.#answerHeartbeat(this.#leaderId as ReplicaId, 0, true);
+  }
+
+  /** A late answer at a leader; or what made this follower rest, once more. */
+  #leavesAtRest(message: Message): boolean {
+    if (message.term !== this.#term) return false;
+    if (message.type === 'heartbeatResponse') return !message.awake;
+    return message.type === 'heartbeat' && message.quiesce && message.commit === this.#log.lastIndex;
+  }
+
+  /** Its log ends, all durable, where the leader's does. */
+  #mayRest(message: HeartbeatRequest): boolean {
+    const { lastIndex, durableIndex, commitIndex } = this.#log;
+    if (!message.quiesce || message.commit !== lastIndex || commitIndex !== lastIndex || durableIndex !== lastIndex) return false;
+    return this.#persistence.isEmpty && !this.#hardStateChanged() && this.divergedIndex === 0;
+  }
+
   // Following
 
   #follow(leader: ReplicaId): void {
@@ -509,7 +564,12 @@ export class RaftCore {
   #handleHeartbeat(message: HeartbeatRequest): void {
     this.#follow(message.from);
     this.#follower.commitTo(message.commit);
-    this.#send({ type: 'heartbeatResponse', from: this.#id, to: message.from, term: this.#term, readContext: message.readContext });
+    if (this.#mayRest(message)) this.#quiesced = true;
+    else this.#answerHeartbeat(message.from, message.readContext, message.quiesce);
+  }
+
+  #answerHeartbeat(to: ReplicaId, readContext: number, awake: boolean): void {
+    this.#send({ type: 'heartbeatResponse', from: this.#id, to, term: this.#term, readContext, awake, check: undefined });
   }
 
   #send(message: Message): void {

@@ -138,13 +138,13 @@ export class Cluster {
     return node;
   }
 
-  async open(broker: BrokerId, group = 0, campaign = false): Promise<RaftReplica> {
+  async open(broker: BrokerId, group = 0, campaign = false, configuration = configurationOf(group)): Promise<RaftReplica> {
     const node = this.node(broker);
     const key = groupKey(group);
     const replica = await node.host.open({
       group: key,
       replicaId: replicaIdOf(broker, group),
-      configuration: configurationOf(group),
+      configuration,
       settings: { segmentBytes: 1 << 20 },
       campaign,
       owner: (self) => {

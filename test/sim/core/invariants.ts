@@ -86,6 +86,16 @@ export class Invariants {
     }
   }
 
+  /** A leader rests only when every replica has all of its log, committed; a follower when it has all that its leader had. */
+  rests({ id, core }: SimulatedReplica): void {
+    if (core === undefined) return;
+    check(core.commitIndex === core.lastIndex && core.durableIndex === core.lastIndex, `replica ${id} rests with something under way`);
+    if (core.role !== 'leader') return;
+    for (const other of this.#replicas) {
+      check(other.hasDurable(core.lastIndex, core.lastTerm), `replica ${id} rests without ${other.id} having all of its log`);
+    }
+  }
+
   readBegins(context: number): void {
     this.#reads.set(context, this.#committed.length);
   }

@@ -15,6 +15,8 @@ export interface SimulationResult {
   readonly terms: number;
   readonly reads: number;
   readonly crashes: number;
+  /** Times that a group fell to rest on a replica. */
+  readonly rests: number;
   /** Over everything that happened: equal for equal seeds. */
   readonly hash: number;
 }
@@ -41,6 +43,7 @@ type Action =
   | 'transfer'
   | 'release'
   | 'supply'
+  | 'hear'
   | 'hint';
 
 /** Ticks in which a healed cluster must elect a leader and commit. */
@@ -63,9 +66,12 @@ class Simulation {
   readonly #cut = new Set<number>();
   /** A replica whose clock is ten times slower than the others', so that it leads on when it is deposed; 0: none. */
   #slowClock = 0;
+  readonly #quiesceTicks: number;
   #proposals = 0;
   #context = 0;
   #crashes = 0;
+  #rests = 0;
+  readonly #resting = new Set<SimulatedReplica>();
   #hash = 0x811c9dc5;
 
   constructor(seed: number) {
@@ -74,7 +80,11 @@ class Simulation {
     const voters = random.pick([1, 3, 3, 3, 3, 5, 5, 2, 4]);
     const configuration = configurationOf(voters);
     const window = random.pick([0, 200, 1000, 1_000_000]);
-    this.#replicas = configuration.voters.map((member) => new SimulatedReplica(member.replicaId, configuration, random.fork(), window));
+    const quiesceTicks = random.pick([0, 4, 6]);
+    this.#quiesceTicks = quiesceTicks;
+    this.#replicas = configuration.voters.map(
+      (member) => new SimulatedReplica(member.replicaId, configuration, random.fork(), window, quiesceTicks),
+    );
     this.#invariants = new Invariants(this.#replicas);
     this.#weather = drawWeather(random, voters);
     this.#totalWeight = this.#weather.weights.reduce((sum, [, weight]) => sum + weight, 0);
@@ -86,9 +96,10 @@ class Simulation {
       this.#readOfDeposed();
     }
     this.#expectLiveness();
+    if (this.#quiesceTicks > 0) this.#expectRest();
     const terms = Math.max(...this.#replicas.map((replica) => replica.core?.term ?? 0));
     const { committedIndex, confirmedReads } = this.#invariants;
-    return { committed: committedIndex, terms, reads: confirmedReads, crashes: this.#crashes, hash: this.#hash };
+    return { committed: committedIndex, terms, reads: confirmedReads, crashes: this.#crashes, rests: this.#rests, hash: this.#hash };
   }
 
   #drawAction(): Action {
@@ -147,6 +158,9 @@ class Simulation {
       case 'transfer':
         replica.core?.transferLeadership(random.pick(this.#replicas).id);
         break;
+      case 'hear':
+        this.#hear(replica, random.pick(this.#replicas));
+        return;
       case 'hint':
         if (random.chance(0.3)) replica.core?.campaign();
         else replica.core?.leaderUnreachable();
@@ -160,6 +174,7 @@ class Simulation {
   #drain(replica: SimulatedReplica): void {
     const core = replica.core;
     if (core === undefined) return;
+    this.#watchRest(replica, core.quiesced);
     while (core.hasReady()) {
       const ready = core.ready();
       for (const message of ready.messages) this.#send(replica, message);
@@ -174,6 +189,15 @@ class Simulation {
       for (const wanted of ready.reads) this.#reads.push({ by: replica, core, wanted });
       this.#invariants.led(replica);
       this.#mix(core.term * 7919 + core.commitIndex * 31 + core.lastIndex);
+    }
+  }
+
+  #watchRest(replica: SimulatedReplica, quiesced: boolean): void {
+    if (!quiesced) this.#resting.delete(replica);
+    else if (!this.#resting.has(replica)) {
+      this.#resting.add(replica);
+      this.#rests++;
+      this.#invariants.rests(replica);
     }
   }
 
@@ -281,6 +305,12 @@ class Simulation {
     this.#drain(read.by);
   }
 
+  #hear(replica: SimulatedReplica, other: SimulatedReplica): void {
+    if (replica === other || this.#cut.has(other.id * 8 + replica.id)) return;
+    replica.hear(other);
+    this.#drain(replica);
+  }
+
   // Liveness
 
   /** All links healed and all replicas up: a leader is elected and everyone commits a new entry, within a bound. */
@@ -289,11 +319,7 @@ class Simulation {
     for (const replica of this.#replicas) if (replica.core === undefined) this.#restart(replica);
     const before = this.#invariants.committedIndex;
     for (let tick = 0; tick < LIVENESS_TICKS; tick++) {
-      for (const replica of this.#replicas) {
-        replica.core?.tick();
-        this.#drain(replica);
-      }
-      for (let round = 0; round < 6; round++) this.#settle();
+      this.#calmTick();
       const leader = this.#replicas.find((replica) => replica.core?.isReady === true);
       if (leader !== undefined && tick % 8 === 0) this.#propose(leader);
       const target = this.#invariants.committedIndex;
@@ -305,6 +331,25 @@ class Simulation {
     throw new Error(
       `liveness: no agreement within ${LIVENESS_TICKS} ticks after healing (committed ${this.#invariants.committedIndex}); ${states.join('; ')}`,
     );
+  }
+
+  /** Left alone, all come to rest. */
+  #expectRest(): void {
+    for (let tick = 0; tick < LIVENESS_TICKS; tick++) {
+      this.#calmTick();
+      if (this.#replicas.every((replica) => replica.core?.quiesced === true)) return;
+    }
+    const states = this.#replicas.map(({ id, core }) => `${id}: ${core?.role} quiesced ${core?.quiesced}`);
+    throw new Error(`liveness: not at rest within ${LIVENESS_TICKS} ticks; ${states.join('; ')}`);
+  }
+
+  #calmTick(): void {
+    for (const replica of this.#replicas) {
+      replica.core?.tick();
+      this.#drain(replica);
+    }
+    for (let round = 0; round < 6; round++) this.#settle();
+    for (const replica of this.#replicas) for (const other of this.#replicas) this.#hear(replica, other);
   }
 
   #settle(): void {
@@ -330,7 +375,7 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
       ['deliver', 30 + voters * 15],
       ['tick', random.pick([10, 25, 40])],
       ['persist', random.pick([4, 15, 60])],
-      ['propose', random.pick([3, 8])],
+      ['propose', random.pick([0.3, 3, 8])],
       ['read', 3],
       ['crash', some(1)],
       ['restart', 1.5],
@@ -340,6 +385,7 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
       ['transfer', some(2)],
       ['release', some(4)],
       ['supply', 4],
+      ['hear', some(6)],
       ['hint', some(1)],
     ],
   };

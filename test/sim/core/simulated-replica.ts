@@ -27,6 +27,7 @@ export class SimulatedReplica {
   readonly #configuration: Configuration;
   readonly #random: SeededRandom;
   readonly #maxWindowBytes: number;
+  readonly #quiesceTicks: number;
   /** Undefined: crashed. */
   core: RaftCore | undefined;
   hardState: HardState = { term: 0, vote: 0, commit: 0 };
@@ -39,11 +40,12 @@ export class SimulatedReplica {
   /** Votes that became durable, by term: never two. */
   readonly votes = new Map<number, number>();
 
-  constructor(id: ReplicaId, configuration: Configuration, random: SeededRandom, maxWindowBytes: number) {
+  constructor(id: ReplicaId, configuration: Configuration, random: SeededRandom, maxWindowBytes: number, quiesceTicks: number) {
     this.id = id;
     this.#configuration = configuration;
     this.#random = random;
     this.#maxWindowBytes = maxWindowBytes;
+    this.#quiesceTicks = quiesceTicks;
     this.start();
   }
 
@@ -60,6 +62,7 @@ export class SimulatedReplica {
       log: { base, tail: this.durable.slice(this.segmentIndex), terms, firstReplicableIndex: 1 },
       electionTicks: 10,
       heartbeatTicks: 2,
+      quiesceTicks: this.#quiesceTicks,
       uint32: () => this.#random.uint32(),
       maxAppendBytes: 256,
       maxInflightBytes: 1024,
@@ -93,6 +96,23 @@ export class SimulatedReplica {
       if (entry.index !== this.durable.length + 1) throw new Error(`replica ${this.id}: a hole before entry ${entry.index} on disk`);
       this.durable.push(entry);
     }
+  }
+
+  /**
+   * What the host's heartbeats tell of another broker: its process is gone, or the two differ about who rests (hazard B39).
+   * It must be enough for a group at rest never to be stuck.
+   */
+  hear(other: SimulatedReplica): void {
+    const { core } = this;
+    if (core === undefined || !core.quiesced) return;
+    if (other.core === undefined) {
+      if (core.leader === other.id) core.leaderUnreachable();
+      else core.wake();
+      return;
+    }
+    const follows = core.leader === other.id;
+    const agree = other.core.quiesced && other.core.term === core.term && other.core.leader === core.leader;
+    if ((follows || core.role === 'leader') && !agree) core.wake();
   }
 
   /** Writes what is committed and durable to segments, and lets the core drop it. */
