@@ -31,6 +31,7 @@ export const ErrorCodes = {
   DUPLICATE_SEQUENCE_NUMBER: { code: 46, retriable: false },
   INVALID_PRODUCER_EPOCH: { code: 47, retriable: false },
   UNKNOWN_PRODUCER_ID: { code: 59, retriable: false },
+  REASSIGNMENT_IN_PROGRESS: { code: 60, retriable: true },
   STORAGE_ERROR: { code: 56, retriable: true },
   FENCED_LEADER_EPOCH: { code: 74, retriable: true },
   UNKNOWN_LEADER_EPOCH: { code: 75, retriable: true },
@@ -42,6 +43,7 @@ export const ErrorCodes = {
   DUPLICATE_BROKER_REGISTRATION: { code: 101, retriable: false },
   BROKER_ID_NOT_REGISTERED: { code: 102, retriable: true },
   INCONSISTENT_CLUSTER_ID: { code: 104, retriable: false },
+  INELIGIBLE_REPLICA: { code: 107, retriable: true },
   /** The call's own AbortSignal fired. */
   ABORTED: { code: 1000, retriable: false },
   /** The handle was closed. */

@@ -9,8 +9,8 @@ import { type BrokerId, type DirectoryId, formatGroupKey, type GroupKey } from '
 import type { PartitionLog, Storage } from '../storage/types.ts';
 import { CatchUp } from './catch-up.ts';
 import { decodeFrame, type GroupMessage } from './codec.ts';
-import { decodeConfiguration, membersOf } from './core/configuration.ts';
-import { type Entry, EntryKind } from './core/entry.ts';
+import { membersOf } from './core/configuration.ts';
+import type { Entry } from './core/entry.ts';
 import { RaftCore } from './core/raft.ts';
 import type { HardState, Message } from './core/types.ts';
 import { within } from './deadline.ts';
@@ -200,8 +200,8 @@ class GroupHost implements RaftHost, ReplicaHost {
   #start(options: ReplicaOptions, log: PartitionLog, tail: readonly Entry[], hardState: HardState): Replica {
     const { group, replicaId } = options;
     const { environment, brokerId, directoryId } = this.#options;
-    const latest = newestConfiguration(tail) ?? log.configuration;
-    const configuration = latest?.configuration ?? options.configuration;
+    // Those in the tail the core reads itself: they may be taken back.
+    const { configuration, index: configurationIndex } = log.configuration ?? { configuration: options.configuration, index: 0 };
     const self = membersOf(configuration).find((member) => member.replicaId === replicaId);
     if (self !== undefined && (self.brokerId !== brokerId || self.directoryId !== directoryId)) {
       throw new FlotillaError(
@@ -215,7 +215,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       id: replicaId,
       hardState,
       configuration,
-      configurationIndex: latest?.index ?? 0,
+      configurationIndex,
       log: { ...log.initial, tail },
       electionTicks: settings.electionTicks,
       heartbeatTicks: Math.max(1, Math.round(settings.heartbeatMs / settings.tickMs)),
@@ -348,11 +348,6 @@ class GroupHost implements RaftHost, ReplicaHost {
 async function flushAndClose(log: PartitionLog): Promise<void> {
   await log.flush();
   await log.close();
-}
-
-function newestConfiguration(tail: readonly Entry[]) {
-  const entry = tail.findLast(({ kind }) => kind === EntryKind.config);
-  return entry === undefined ? undefined : { index: entry.index, configuration: decodeConfiguration(entry.payload) };
 }
 
 function notWhole(group: GroupKey): FlotillaError {

@@ -12,6 +12,7 @@ import { type BrokerId, formatGroupKey, type GroupKey, type ReplicaId } from '..
 import type { PartitionLog } from '../storage/types.ts';
 import { membersOf } from './core/configuration.ts';
 import type { Entry } from './core/entry.ts';
+import type { Members } from './core/membership.ts';
 import type { RaftCore } from './core/raft.ts';
 import type { Configuration, Message, Proposal, Ready } from './core/types.ts';
 import { type Deadlines, deadline } from './deadline.ts';
@@ -98,6 +99,10 @@ export class RaftReplica implements Replica {
     return this.core.configuration;
   }
 
+  get configurationIndex(): number {
+    return this.core.configurationIndex;
+  }
+
   get lastIndex(): number {
     return this.core.lastIndex;
   }
@@ -182,6 +187,13 @@ export class RaftReplica implements Replica {
         return () => this.#transfers.delete(transfer);
       },
     });
+  }
+
+  changeMembers(target: Members): number {
+    this.#mustLead();
+    const index = this.core.proposeMembers(target);
+    this.#host.schedule(this);
+    return index;
   }
 
   campaign(): void {

@@ -4,6 +4,7 @@
 import type { BrokerId, ClusterId, DirectoryId, GroupKey, ReplicaId } from '../base/ids.ts';
 import type { LogSettings, PartitionLog } from '../storage/types.ts';
 import type { Entry } from './core/entry.ts';
+import type { Members } from './core/membership.ts';
 import type { Configuration, Proposal, Role } from './core/types.ts';
 
 /** What the host runs a replica for: a partition, or a replicated state machine. All calls are synchronous and in log order. */
@@ -48,7 +49,10 @@ export interface Replica {
   readonly replicaId: ReplicaId;
   readonly log: PartitionLog;
   readonly leadership: Leadership;
+  /** The last one in the log, committed or not. */
   readonly configuration: Configuration;
+  /** Of its entry; 0: from the group's creation. */
+  readonly configurationIndex: number;
   readonly lastIndex: number;
   /** The offset after the last appended entry: what the next proposal's first record gets. */
   readonly nextOffset: number;
@@ -70,6 +74,12 @@ export interface Replica {
   readIndex(signal: AbortSignal): Promise<number>;
   /** Leader: lets `to` campaign once it has caught up. Resolves when this replica is no longer the leader; rejects when the transfer timed out. */
   transferLeadership(to: ReplicaId, signal: AbortSignal): Promise<void>;
+  /**
+   * Leader: begins a change of the group's members (see RaftCore.proposeMembers) and returns the index of its entry. {@link configuration} tells how far it
+   * is: joint while both majorities are needed, then without `outgoing`; what is at or below {@link commitIndex} has committed.
+   * Throws NOT_LEADER_OR_FOLLOWER, REASSIGNMENT_IN_PROGRESS, INELIGIBLE_REPLICA, INVALID_REQUEST.
+   */
+  changeMembers(target: Members): number;
   /** Pre-campaigns now, through PreVote. */
   campaign(): void;
   /** Where segments ended at open. The owner's `apply` gets the entries after it; its state up to it, the owner rebuilds itself. */

@@ -1,6 +1,8 @@
 import { must } from '../../base/assert.ts';
+import type { ReplicaId } from '../../base/ids.ts';
 import { decodeConfiguration } from './configuration.ts';
 import { type Entry, EntryKind } from './entry.ts';
+import { isVoter } from './membership.ts';
 import type { Configuration } from './types.ts';
 
 export interface EffectiveConfiguration {
@@ -19,6 +21,14 @@ export class ConfigurationHistory {
 
   get current(): EffectiveConfiguration {
     return must(this.#effective.at(-1), 'there is a configuration');
+  }
+
+  /**
+   * True for a voter of any configuration since the last one known to be committed. One that is left out of the newest may hold entries that the voters
+   * need, and nobody could get a majority without it if it did not campaign (thesis 4.2.2).
+   */
+  mayLead(id: ReplicaId): boolean {
+    return this.#effective.some(({ configuration }) => isVoter(configuration, id));
   }
 
   append(entry: Entry): void {

@@ -17,6 +17,7 @@ export class Leader {
   readonly #outbox: Outbox;
   readonly #reads = new ReadRounds();
   readonly #progress = new Map<ReplicaId, Progress>();
+  #configuration: Configuration;
   #quorum: Quorum;
   /** Something may be sent that was not. */
   #dirty = true;
@@ -35,6 +36,7 @@ export class Leader {
     this.#options = options;
     this.#log = log;
     this.#outbox = outbox;
+    this.#configuration = configuration;
     this.#quorum = new Quorum(configuration);
     this.setConfiguration(configuration);
     for (let index = log.commitIndex + 1; index <= log.lastIndex; index++) this.#uncommittedBytes += sizeAt(log, index);
@@ -64,7 +66,8 @@ export class Leader {
       const { maxInflightMessages, maxInflightBytes } = this.#options;
       this.#progress.set(id, new Progress(member, this.#log.lastIndex + 1, maxInflightMessages, maxInflightBytes));
     }
-    if (!this.#quorum.has(this.#transferee as ReplicaId)) this.#transferee = 0;
+    this.#configuration = configuration;
+    if (!this.#isIncoming(this.#transferee)) this.#transferee = 0;
     this.#dirty = true;
   }
 
@@ -161,12 +164,23 @@ export class Leader {
 
   transferTo(to: ReplicaId): boolean {
     const progress = this.#progress.get(to);
-    if (progress === undefined || !this.#quorum.has(to)) return false;
+    if (progress === undefined || !this.#isIncoming(to)) return false;
     if (this.#transferee === to) return true;
     this.#transferee = to;
     this.#transferElapsed = 0;
     this.#maybeTimeoutNow(progress);
     return true;
+  }
+
+  /** This replica is no voter any more: it tells its followers what has committed, and lets the voter that holds most campaign at once. */
+  abdicate(): void {
+    this.#dirty = true;
+    this.flush();
+    let successor: Progress | undefined;
+    for (const progress of this.#progress.values()) {
+      if (this.#isIncoming(progress.replicaId) && progress.matchIndex > (successor?.matchIndex ?? -1)) successor = progress;
+    }
+    if (successor !== undefined) this.#timeoutNow(successor);
   }
 
   /** Sends what can be sent: once a Ready, so that the proposals of a turn share messages. */
@@ -193,6 +207,11 @@ export class Leader {
       if (entry.index !== progress.nextIndex + i || this.#log.termAt(entry.index) !== entry.term) return;
     }
     this.#sendAppend(progress, entries);
+  }
+
+  /** A voter that stays one: only such a one takes over. */
+  #isIncoming(id: ReplicaId | 0): boolean {
+    return this.#configuration.voters.some(({ replicaId }) => replicaId === id);
   }
 
   readonly #matchOf = (id: ReplicaId): number =>
@@ -308,7 +327,10 @@ export class Leader {
   }
 
   #maybeTimeoutNow(progress: Progress): void {
-    if (progress.matchIndex < this.#log.lastIndex) return;
+    if (progress.matchIndex >= this.#log.lastIndex) this.#timeoutNow(progress);
+  }
+
+  #timeoutNow(progress: Progress): void {
     this.#outbox.messages.push({ type: 'timeoutNow', from: this.#options.id, to: progress.replicaId, term: this.#term });
   }
 }

@@ -1,4 +1,5 @@
 import { assert } from '../../base/assert.ts';
+import type { ReplicaId } from '../../base/ids.ts';
 import { ConfigurationHistory, type EffectiveConfiguration } from './configuration-history.ts';
 import type { Entry } from './entry.ts';
 import { entrySize } from './entry-codec.ts';
@@ -77,6 +78,10 @@ export class RaftLog {
   }
   get configurationIndex(): number {
     return this.#configurations.current.index;
+  }
+
+  mayLead(id: ReplicaId): boolean {
+    return this.#configurations.mayLead(id);
   }
 
   /** 0 at index 0; undefined past the end, and where the terms are no longer known. */

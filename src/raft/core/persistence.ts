@@ -1,5 +1,7 @@
 import { assert } from '../../base/assert.ts';
 import type { ReplicaId } from '../../base/ids.ts';
+import type { RaftLog } from './log.ts';
+import type { HardState, PersistUnit } from './types.ts';
 
 interface Unit {
   readonly token: number;
@@ -22,19 +24,38 @@ export class PersistQueue {
   durableTerm: number;
   durableVote: ReplicaId | 0;
 
-  constructor(term: number, vote: ReplicaId | 0) {
-    this.durableTerm = term;
-    this.durableVote = vote;
+  /** The newest that was handed out. */
+  #hardState: HardState;
+
+  constructor(durable: HardState) {
+    this.durableTerm = durable.term;
+    this.durableVote = durable.vote;
+    this.#hardState = durable;
   }
 
   get isEmpty(): boolean {
     return this.#units.length === 0;
   }
 
-  issue(lastIndex: number, term: number, vote: ReplicaId | 0): number {
+  /** True when these were not handed out. */
+  lacks(term: number, vote: ReplicaId | 0): boolean {
+    return term !== this.#hardState.term || vote !== this.#hardState.vote;
+  }
+
+  /** The next unit, if anything is to be written, or `answersWait`: responses that promise what is still under way wait for a unit of their own. */
+  take(log: RaftLog, term: number, vote: ReplicaId | 0, answersWait: boolean): PersistUnit | undefined {
+    const { truncateTo, entries } = log.hand();
+    // What commit names must be durable before it: the log may write a unit in several frames, and a crash may leave the first of them alone.
+    const commit = Math.max(this.#hardState.commit, Math.min(log.commitIndex, log.durableIndex));
+    // The commit index rides along with entries; alone it is not worth a write.
+    const commitMoved = entries.length > 0 && commit !== this.#hardState.commit;
+    const hardState = this.lacks(term, vote) || commitMoved ? { term, vote, commit } : undefined;
+    const empty = hardState === undefined && truncateTo === undefined && entries.length === 0;
+    if (empty && (this.isEmpty || !answersWait)) return undefined;
+    if (hardState !== undefined) this.#hardState = hardState;
     const token = ++this.#issued;
-    this.#units.push({ token, lastIndex, term, vote });
-    return token;
+    this.#units.push({ token, lastIndex: log.lastIndex, term, vote });
+    return { token, hardState, truncateTo, entries };
   }
 
   truncateTo(index: number): void {

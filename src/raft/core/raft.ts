@@ -1,22 +1,23 @@
 import { assert, unreachable } from '../../base/assert.ts';
 import { FlotillaError } from '../../base/errors.ts';
 import type { ReplicaId } from '../../base/ids.ts';
+import { encodeConfiguration } from './configuration.ts';
+import { crc32 } from './crc32.ts';
 import { Campaign, ElectionTimer } from './election.ts';
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
 import { makeEntry } from './entry-codec.ts';
 import { Follower } from './follower.ts';
 import { Leader } from './leader.ts';
 import { RaftLog } from './log.ts';
+import { enter, isJoint, leave, type Members } from './membership.ts';
 import { Outbox } from './outbox.ts';
 import { PersistQueue } from './persistence.ts';
 import type { FollowerProgress } from './progress.ts';
 import { Quorum } from './quorum.ts';
 import type {
   Configuration,
-  HardState,
   HeartbeatRequest,
   Message,
-  PersistUnit,
   Proposal,
   RaftOptions,
   Ready,
@@ -56,7 +57,6 @@ export class RaftCore {
   #leader: Leader | undefined;
   #campaign = new Campaign();
   #quiesced = false;
-  #handedHardState: HardState;
   #surfacedSoftState: SoftState;
 
   constructor(options: RaftOptions) {
@@ -75,9 +75,8 @@ export class RaftCore {
     this.#term = hardState.term;
     this.#vote = hardState.vote;
     assert(this.#term >= this.#log.lastTerm, 'the durable term covers the log', { term: this.#term, lastTerm: this.#log.lastTerm });
-    this.#persistence = new PersistQueue(hardState.term, hardState.vote);
+    this.#persistence = new PersistQueue(hardState);
     this.#follower = new Follower(options.id, this.#log, this.#persistence, this.#outbox);
-    this.#handedHardState = hardState;
     this.#surfacedSoftState = this.#softState();
   }
 
@@ -181,12 +180,13 @@ export class RaftCore {
         break;
       case 'appendResponse':
         this.#leader?.handleAppendResponse(message);
+        this.#membersCommitted();
         break;
       case 'heartbeatResponse':
         this.#leader?.handleHeartbeatResponse(message);
         break;
       case 'timeoutNow':
-        if (this.#role !== 'leader' && this.#role !== 'candidate' && this.#quorum.has(this.#id)) this.#campaignForReal(true);
+        if (this.#role !== 'leader' && this.#role !== 'candidate' && this.#log.mayLead(this.#id)) this.#campaignForReal(true);
         break;
       default:
         unreachable(message);
@@ -196,23 +196,14 @@ export class RaftCore {
   /**
    * Appends to the leader's log. They commit, unless another leader cuts them off; until then they may do either.
    * Throws NOT_LEADER_OR_FOLLOWER (also while leadership is being transferred), THROTTLING_QUOTA_EXCEEDED when more than `maxUncommittedBytes`
-   * would be uncommitted, INVALID_REQUEST for a configuration while one is uncommitted.
+   * would be uncommitted.
    */
   propose(proposals: readonly Proposal[]): { readonly firstIndex: number; readonly term: number } {
-    const leader = this.#requireLeader();
-    this.wake();
-    if (leader.transferee !== 0) {
-      throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `leadership is moving to replica ${leader.transferee}; refresh metadata and retry`);
-    }
+    const leader = this.#requireStableLeader();
     let bytes = 0;
     for (const proposal of proposals) {
       bytes += ENTRY_HEADER_BYTES + proposal.payload.length;
-      if (proposal.kind === EntryKind.config && (!this.isReady || this.configurationIndex > this.commitIndex)) {
-        throw new FlotillaError(
-          'INVALID_REQUEST',
-          'another change of members is under way, or this leader is new; retry when it has committed',
-        );
-      }
+      assert(proposal.kind !== EntryKind.config, 'members change by proposeMembers', proposal.kind);
     }
     if (!leader.admits(bytes)) {
       throw new FlotillaError('THROTTLING_QUOTA_EXCEEDED', 'too much waits to be replicated; retry when some of it has committed');
@@ -220,6 +211,26 @@ export class RaftCore {
     const firstIndex = this.lastIndex + 1;
     for (const proposal of proposals) this.#appendOwn(leader, proposal);
     return { firstIndex, term: this.#term };
+  }
+
+  /**
+   * Begins a change of the group's members. If voters change, the group is in a joint configuration until that has committed, and then leaves it by
+   * itself; {@link configuration} tells. A leader that is no voter any more steps down once that has committed. Returns the index of the entry.
+   * Throws NOT_LEADER_OR_FOLLOWER, REASSIGNMENT_IN_PROGRESS while another change is under way or this leader is new, INELIGIBLE_REPLICA for a new voter
+   * that is no learner or has not caught up, INVALID_REQUEST.
+   */
+  proposeMembers(target: Members): number {
+    const leader = this.#requireStableLeader();
+    if (!this.isReady || this.#memberChangePending) {
+      throw new FlotillaError(
+        'REASSIGNMENT_IN_PROGRESS',
+        'another change of members is under way, or this leader is new; retry when it has committed',
+      );
+    }
+    const caughtUp = (id: ReplicaId) =>
+      leader.followers.some(({ replicaId, matchIndex }) => replicaId === id && matchIndex >= this.commitIndex);
+    this.#appendConfiguration(leader, enter(this.configuration, target, caughtUp));
+    return this.lastIndex;
   }
 
   /**
@@ -238,11 +249,11 @@ export class RaftCore {
     return this.#leader?.transferTo(to) ?? false;
   }
 
-  /** Campaigns through PreVote (thesis 9.6), if this is a voter and not the leader. */
+  /** Campaigns through PreVote (thesis 9.6), if it may lead and does not. */
   campaign(): void {
     this.wake();
     this.#timer.reset();
-    if (this.#leader !== undefined || !this.#quorum.has(this.#id)) return;
+    if (this.#leader !== undefined || !this.#log.mayLead(this.#id)) return;
     this.#role = 'preCandidate';
     this.#leaderId = 0;
     this.#campaign = new Campaign();
@@ -273,7 +284,8 @@ export class RaftCore {
   }
 
   #campaignSoon(order: readonly ReplicaId[]): void {
-    this.#timer.expireIn(1 + Math.max(0, order.indexOf(this.#id)) * this.#options.heartbeatTicks);
+    const before = order.includes(this.#id) ? order.indexOf(this.#id) : order.length;
+    this.#timer.expireIn(1 + before * this.#options.heartbeatTicks);
   }
 
   /** The persist unit with this token, and all before it, are durable. A completion that comes again is ignored. */
@@ -282,6 +294,7 @@ export class RaftCore {
     if (durable === undefined) return;
     this.#log.durableTo(durable);
     this.#leader?.persisted();
+    this.#membersCommitted();
     if (this.#role === 'candidate' && this.#persistence.durableTerm === this.#term && this.#persistence.durableVote === this.#id) {
       this.#campaign.answered(this.#id, true);
       this.#countVotes();
@@ -325,7 +338,7 @@ export class RaftCore {
       this.#log.hasUnhanded ||
       this.#log.hasUnsurfaced ||
       (this.#leader?.hasWork ?? false) ||
-      this.#hardStateChanged() ||
+      this.#persistence.lacks(this.#term, this.#vote) ||
       this.#softStateChanged()
     );
   }
@@ -334,7 +347,7 @@ export class RaftCore {
   ready(): Ready {
     this.#leader?.flush();
     const outbox = this.#outbox;
-    const persist = this.#takePersist();
+    const persist = this.#persistence.take(this.#log, this.#term, this.#vote, outbox.afterPersist.length > 0);
     const { reads, readStates } = outbox;
     let { messages, afterPersist } = outbox;
     if (persist === undefined && afterPersist.length > 0) {
@@ -349,28 +362,6 @@ export class RaftCore {
     const softState = this.#softStateChanged() ? this.#softState() : undefined;
     if (softState !== undefined) this.#surfacedSoftState = softState;
     return { persist, messages, afterPersist, committed: this.#log.surface(), reads, readStates, softState };
-  }
-
-  // Persistence
-
-  #takePersist(): PersistUnit | undefined {
-    const { truncateTo, entries } = this.#log.hand();
-    // What commit names must be durable before it: the log may write a unit in several frames, and a crash may leave the first of them alone.
-    const commit = Math.max(this.#handedHardState.commit, Math.min(this.commitIndex, this.durableIndex));
-    const current = { term: this.#term, vote: this.#vote, commit };
-    // The commit index rides along with entries; alone it is not worth a write.
-    const commitMoved = entries.length > 0 && current.commit !== this.#handedHardState.commit;
-    const hardState = this.#hardStateChanged() || commitMoved ? current : undefined;
-    const empty = hardState === undefined && truncateTo === undefined && entries.length === 0;
-    // A response that promises what is still under way waits for a unit of its own.
-    if (empty && (this.#persistence.isEmpty || this.#outbox.afterPersist.length === 0)) return undefined;
-    if (hardState !== undefined) this.#handedHardState = hardState;
-    const token = this.#persistence.issue(this.lastIndex, this.#term, this.#vote);
-    return { token, hardState, truncateTo, entries };
-  }
-
-  #hardStateChanged(): boolean {
-    return this.#term !== this.#handedHardState.term || this.#vote !== this.#handedHardState.vote;
   }
 
   #softState(): SoftState {
@@ -424,6 +415,13 @@ export class RaftCore {
     this.#leaderId = this.#id;
     this.#leader = new Leader(this.#term, this.#options, this.#log, this.#outbox, this.configuration);
     this.#appendOwn(this.#leader, NOOP);
+  }
+
+  #requireStableLeader(): Leader {
+    const leader = this.#requireLeader();
+    this.wake();
+    if (leader.transferee === 0) return leader;
+    throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `leadership is moving to replica ${leader.transferee}; refresh metadata and retry`);
   }
 
   #requireLeader(): Leader {
@@ -511,6 +509,29 @@ export class RaftCore {
     this.#followConfiguration();
   }
 
+  // Members
+
+  /** Read off the log, never remembered (hazard B13). */
+  get #memberChangePending(): boolean {
+    return this.configurationIndex > this.commitIndex || isJoint(this.configuration);
+  }
+
+  /** What a leader does when a configuration has committed: leaves a joint one, and steps down when it is no voter any more. */
+  #membersCommitted(): void {
+    const leader = this.#leader;
+    if (leader === undefined || !this.isReady || this.configurationIndex > this.commitIndex) return;
+    if (isJoint(this.configuration)) this.#appendConfiguration(leader, leave(this.configuration));
+    else if (!this.#quorum.has(this.#id)) {
+      leader.abdicate();
+      this.#becomeFollower(this.#term, 0);
+    }
+  }
+
+  #appendConfiguration(leader: Leader, configuration: Configuration): void {
+    const payload = encodeConfiguration(configuration);
+    this.#appendOwn(leader, { kind: EntryKind.config, payload, recordCount: 0, payloadChecksum: crc32(payload) });
+  }
+
   /** The last configuration in the log counts from when it is there, and not when it was taken back. */
   #followConfiguration(): void {
     if (this.#configuration === this.#log.configuration) return;
@@ -530,7 +551,7 @@ export class RaftCore {
       return;
     }
     this.#timer.reset();
-    if (this.#leaderId !== by) this.#answerHeartbeat(this.#leaderId as ReplicaId, 0, true);
+    if (this.#leaderId !== by) this.#follower.answerHeartbeat(this.#leaderId as ReplicaId, this.#term, 0, true);
   }
 
   /** A late answer at a leader; or what made this follower rest, once more. */
@@ -538,13 +559,6 @@ export class RaftCore {
     if (message.term !== this.#term) return false;
     if (message.type === 'heartbeatResponse') return !message.awake;
     return message.type === 'heartbeat' && message.quiesce && message.commit === this.#log.lastIndex;
-  }
-
-  /** Its log ends, all durable, where the leader's does. */
-  #mayRest(message: HeartbeatRequest): boolean {
-    const { lastIndex, durableIndex, commitIndex } = this.#log;
-    if (!message.quiesce || message.commit !== lastIndex || commitIndex !== lastIndex || durableIndex !== lastIndex) return false;
-    return this.#persistence.isEmpty && !this.#hardStateChanged() && this.divergedIndex === 0;
   }
 
   // Following
@@ -563,13 +577,7 @@ export class RaftCore {
 
   #handleHeartbeat(message: HeartbeatRequest): void {
     this.#follow(message.from);
-    this.#follower.commitTo(message.commit);
-    if (this.#mayRest(message)) this.#quiesced = true;
-    else this.#answerHeartbeat(message.from, message.readContext, message.quiesce);
-  }
-
-  #answerHeartbeat(to: ReplicaId, readContext: number, awake: boolean): void {
-    this.#send({ type: 'heartbeatResponse', from: this.#id, to, term: this.#term, readContext, awake, check: undefined });
+    this.#quiesced = this.#follower.handleHeartbeat(message);
   }
 
   #send(message: Message): void {

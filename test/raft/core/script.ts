@@ -12,6 +12,7 @@
  *   duplicate FROM TO      the newest message of a link goes twice      late FROM TO    the oldest goes last
  *   cut FROM TO | heal
  *   stabilize [ID…]        all of it, until nothing moves; prints states only
+ *   members ID voters=1,2,3 learners=4                      begins a change of members
  *   crash ID               restart ID
  *   append FROM TO term=T prev=I/T commit=C log=2,2         a hand-made append, into the network
  */
@@ -20,8 +21,8 @@ import { CHAIN_START } from '../../../src/raft/core/chain.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import { makeEntry } from '../../../src/raft/core/entry-codec.ts';
 import { RaftCore } from '../../../src/raft/core/raft.ts';
-import type { HardState, LogPosition, Message, PersistUnit, Ready } from '../../../src/raft/core/types.ts';
-import { configurationOf } from '../../sim/core/simulated-replica.ts';
+import type { HardState, LogPosition, Member, Message, PersistUnit, Ready } from '../../../src/raft/core/types.ts';
+import { configurationOf, memberOf } from '../../sim/core/simulated-replica.ts';
 
 interface Node {
   readonly id: number;
@@ -114,6 +115,8 @@ class World {
     else if (command === 'unreachable') core.leaderUnreachable();
     else if (command === 'wake') core.wake();
     else if (command === 'propose') core.propose(words.slice(1).map(proposal));
+    else if (command === 'members')
+      core.proposeMembers({ voters: listOf(words, 'voters').map(memberOf), learners: listOf(words, 'learners').map(memberOf) });
     else if (command === 'read') core.readIndex(second);
     else if (command === 'transfer') this.output.push(String(core.transferLeadership(second as ReplicaId)));
     else if (command === 'ready') this.#ready(node, true);
@@ -237,6 +240,11 @@ class World {
       this.output.push(
         `${id}: ${role}${ready} term ${term} leader ${leader} last ${lastIndex}/${lastTerm} commit ${commitIndex} durable ${durableIndex}`,
       );
+      const { voters, outgoing, learners } = core.configuration;
+      if (core.configurationIndex > 0)
+        this.output.push(
+          `   members ${idsOf(voters)}${outgoing.length === 0 ? '' : ` out ${idsOf(outgoing)}`}${learners.length === 0 ? '' : ` learn ${idsOf(learners)}`} from ${core.configurationIndex}`,
+        );
       for (const each of core.progress()) {
         this.output.push(
           `   ${each.replicaId}: ${each.state} match ${each.matchIndex} next ${each.nextIndex}${each.active ? ' active' : ''}`,
@@ -244,6 +252,10 @@ class World {
       }
     }
   }
+}
+
+function idsOf(members: readonly Member[]): string {
+  return members.map(({ replicaId }) => replicaId).join(',');
 }
 
 function proposal(text: string) {

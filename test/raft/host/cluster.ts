@@ -16,7 +16,7 @@ export const brokers = [1, 2, 3] as BrokerId[];
 export const replicaIdOf = (broker: BrokerId, group = 0): ReplicaId => (group * 100 + broker * 10 + 1) as ReplicaId;
 export const groupKey = (partition: number): GroupKey =>
   encodeGroupKey({ topicId: 'a0000000000000000000000000000001' as TopicId, partition, groupGeneration: 0 });
-const directoryOf = (broker: BrokerId) => String(broker).padStart(32, '0') as DirectoryId;
+export const directoryOf = (broker: BrokerId) => String(broker).padStart(32, '0') as DirectoryId;
 
 export function configurationOf(partition: number): Configuration {
   const voters = brokers.map((brokerId) => ({ replicaId: replicaIdOf(brokerId, partition), brokerId, directoryId: directoryOf(brokerId) }));
@@ -118,12 +118,13 @@ export class Cluster {
     this.pauses.set(broker, pause);
     const storage = new FakeStorage(pause.environment, this.disks.get(broker)!);
     const fatal: unknown[] = [];
+    const { directoryId } = this.disks.get(broker)!;
     const host = createRaftHost({
       environment: pause.environment,
       storage,
       transport: pause.transport(this.network.transport(broker)),
       brokerId: broker,
-      directoryId: directoryOf(broker),
+      directoryId,
       incarnation: this.#incarnation++,
       log: silentLogger,
       settings: this.#settings,
@@ -138,12 +139,18 @@ export class Cluster {
     return node;
   }
 
-  async open(broker: BrokerId, group = 0, campaign = false, configuration = configurationOf(group)): Promise<RaftReplica> {
+  async open(
+    broker: BrokerId,
+    group = 0,
+    campaign = false,
+    replicaId = replicaIdOf(broker, group),
+    configuration = configurationOf(group),
+  ): Promise<RaftReplica> {
     const node = this.node(broker);
     const key = groupKey(group);
     const replica = await node.host.open({
       group: key,
-      replicaId: replicaIdOf(broker, group),
+      replicaId,
       configuration,
       settings: { segmentBytes: 1 << 20 },
       campaign,
@@ -176,6 +183,15 @@ export class Cluster {
     this.network.down(broker);
     // A dead process does nothing: its loop has no way out any more, and this stops its ticks.
     void node.host.stop();
+  }
+
+  /** The broker's disk is gone, and it gets an empty one. */
+  wipe(broker: BrokerId): DirectoryId {
+    this.kill(broker);
+    const directoryId = `f${String(broker).padStart(31, '0')}` as DirectoryId;
+    this.disks.set(broker, new FakeDisk(directoryId));
+    this.boot(broker);
+    return directoryId;
   }
 
   /** The broker that leads, ready, at the highest term. */

@@ -126,7 +126,7 @@ describe('rest', () => {
     for (const broker of brokers) cluster.boot(broker);
     const { voters } = configurationOf(0);
     const configuration: Configuration = { voters: voters.slice(0, 2), outgoing: [], learners: voters.slice(2) };
-    for (const broker of brokers) await cluster.open(broker, 0, broker === brokers[0], configuration);
+    for (const broker of brokers) await cluster.open(broker, 0, broker === brokers[0], undefined, configuration);
     const leader = await cluster.elected();
     await untilAllRest();
     await cluster.environment.run(3_000);
@@ -140,22 +140,30 @@ describe('rest', () => {
     expect(cluster.leader()).toBe(leader);
   });
 
-  test('a joint configuration never rests', async () => {
+  test('a group rests before and after a change of its members, and never in a joint configuration', async () => {
     cluster = new Cluster();
     for (const broker of brokers) cluster.boot(broker);
     const { voters } = configurationOf(0);
-    const configuration: Configuration = { voters, outgoing: voters.slice(0, 2), learners: [] };
-    for (const broker of brokers) await cluster.open(broker, 0, broker === brokers[0], configuration);
-    await cluster.elected();
-    await cluster.environment.run(5_000);
-    expect(brokers.some((broker) => rests(broker))).toBe(false);
+    const configuration: Configuration = { voters: voters.slice(0, 2), outgoing: [], learners: voters.slice(2) };
+    for (const broker of brokers) await cluster.open(broker, 0, broker === brokers[0], undefined, configuration);
+    const leader = await cluster.elected();
+    await untilAllRest();
+    cluster.replica(leader).changeMembers({ voters, learners: [] });
+    const isJoint = (broker: BrokerId) => cluster.replica(broker).configuration.outgoing.length > 0;
+    expect(isJoint(leader)).toBe(true);
+    while (brokers.some(isJoint)) {
+      for (const broker of brokers) expect(isJoint(broker) && rests(broker)).toBe(false);
+      await cluster.environment.run(0.1);
+    }
+    await untilAllRest();
+    for (const broker of brokers) expect(cluster.replica(broker).configuration).toEqual({ voters, outgoing: [], learners: [] });
   });
 
   test('a group of one rests, and wakes for a proposal', async () => {
     cluster = new Cluster();
     cluster.boot(brokers[0]!);
     const configuration = { voters: configurationOf(0).voters.slice(0, 1), outgoing: [], learners: [] };
-    await cluster.open(brokers[0]!, 0, true, configuration);
+    await cluster.open(brokers[0]!, 0, true, undefined, configuration);
     await cluster.elected();
     await untilAllRest([0], [brokers[0]!]);
     cluster.propose(brokers[0]!, 'a');

@@ -1,5 +1,6 @@
+import { membersOf } from '../../../src/raft/core/configuration.ts';
 import type { Entry } from '../../../src/raft/core/entry.ts';
-import type { Message, ReadState } from '../../../src/raft/core/types.ts';
+import type { Member, Message, ReadState } from '../../../src/raft/core/types.ts';
 import type { SimulatedReplica } from './simulated-replica.ts';
 
 /** The properties of paper figure 3, and those that Flotilla adds, watched over all replicas. Each check throws with what it saw. */
@@ -61,9 +62,19 @@ export class Invariants {
       check(known === undefined || known === entry.term, `state machine safety: at ${entry.index} terms ${known} and ${entry.term}`);
       if (known !== undefined) continue;
       this.#committed.push(entry.term);
-      const copies = this.#replicas.filter((each) => each.hasDurable(entry.index, entry.term)).length;
-      check(copies * 2 > this.#replicas.length, `entry ${entry.index} committed with ${copies} durable copies of ${this.#replicas.length}`);
+      const configuration = replica.core?.configuration;
+      check(
+        configuration !== undefined &&
+          this.#onMajority(configuration.voters, entry) &&
+          (configuration.outgoing.length === 0 || this.#onMajority(configuration.outgoing, entry)),
+        `entry ${entry.index} committed, and is not on a majority of ${JSON.stringify(configuration)}`,
+      );
     }
+  }
+
+  #onMajority(voters: readonly Member[], { index, term }: Entry): boolean {
+    const copies = voters.filter(({ replicaId }) => this.#replicas[replicaId - 1]?.hasDurable(index, term));
+    return copies.length * 2 > voters.length;
   }
 
   /** What a message promises is on the sender's disk when it leaves (hazard B01). */
@@ -91,7 +102,8 @@ export class Invariants {
     if (core === undefined) return;
     check(core.commitIndex === core.lastIndex && core.durableIndex === core.lastIndex, `replica ${id} rests with something under way`);
     if (core.role !== 'leader') return;
-    for (const other of this.#replicas) {
+    const members = membersOf(core.configuration).map(({ replicaId }) => replicaId);
+    for (const other of this.#replicas.filter((each) => members.includes(each.id))) {
       check(other.hasDurable(core.lastIndex, core.lastTerm), `replica ${id} rests without ${other.id} having all of its log`);
     }
   }

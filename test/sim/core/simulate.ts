@@ -1,9 +1,11 @@
 import { FlotillaError } from '../../../src/base/errors.ts';
+import type { ReplicaId } from '../../../src/base/ids.ts';
 import { EntryKind } from '../../../src/raft/core/entry.ts';
+import type { Members } from '../../../src/raft/core/membership.ts';
 import type { EntriesWanted, Message } from '../../../src/raft/core/types.ts';
 import { SeededRandom } from '../random.ts';
 import { Invariants } from './invariants.ts';
-import { configurationOf, SimulatedReplica } from './simulated-replica.ts';
+import { configurationOf, memberOf, SimulatedReplica } from './simulated-replica.ts';
 
 export interface SimulationOptions {
   /** Random actions before the liveness phase. Default 1500. */
@@ -17,6 +19,7 @@ export interface SimulationResult {
   readonly crashes: number;
   /** Times that a group fell to rest on a replica. */
   readonly rests: number;
+  readonly memberChanges: number;
   /** Over everything that happened: equal for equal seeds. */
   readonly hash: number;
 }
@@ -43,8 +46,11 @@ type Action =
   | 'transfer'
   | 'release'
   | 'supply'
+  | 'calm'
   | 'hear'
-  | 'hint';
+  | 'hint'
+  | 'members'
+  | 'wipe';
 
 /** Ticks in which a healed cluster must elect a leader and commit. */
 const LIVENESS_TICKS = 150;
@@ -62,7 +68,7 @@ class Simulation {
   readonly #totalWeight: number;
   #network: Message[] = [];
   #reads: { readonly by: SimulatedReplica; readonly core: unknown; readonly wanted: EntriesWanted }[] = [];
-  /** Directed links that are cut: `from * 8 + to`. */
+  /** Directed links that are cut: `from * 32 + to`. */
   readonly #cut = new Set<number>();
   /** A replica whose clock is ten times slower than the others', so that it leads on when it is deposed; 0: none. */
   #slowClock = 0;
@@ -72,6 +78,7 @@ class Simulation {
   #crashes = 0;
   #rests = 0;
   readonly #resting = new Set<SimulatedReplica>();
+  #memberChanges = 0;
   #hash = 0x811c9dc5;
 
   constructor(seed: number) {
@@ -82,9 +89,9 @@ class Simulation {
     const window = random.pick([0, 200, 1000, 1_000_000]);
     const quiesceTicks = random.pick([0, 4, 6]);
     this.#quiesceTicks = quiesceTicks;
-    this.#replicas = configuration.voters.map(
-      (member) => new SimulatedReplica(member.replicaId, configuration, random.fork(), window, quiesceTicks),
-    );
+    const spares = random.pick([0, 2, 4]);
+    const ids = Array.from({ length: voters + spares }, (_, i) => (i + 1) as ReplicaId);
+    this.#replicas = ids.map((id) => new SimulatedReplica(id, configuration, random.fork(), window, quiesceTicks));
     this.#invariants = new Invariants(this.#replicas);
     this.#weather = drawWeather(random, voters);
     this.#totalWeight = this.#weather.weights.reduce((sum, [, weight]) => sum + weight, 0);
@@ -99,7 +106,15 @@ class Simulation {
     if (this.#quiesceTicks > 0) this.#expectRest();
     const terms = Math.max(...this.#replicas.map((replica) => replica.core?.term ?? 0));
     const { committedIndex, confirmedReads } = this.#invariants;
-    return { committed: committedIndex, terms, reads: confirmedReads, crashes: this.#crashes, rests: this.#rests, hash: this.#hash };
+    return {
+      committed: committedIndex,
+      terms,
+      reads: confirmedReads,
+      crashes: this.#crashes,
+      memberChanges: this.#memberChanges,
+      rests: this.#rests,
+      hash: this.#hash,
+    };
   }
 
   #drawAction(): Action {
@@ -130,7 +145,7 @@ class Simulation {
         replica.crash();
         return;
       case 'restart':
-        for (const each of this.#replicas) if (each.core === undefined && random.chance(0.5)) this.#restart(each);
+        for (const each of this.#replicas) if (each.core === undefined && !each.lost && random.chance(0.5)) this.#restart(each);
         return;
       case 'cut':
         this.#cutSomething(replica.id);
@@ -158,8 +173,17 @@ class Simulation {
       case 'transfer':
         replica.core?.transferLeadership(random.pick(this.#replicas).id);
         break;
+      case 'calm':
+        if (this.#cut.size === 0) for (let i = 0; i < 8; i++) this.#calmTick();
+        return;
       case 'hear':
         this.#hear(replica, random.pick(this.#replicas));
+        return;
+      case 'members':
+        for (const each of this.#replicas) if (each.core?.role === 'leader') this.#changeMembers(each);
+        return;
+      case 'wipe':
+        this.#wipe(replica);
         return;
       case 'hint':
         if (random.chance(0.3)) replica.core?.campaign();
@@ -231,7 +255,7 @@ class Simulation {
     const message = this.#network[at] as Message;
     if (random.chance(this.#weather.duplication)) this.#network.push(message);
     this.#network.splice(at, 1);
-    if (random.chance(this.#weather.loss) || this.#cut.has(message.from * 8 + message.to)) return;
+    if (random.chance(this.#weather.loss) || this.#cut.has(message.from * 32 + message.to)) return;
     this.#deliver(message);
   }
 
@@ -252,7 +276,7 @@ class Simulation {
           (shape === 1 && from === id) ||
           (shape === 2 && to === id) ||
           (shape === 3 && side.has(from) !== side.has(to));
-        if (cut) this.#cut.add(from * 8 + to);
+        if (cut) this.#cut.add(from * 32 + to);
       }
     }
   }
@@ -263,7 +287,7 @@ class Simulation {
     if (leader === undefined) return;
     this.#cut.clear();
     this.#slowClock = leader.id;
-    for (const { id } of this.#replicas) if (id !== leader.id) this.#cut.add(leader.id * 8 + id).add(id * 8 + leader.id);
+    for (const { id } of this.#replicas) if (id !== leader.id) this.#cut.add(leader.id * 32 + id).add(id * 32 + leader.id);
   }
 
   // Clients, and the host's storage
@@ -279,6 +303,45 @@ class Simulation {
     }));
     attempt(() => core.propose(proposals));
     this.#drain(replica);
+  }
+
+  /** Adds or drops a learner, or draws the voters anew from voters and learners. */
+  #changeMembers(replica: SimulatedReplica): void {
+    const core = replica.core;
+    if (core === undefined) return;
+    const random = this.#random;
+    const { voters, learners } = core.configuration;
+    const members = [...voters, ...learners];
+    const others = this.#replicas.filter(({ id, lost }) => !lost && !members.some(({ replicaId }) => replicaId === id));
+    const target = random.pick<() => Members>([
+      () => ({ voters, learners: [...learners, ...others.slice(0, 1).map(({ id }) => memberOf(id))] }),
+      () => ({ voters, learners: learners.filter(() => random.chance(0.7)) }),
+      () => {
+        const chosen = members.filter(({ replicaId }) => !this.#isLost(replicaId) && random.chance(0.7));
+        return { voters: chosen, learners: members.filter((member) => !chosen.includes(member) && random.chance(0.5)) };
+      },
+    ])();
+    // A lost replica counts as a voter until it is replaced, so there must be enough others.
+    if (target.voters.length < (this.#replicas.some(({ lost }) => lost) ? 3 : 1)) return;
+    attempt(() => {
+      core.proposeMembers(target);
+      this.#memberChanges++;
+    });
+    this.#drain(replica);
+  }
+
+  #isLost(id: ReplicaId): boolean {
+    return this.#replicas[id - 1]?.lost === true;
+  }
+
+  /** A disk is lost for good: once a world, and not where what is left would be no majority. Another replica may take its place. */
+  #wipe(replica: SimulatedReplica): void {
+    const sizes = this.#replicas.flatMap(({ core }) =>
+      core === undefined ? [] : [core.configuration.voters.length, core.configuration.outgoing.length || 3],
+    );
+    if (this.#replicas.some(({ lost, core }) => lost || core === undefined) || Math.min(...sizes) < 3) return;
+    replica.crash();
+    replica.lost = true;
   }
 
   #read(replica: SimulatedReplica): void {
@@ -316,14 +379,14 @@ class Simulation {
   /** All links healed and all replicas up: a leader is elected and everyone commits a new entry, within a bound. */
   #expectLiveness(): void {
     this.#cut.clear();
-    for (const replica of this.#replicas) if (replica.core === undefined) this.#restart(replica);
+    for (const replica of this.#replicas) if (replica.core === undefined && !replica.lost) this.#restart(replica);
     const before = this.#invariants.committedIndex;
     for (let tick = 0; tick < LIVENESS_TICKS; tick++) {
       this.#calmTick();
       const leader = this.#replicas.find((replica) => replica.core?.isReady === true);
       if (leader !== undefined && tick % 8 === 0) this.#propose(leader);
       const target = this.#invariants.committedIndex;
-      if (leader !== undefined && target > before && this.#replicas.every((replica) => replica.core?.commitIndex === target)) return;
+      if (leader !== undefined && target > before && this.#haveAgreed(leader, target)) return;
     }
     const states = this.#replicas.map(
       ({ id, core }) => `${id}: ${core?.role} term ${core?.term} commit ${core?.commitIndex} last ${core?.lastIndex}`,
@@ -333,13 +396,25 @@ class Simulation {
     );
   }
 
-  /** Left alone, all come to rest. */
+  /** All members of the leader's configuration, which is not joint any more, have committed all. */
+  #haveAgreed(leader: SimulatedReplica, target: number): boolean {
+    const { voters = [], outgoing = [], learners = [] } = leader.core?.configuration ?? {};
+    const members = [...voters, ...learners].filter(({ replicaId }) => !this.#isLost(replicaId));
+    return outgoing.length === 0 && members.every(({ replicaId }) => this.#replicas[replicaId - 1]?.core?.commitIndex === target);
+  }
+
+  /** Left alone, the members of a group all come to rest, unless one is gone for good. */
   #expectRest(): void {
+    let members: SimulatedReplica[] = [];
     for (let tick = 0; tick < LIVENESS_TICKS; tick++) {
       this.#calmTick();
-      if (this.#replicas.every((replica) => replica.core?.quiesced === true)) return;
+      const leader = this.#replicas.find((replica) => replica.core?.isReady === true);
+      const { voters = [], learners = [] } = leader?.core?.configuration ?? {};
+      members = [...voters, ...learners].map(({ replicaId }) => this.#replicas[replicaId - 1] as SimulatedReplica);
+      if (leader !== undefined && members.some(({ lost }) => lost)) return;
+      if (leader !== undefined && members.every(({ core }) => core?.quiesced === true)) return;
     }
-    const states = this.#replicas.map(({ id, core }) => `${id}: ${core?.role} quiesced ${core?.quiesced}`);
+    const states = members.map(({ id, core }) => `${id}: ${core?.role} quiesced ${core?.quiesced}`);
     throw new Error(`liveness: not at rest within ${LIVENESS_TICKS} ticks; ${states.join('; ')}`);
   }
 
@@ -385,8 +460,11 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
       ['transfer', some(2)],
       ['release', some(4)],
       ['supply', 4],
+      ['calm', random.pick([0, 0.3, 1])],
       ['hear', some(6)],
       ['hint', some(1)],
+      ['members', random.pick([0, 2, 12])],
+      ['wipe', some(0.1)],
     ],
   };
 }

@@ -1,8 +1,9 @@
 import type { BrokerId, DirectoryId, ReplicaId } from '../../../src/base/ids.ts';
 import { CHAIN_START } from '../../../src/raft/core/chain.ts';
-import type { Entry } from '../../../src/raft/core/entry.ts';
+import { decodeConfiguration, membersOf } from '../../../src/raft/core/configuration.ts';
+import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import { RaftCore } from '../../../src/raft/core/raft.ts';
-import type { Configuration, HardState, LogPosition, Message, PersistUnit, TermStart } from '../../../src/raft/core/types.ts';
+import type { Configuration, HardState, LogPosition, Member, Message, PersistUnit, TermStart } from '../../../src/raft/core/types.ts';
 import type { SeededRandom } from '../random.ts';
 
 export interface Pending {
@@ -12,13 +13,12 @@ export interface Pending {
 
 const ORIGIN: LogPosition = { index: 0, term: 0, nextOffset: 0, ...CHAIN_START };
 
+export function memberOf(id: number): Member {
+  return { replicaId: id as ReplicaId, brokerId: id as BrokerId, directoryId: id.toString(16).padStart(32, '0') as DirectoryId };
+}
+
 export function configurationOf(voters: number): Configuration {
-  const member = (id: number) => ({
-    replicaId: id as ReplicaId,
-    brokerId: id as BrokerId,
-    directoryId: id.toString(16).padStart(32, '0') as DirectoryId,
-  });
-  return { voters: Array.from({ length: voters }, (_, i) => member(i + 1)), outgoing: [], learners: [] };
+  return { voters: Array.from({ length: voters }, (_, i) => memberOf(i + 1)), outgoing: [], learners: [] };
 }
 
 /** A core with the disk under it: what is durable, and what is on the way there. */
@@ -30,6 +30,8 @@ export class SimulatedReplica {
   readonly #quiesceTicks: number;
   /** Undefined: crashed. */
   core: RaftCore | undefined;
+  /** Its disk is gone: it never comes back. */
+  lost = false;
   hardState: HardState = { term: 0, vote: 0, commit: 0 };
   /** Durable entries, the one at index i in slot i - 1. */
   durable: Entry[] = [];
@@ -54,11 +56,12 @@ export class SimulatedReplica {
     const terms: TermStart[] = [];
     for (const { term, index } of this.durable.slice(0, this.segmentIndex)) if (terms.at(-1)?.term !== term) terms.push({ term, index });
     this.appliedIndex = this.segmentIndex;
+    const inForce = this.durable.slice(0, this.segmentIndex).findLast(({ kind }) => kind === EntryKind.config);
     this.core = new RaftCore({
       id: this.id,
       hardState: this.hardState,
-      configuration: this.#configuration,
-      configurationIndex: 0,
+      configuration: inForce === undefined ? this.#configuration : decodeConfiguration(inForce.payload),
+      configurationIndex: inForce?.index ?? 0,
       log: { base, tail: this.durable.slice(this.segmentIndex), terms, firstReplicableIndex: 1 },
       electionTicks: 10,
       heartbeatTicks: 2,
@@ -104,7 +107,7 @@ export class SimulatedReplica {
    */
   hear(other: SimulatedReplica): void {
     const { core } = this;
-    if (core === undefined || !core.quiesced) return;
+    if (core === undefined || !core.quiesced || !membersOf(core.configuration).some(({ replicaId }) => replicaId === other.id)) return;
     if (other.core === undefined) {
       if (core.leader === other.id) core.leaderUnreachable();
       else core.wake();
