@@ -27,6 +27,8 @@ export const MAX_CONCURRENT_CHANGES = 16;
 
 /** Orphans that the log names. */
 const MAX_ORPHANS_NAMED = 20;
+/** Names of topics of the system's own begin so, as Kafka's do. */
+const INTERNAL_PREFIX = '__';
 
 export interface PartitionsOptions {
   readonly brokerId: BrokerId;
@@ -239,6 +241,7 @@ export class Partitions {
       configuration: configurationOf(partition),
       settings: { segmentBytes: config.segmentBytes },
       // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
+      internal: topic.name.startsWith(INTERNAL_PREFIX),
       campaign: partition.leader === undefined && partition.replicas[0]?.brokerId === brokerId,
       owner: (replica) => {
         opened = new Partition(replica, { ...name, config, environment, crc32c, leadershipChanged });

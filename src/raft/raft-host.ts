@@ -5,7 +5,7 @@
 import { assert } from '../base/assert.ts';
 import { type Environment, type Logger, randomBelow, type Timer } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
-import { type BrokerId, type DirectoryId, formatGroupKey, type GroupKey } from '../base/ids.ts';
+import { type BrokerId, type DirectoryId, formatGroupKey, type GroupKey, METADATA_GROUP } from '../base/ids.ts';
 import type { PartitionLog, Storage } from '../storage/types.ts';
 import { CatchUp } from './catch-up.ts';
 import { decodeFrame, type GroupMessage } from './codec.ts';
@@ -19,7 +19,7 @@ import { Heartbeats } from './heartbeats.ts';
 import { Outbox } from './outbox.ts';
 import { Quiescence } from './quiescence.ts';
 import { RaftReplica, type ReplicaHost } from './replica.ts';
-import type { RaftHostSettings } from './settings.ts';
+import { CAMPAIGN_PACE_MS, type RaftHostSettings } from './settings.ts';
 import { TurnLoop } from './turn-loop.ts';
 import type { Lane, Peer, PeerTransport, RaftHost, Replica, ReplicaOptions } from './types.ts';
 
@@ -285,7 +285,23 @@ class GroupHost implements RaftHost, ReplicaHost {
   #peerDown(broker: BrokerId): void {
     if (this.#stopped) return;
     this.#options.log.info('peer down', { peer: broker });
-    for (const replica of this.#replicas.values()) replica.peerDown(broker);
+    const orphans: RaftReplica[] = [];
+    for (const replica of this.#replicas.values()) {
+      if (replica.leaderBroker === broker) orphans.push(replica);
+      else replica.peerDown(broker, 0);
+    }
+    this.#pace(broker, orphans);
+  }
+
+  /** Elections of thousands of groups at once would hold up each other, and all else: the groups that others wait for come first. */
+  #pace(broker: BrokerId, orphans: RaftReplica[]): void {
+    const { tickMs, campaignsPerPace } = this.settings;
+    const rank = ({ group, internal }: RaftReplica) => (group === METADATA_GROUP ? 0 : internal ? 1 : 2);
+    orphans.sort((a, b) => rank(a) - rank(b) || (a.group < b.group ? -1 : 1));
+    orphans.forEach((replica, at) => {
+      const paces = Math.floor(at / campaignsPerPace);
+      replica.peerDown(broker, Math.round((paces * CAMPAIGN_PACE_MS) / tickMs));
+    });
   }
 
   #peerUp(broker: BrokerId): void {

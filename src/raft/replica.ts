@@ -49,6 +49,8 @@ interface PendingTransfer extends PendingRead {
 export class RaftReplica implements Replica {
   readonly group: GroupKey;
   readonly replicaId: ReplicaId;
+  /** See {@link ReplicaOptions.internal}. */
+  readonly internal: boolean;
   readonly log: PartitionLog;
   readonly core: RaftCore;
   /** Where segments ended at open: the owner gets the entries after it; what is up to it, it rebuilds itself. */
@@ -82,6 +84,7 @@ export class RaftReplica implements Replica {
   constructor(options: ReplicaOptions, core: RaftCore, log: PartitionLog, host: ReplicaHost) {
     this.group = options.group;
     this.replicaId = options.replicaId;
+    this.internal = options.internal ?? false;
     this.log = log;
     this.core = core;
     this.recoveredIndex = log.lastIndex;
@@ -242,16 +245,16 @@ export class RaftReplica implements Replica {
   }
 
   /**
-   * The broker is down: if it leads this group, there is no leader any more; what it was to take over, it won't. A group at rest that has a member there
-   * wakes, so that its leader watches its quorum.
+   * The broker is down: if it leads this group, there is no leader any more, and an election begins in so many ticks; what it was to take over, it won't.
+   * A group at rest that has a member there wakes, so that its leader watches its quorum.
    */
-  peerDown(broker: BrokerId): void {
+  peerDown(broker: BrokerId, ticks: number): void {
     for (const transfer of this.#transfers) {
       if (this.brokerOf(transfer.to) !== broker) continue;
       this.#transfers.delete(transfer);
       transfer.reject(this.#wentDown(broker));
     }
-    if (this.core.leader !== this.replicaId && this.leaderBroker === broker) this.core.leaderUnreachable();
+    if (this.core.leader !== this.replicaId && this.leaderBroker === broker) this.core.leaderUnreachable(ticks);
     else if (this.core.quiesced && this.isMember(broker)) this.core.wake();
     else return;
     this.#host.schedule(this);

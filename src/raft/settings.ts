@@ -1,3 +1,6 @@
+/** See {@link RaftHostSettings.campaignsPerPace}. */
+export const CAMPAIGN_PACE_MS = 100;
+
 /** What a Raft host can be tuned by, and the bounds that it keeps. */
 export interface RaftHostSettings {
   /** Milliseconds between two ticks of all groups. */
@@ -10,6 +13,8 @@ export interface RaftHostSettings {
   readonly heartbeatTimeoutMs: number;
   /** Milliseconds in which a group has nothing to do before it rests: then it costs neither ticks nor heartbeats. 0: never. */
   readonly quiesceAfterMs: number;
+  /** When a broker dies, so many of the groups that it led begin their elections each {@link CAMPAIGN_PACE_MS}. */
+  readonly campaignsPerPace: number;
   /** The disk is fresh while no flush has been waiting for longer than this. */
   readonly diskFreshMs: number;
   /** A leader whose flush has been waiting for longer than this hands over to a voter with a fresh disk (hazard B38). */
@@ -43,6 +48,7 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   heartbeatMs: 100,
   heartbeatTimeoutMs: 600,
   quiesceAfterMs: 300,
+  campaignsPerPace: 1_000,
   diskFreshMs: 200,
   handOverStallMs: 2_000,
   inSyncLagMs: 5_000,

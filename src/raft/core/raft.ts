@@ -263,15 +263,15 @@ export class RaftCore {
   }
 
   /**
-   * The leader's broker is known to be gone: its lease ends, and this replica pre-campaigns soon, after those that stand before it in the configuration
-   * (so that the survivors don't split the vote).
+   * The leader's broker is known to be gone: its lease ends, and this replica pre-campaigns after so many ticks, after those that stand before it in the
+   * configuration (so that the survivors don't split the vote).
    */
-  leaderUnreachable(): void {
+  leaderUnreachable(ticks = 0): void {
     if (this.#role !== 'follower' || this.#leaderId === 0) return;
     this.#wake(this.#leaderId);
     const survivors = this.#quorum.voters.filter((voter) => voter !== this.#leaderId);
     this.#leaderId = 0;
-    this.#campaignSoon(survivors);
+    this.#campaignSoon(survivors, ticks);
   }
 
   /**
@@ -283,9 +283,9 @@ export class RaftCore {
     this.#campaignSoon(this.#quorum.voters);
   }
 
-  #campaignSoon(order: readonly ReplicaId[]): void {
+  #campaignSoon(order: readonly ReplicaId[], ticks = 0): void {
     const before = order.includes(this.#id) ? order.indexOf(this.#id) : order.length;
-    this.#timer.expireIn(1 + before * this.#options.heartbeatTicks);
+    this.#timer.expireIn(1 + ticks + before * this.#options.heartbeatTicks);
   }
 
   /** The persist unit with this token, and all before it, are durable. A completion that comes again is ignored. */
