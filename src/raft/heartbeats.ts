@@ -66,6 +66,12 @@ export class Heartbeats {
     return peer?.alive === true && peer.diskFresh;
   }
 
+  /** True when a peer is alive and its disk does not keep up. */
+  get someDiskStalls(): boolean {
+    for (const { alive, diskFresh } of this.#peers.values()) if (alive && !diskFresh) return true;
+    return false;
+  }
+
   /** Puts a group's heartbeat or response into the next frame to its broker, in place of an older one of that group. */
   queue(to: BrokerId, group: GroupKey, message: HeartbeatRequest | HeartbeatResponse): void {
     const peer = this.#peers.get(to);

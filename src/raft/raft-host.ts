@@ -66,6 +66,8 @@ class GroupHost implements RaftHost, ReplicaHost {
   #untilBeat = 0;
   #untilLagSample = 0;
   #untilHandOver = 0;
+  /** Milliseconds of running time that the present flush has been waiting for the disk. */
+  #stalledMs = 0;
   #stopped = false;
 
   constructor(options: RaftHostOptions) {
@@ -115,6 +117,18 @@ class GroupHost implements RaftHost, ReplicaHost {
 
   isAlive(broker: BrokerId): boolean {
     return broker === this.#options.brokerId || this.#heartbeats.isAlive(broker);
+  }
+
+  isDiskFresh(broker: BrokerId): boolean {
+    return broker === this.#options.brokerId ? this.#stalledMs < this.settings.diskFreshMs : this.#heartbeats.isDiskFresh(broker);
+  }
+
+  get someDiskStalls(): boolean {
+    return this.#stalledMs >= this.settings.diskFreshMs || this.#heartbeats.someDiskStalls;
+  }
+
+  get diskStalls(): boolean {
+    return this.#stalledMs >= this.settings.electionTicks * this.settings.tickMs;
   }
 
   schedule(replica: RaftReplica): void {
@@ -317,6 +331,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#tickedAt = now;
     this.#timer = this.#options.environment.after(tickMs, () => this.#tick());
     this.#loop.run(() => {
+      this.#watchDisk(ticks * tickMs);
       this.#heartbeats.advance(ticks * tickMs);
       for (const replica of this.#quiescence.active) {
         for (let i = 0; i < ticks; i++) replica.tick();
@@ -327,9 +342,21 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#loop.guard(() => this.#periodic(ticks * tickMs));
   }
 
+  /** @throws FlotillaError STORAGE_ERROR when the disk has stalled for so long that the process is to end. */
+  #watchDisk(ms: number): void {
+    // Not longer than this process ran: after a pause the flush may long be done, and only its callback wait.
+    this.#stalledMs = Math.min(this.#options.storage.wal.stalledMs(), this.#stalledMs + ms);
+    if (this.#stalledMs <= this.settings.fatalStallMs) return;
+    throw new FlotillaError(
+      'STORAGE_ERROR',
+      `the disk has not finished a flush of the write-ahead log for ${Math.round(this.#stalledMs / 1000)} s. This broker ends, so that others take its place: ` +
+        'look at the disk, then start the broker again.',
+    );
+  }
+
   #periodic(ms: number): void {
     const { settings } = this;
-    const stalledMs = this.#options.storage.wal.stalledMs();
+    const stalledMs = this.#stalledMs;
     this.#untilBeat -= ms;
     this.#untilLagSample -= ms;
     this.#untilHandOver -= ms;
@@ -344,7 +371,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     }
     if (stalledMs > settings.handOverStallMs && this.#untilHandOver <= 0) {
       this.#untilHandOver = MS_BETWEEN_HAND_OVERS;
-      for (const replica of this.#replicas.values()) replica.handOver((broker) => this.#heartbeats.isDiskFresh(broker));
+      for (const replica of this.#replicas.values()) replica.handOver();
     }
   }
 

@@ -13,8 +13,9 @@ import type { PartitionLog } from '../storage/types.ts';
 import { membersOf } from './core/configuration.ts';
 import type { Entry } from './core/entry.ts';
 import type { Members } from './core/membership.ts';
+import { Quorum } from './core/quorum.ts';
 import type { RaftCore } from './core/raft.ts';
-import type { Configuration, Message, Proposal, Ready } from './core/types.ts';
+import type { Configuration, Member, Message, Proposal, Ready } from './core/types.ts';
 import { type Deadlines, deadline } from './deadline.ts';
 import type { RaftHostSettings } from './settings.ts';
 import type { Leadership, Replica, ReplicaOptions, ReplicaOwner } from './types.ts';
@@ -28,6 +29,12 @@ export interface ReplicaHost {
   /** Does it; anything thrown ends the process. For what nobody waits for, whose errors would get lost. */
   guard(inputs: () => void): void;
   isAlive(broker: BrokerId): boolean;
+  /** The broker's disk keeps up; also of this broker's own. */
+  isDiskFresh(broker: BrokerId): boolean;
+  /** Of this broker or of any other. */
+  readonly someDiskStalls: boolean;
+  /** A flush here has been waiting for an election timeout: what takes the disk, as a vote does, is not to be begun. */
+  readonly diskStalls: boolean;
   /** The disk is so far behind that nothing more may be proposed. */
   diskIsBehind(): boolean;
 }
@@ -77,6 +84,8 @@ export class RaftReplica implements Replica {
   #nextReadContext = 1;
   #openRead: PendingRead[] | undefined;
   readonly #transfers = new Set<PendingTransfer>();
+  /** The voter that was last asked to take over because the disk here stalls. */
+  #successor: ReplicaId | 0 = 0;
   /** Commit indexes of one and two lag intervals ago: what an in-sync voter holds. */
   #commitBefore = 0;
   #commitNow = 0;
@@ -223,6 +232,8 @@ export class RaftReplica implements Replica {
   /** A message from a peer. One that names another replica, or a member on another broker, is dropped (hazard B14). */
   receive(from: BrokerId, message: Message): void {
     if (message.to !== this.replicaId) return;
+    // A vote takes the disk: while that stalls, none is promised, and no campaign begun that would only raise the term.
+    if (this.#host.diskStalls && (message.type === 'timeoutNow' || (message.type === 'vote' && message.pre))) return;
     const known = this.#configured().get(message.from);
     if (known !== undefined && known !== from) return;
     if (known === undefined && this.#learnedBrokers.size < MAX_LEARNED_BROKERS) this.#learnedBrokers.set(message.from, from);
@@ -271,11 +282,19 @@ export class RaftReplica implements Replica {
     this.#tellAppended(tail);
   }
 
-  /** Leader with a stalled disk: lets a voter take over whose disk is fresh, if there is one (hazard B38). */
-  handOver(isFresh: (broker: BrokerId) => boolean): void {
-    if (this.core.role !== 'leader') return;
-    const successor = this.core.configuration.voters.find(({ replicaId, brokerId }) => replicaId !== this.replicaId && isFresh(brokerId));
-    if (successor !== undefined && this.core.transferLeadership(successor.replicaId)) this.#host.schedule(this);
+  /**
+   * Leader with a stalled disk: lets a voter take over whose disk is fresh, another one than the last time if there is one (hazard B38). An election takes a
+   * majority of the disks: without that, things only get worse.
+   */
+  handOver(): void {
+    if (this.core.role !== 'leader' || !this.#reaches(({ brokerId }) => this.#host.isDiskFresh(brokerId))) return;
+    const others = this.core.configuration.voters.filter(({ replicaId }) => replicaId !== this.replicaId);
+    const fresh = others.filter(({ brokerId }) => this.#host.isDiskFresh(brokerId)).map(({ replicaId }) => replicaId);
+    const tried = fresh.indexOf(this.#successor as ReplicaId);
+    const successor = fresh[(tried + 1) % fresh.length];
+    if (successor === undefined || !this.core.transferLeadership(successor)) return;
+    this.#successor = successor;
+    this.#host.schedule(this);
   }
 
   /** Entries that the core asked for, for a follower that lags; none if they could not be read. */
@@ -285,8 +304,10 @@ export class RaftReplica implements Replica {
     this.#host.schedule(this);
   }
 
+  /** Time stands still for what this replica does not lead while the disk stalls: its campaign would not get far. */
   tick(): void {
-    this.core.tick();
+    const leads = this.core.role === 'leader';
+    if (leads || !this.#host.diskStalls) this.core.tick(leads && this.#host.someDiskStalls && this.#disksStall());
     this.release();
     if (this.core.hasReady()) this.#host.schedule(this);
   }
@@ -335,6 +356,20 @@ export class RaftReplica implements Replica {
     this.#rejectWaiting(
       new FlotillaError('NOT_LEADER_OR_FOLLOWER', `${formatGroupKey(this.group)} was closed on this broker: ask for its present leader.`),
     );
+  }
+
+  /** A majority of the voters is in reach, but not one whose disks keep up. */
+  #disksStall(): boolean {
+    return (
+      this.#reaches(({ brokerId }) => this.#host.isAlive(brokerId)) && !this.#reaches(({ brokerId }) => this.#host.isDiskFresh(brokerId))
+    );
+  }
+
+  /** A majority of the voters is such. */
+  #reaches(is: (voter: Member) => boolean): boolean {
+    const { configuration } = this.core;
+    const such = new Set([...configuration.voters, ...configuration.outgoing].filter(is).map(({ replicaId }) => replicaId));
+    return new Quorum(configuration).reached((id) => (such.has(id) ? 1 : 0)) === 1;
   }
 
   #commit(ready: Ready): void {

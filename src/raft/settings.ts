@@ -19,6 +19,8 @@ export interface RaftHostSettings {
   readonly diskFreshMs: number;
   /** A leader whose flush has been waiting for longer than this hands over to a voter with a fresh disk (hazard B38). */
   readonly handOverStallMs: number;
+  /** A flush that has been waiting for longer than this ends the process: others are to take its place (hazard B38). */
+  readonly fatalStallMs: number;
   /** A voter is in sync that holds what was committed this long ago (at most twice as long). Kafka: replica.lag.time.max.ms. */
   readonly inSyncLagMs: number;
   /** Deadline of {@link import('./types.ts').Replica.readIndex}. */
@@ -51,6 +53,7 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   campaignsPerPace: 1_000,
   diskFreshMs: 200,
   handOverStallMs: 2_000,
+  fatalStallMs: 20_000,
   inSyncLagMs: 5_000,
   readTimeoutMs: 5_000,
   transferTimeoutMs: 2_000,

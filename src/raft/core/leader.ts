@@ -83,11 +83,16 @@ export class Leader {
     this.#dirty = true;
   }
 
-  /** Step down when no majority answers, or nothing moves (CheckQuorum, thesis 6.2); rest when there has long been nothing to do. */
-  tick(): 'lead' | 'rest' | 'stepDown' {
+  /**
+   * Step down when no majority answers, or nothing moves (CheckQuorum, thesis 6.2), unless `disksStall`; rest when there has long been nothing to do.
+   */
+  tick(disksStall: boolean): 'lead' | 'rest' | 'stepDown' {
     const { electionTicks, heartbeatTicks, quiesceTicks = 0 } = this.#options;
     if (this.#transferee !== 0 && ++this.#transferElapsed >= electionTicks) this.#transferee = 0;
-    if (!this.#quorum.isAlone(this.#options.id)) {
+    if (disksStall) {
+      this.#stalledTicks = 0;
+      this.#checkElapsed = 0;
+    } else if (!this.#quorum.isAlone(this.#options.id)) {
       this.#stalledTicks = this.#log.commitIndex < this.#log.lastIndex ? this.#stalledTicks + 1 : 0;
       if (this.#stalledTicks > electionTicks) return 'stepDown';
       if (++this.#checkElapsed >= electionTicks && !this.#checkQuorum()) return 'stepDown';

@@ -133,11 +133,14 @@ export class RaftCore {
     return this.#follower.divergedIndex;
   }
 
-  /** A unit of the group's time: elections, heartbeats and the watch over the quorum are counted in it. */
-  tick(): void {
+  /**
+   * A unit of the group's time: elections, heartbeats and the watch over the quorum are counted in it. `disksStall`: a majority of the voters is in
+   * reach, but not with disks that keep up, so nobody else could do what this leader can't: it goes on leading.
+   */
+  tick(disksStall = false): void {
     if (this.#quiesced) return;
     if (this.#leader !== undefined) {
-      const verdict = this.#leader.tick();
+      const verdict = this.#leader.tick(disksStall);
       if (verdict === 'stepDown') this.#becomeFollower(this.#term, 0);
       else this.#quiesced = verdict === 'rest';
       return;
