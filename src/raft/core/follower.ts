@@ -4,7 +4,7 @@ import type { Entry } from './entry.ts';
 import type { RaftLog } from './log.ts';
 import type { Outbox } from './outbox.ts';
 import type { PersistQueue } from './persistence.ts';
-import type { AppendRequest, HeartbeatRequest, LogPosition } from './types.ts';
+import type { AppendRequest, HeartbeatRequest, LogPosition, Message } from './types.ts';
 
 /** What a replica does with the entries that a leader sends: makes its log the leader's (paper 5.3), and answers once that is durable. */
 export class Follower {
@@ -53,6 +53,12 @@ export class Follower {
     return false;
   }
 
+  /** At rest, in the present term: a late answer to a leader, or what made this follower rest, once more. */
+  leavesAtRest(message: Message): boolean {
+    if (message.type === 'heartbeatResponse') return !message.awake;
+    return message.type === 'heartbeat' && message.quiesce && message.commit === this.#log.lastIndex;
+  }
+
   answerHeartbeat(to: ReplicaId, term: number, readContext: number, awake: boolean): void {
     this.#outbox.messages.push({ type: 'heartbeatResponse', from: this.#id, to, term, readContext, awake, check: undefined });
   }
@@ -73,9 +79,21 @@ export class Follower {
    * changes nothing (hazard B06). False: they don't continue this log.
    */
   adopt(prevIndex: number, entries: readonly Entry[]): boolean {
-    let fresh = 0;
-    while (fresh < entries.length && this.#log.termAt(prevIndex + 1 + fresh) === entries[fresh]?.term) fresh++;
+    const fresh = this.#known(prevIndex, entries);
     return fresh === entries.length || this.#appendFrom(entries, fresh);
+  }
+
+  /** The index of the first of these entries that would replace another; undefined: none. */
+  conflict(prevIndex: number, entries: readonly Entry[]): number | undefined {
+    const index = prevIndex + 1 + this.#known(prevIndex, entries);
+    return index <= Math.min(prevIndex + entries.length, this.#log.lastIndex) ? index : undefined;
+  }
+
+  /** How many of these entries are in the log. */
+  #known(prevIndex: number, entries: readonly Entry[]): number {
+    let known = 0;
+    while (known < entries.length && this.#log.termAt(prevIndex + 1 + known) === entries[known]?.term) known++;
+    return known;
   }
 
   #appendFrom(entries: readonly Entry[], at: number): boolean {

@@ -23,39 +23,36 @@ export class PersistQueue {
   /** The newest term and vote that are durable. */
   durableTerm: number;
   durableVote: ReplicaId | 0;
-
-  /** The newest that was handed out. */
+  /** The last one handed to the host. */
   #hardState: HardState;
 
-  constructor(durable: HardState) {
-    this.durableTerm = durable.term;
-    this.durableVote = durable.vote;
-    this.#hardState = durable;
+  constructor(hardState: HardState) {
+    this.durableTerm = hardState.term;
+    this.durableVote = hardState.vote;
+    this.#hardState = hardState;
   }
 
-  get isEmpty(): boolean {
-    return this.#units.length === 0;
-  }
-
-  /** True when these were not handed out. */
-  lacks(term: number, vote: ReplicaId | 0): boolean {
+  /** A term or vote that the host has not been handed. */
+  isNews(term: number, vote: ReplicaId | 0): boolean {
     return term !== this.#hardState.term || vote !== this.#hardState.vote;
   }
 
-  /** The next unit, if anything is to be written, or `answersWait`: responses that promise what is still under way wait for a unit of their own. */
-  take(log: RaftLog, term: number, vote: ReplicaId | 0, answersWait: boolean): PersistUnit | undefined {
+  /** What there is to persist. `waiting`: responses wait for what is still under way, so there is a unit even if it is empty. */
+  take(log: RaftLog, term: number, vote: ReplicaId | 0, waiting: boolean): PersistUnit | undefined {
     const { truncateTo, entries } = log.hand();
     // What commit names must be durable before it: the log may write a unit in several frames, and a crash may leave the first of them alone.
     const commit = Math.max(this.#hardState.commit, Math.min(log.commitIndex, log.durableIndex));
     // The commit index rides along with entries; alone it is not worth a write.
     const commitMoved = entries.length > 0 && commit !== this.#hardState.commit;
-    const hardState = this.lacks(term, vote) || commitMoved ? { term, vote, commit } : undefined;
+    const hardState = this.isNews(term, vote) || commitMoved ? { term, vote, commit } : undefined;
     const empty = hardState === undefined && truncateTo === undefined && entries.length === 0;
-    if (empty && (this.isEmpty || !answersWait)) return undefined;
+    if (empty && (this.isEmpty || !waiting)) return undefined;
     if (hardState !== undefined) this.#hardState = hardState;
-    const token = ++this.#issued;
-    this.#units.push({ token, lastIndex: log.lastIndex, term, vote });
-    return { token, hardState, truncateTo, entries };
+    return { token: this.#issue(log.lastIndex, term, vote), hardState, truncateTo, entries };
+  }
+
+  get isEmpty(): boolean {
+    return this.#units.length === 0;
   }
 
   truncateTo(index: number): void {
@@ -73,5 +70,11 @@ export class PersistQueue {
     this.durableTerm = last.term;
     this.durableVote = last.vote;
     return last.lastIndex;
+  }
+
+  #issue(lastIndex: number, term: number, vote: ReplicaId | 0): number {
+    const token = ++this.#issued;
+    this.#units.push({ token, lastIndex, term, vote });
+    return token;
   }
 }

@@ -3,9 +3,9 @@ import { FlotillaError } from '../../base/errors.ts';
 import type { ReplicaId } from '../../base/ids.ts';
 import { encodeConfiguration } from './configuration.ts';
 import { crc32 } from './crc32.ts';
-import { Campaign, ElectionTimer } from './election.ts';
+import { Campaign, ElectionTimer, voteRequests, voteResponse } from './election.ts';
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
-import { makeEntry } from './entry-codec.ts';
+import { entryOf } from './entry-codec.ts';
 import { Follower } from './follower.ts';
 import { Leader } from './leader.ts';
 import { RaftLog } from './log.ts';
@@ -13,12 +13,14 @@ import { enter, isJoint, leave, type Members } from './membership.ts';
 import { Outbox } from './outbox.ts';
 import { PersistQueue } from './persistence.ts';
 import type { FollowerProgress } from './progress.ts';
+import { Pull } from './pull.ts';
 import { Quorum } from './quorum.ts';
 import type {
   Configuration,
   HeartbeatRequest,
   Message,
   Proposal,
+  PullResponse,
   RaftOptions,
   Ready,
   Role,
@@ -27,7 +29,6 @@ import type {
   VoteResponse,
 } from './types.ts';
 
-const DEFAULT_WINDOW_BYTES = 16 * 1024 * 1024;
 const NOOP: Proposal = { kind: EntryKind.noop, payload: new Uint8Array(0), recordCount: 0, payloadChecksum: 0 };
 
 /**
@@ -57,6 +58,7 @@ export class RaftCore {
   #leader: Leader | undefined;
   #campaign = new Campaign();
   #quiesced = false;
+  readonly #pull: Pull;
   #surfacedSoftState: SoftState;
 
   constructor(options: RaftOptions) {
@@ -70,6 +72,7 @@ export class RaftCore {
     this.#id = options.id;
     this.#log = new RaftLog(log, hardState.commit, { index: options.configurationIndex, configuration: options.configuration });
     this.#timer = new ElectionTimer(options);
+    this.#pull = new Pull(options, this.#log, this.#outbox);
     this.#configuration = this.#log.configuration;
     this.#quorum = new Quorum(this.#configuration);
     this.#term = hardState.term;
@@ -110,6 +113,10 @@ export class RaftCore {
   get durableIndex(): number {
     return this.#log.durableIndex;
   }
+  /** The first entry that can be sent to a follower: what is below needs a snapshot. */
+  get firstReplicableIndex(): number {
+    return this.#log.firstReplicableIndex;
+  }
   /** The last configuration in the log: in force since it was appended. */
   get configuration(): Configuration {
     return this.#log.configuration;
@@ -145,24 +152,29 @@ export class RaftCore {
       else this.#quiesced = verdict === 'rest';
       return;
     }
-    if (this.#timer.tick()) this.campaign();
+    if (this.#timer.tick()) this.#timeOut();
   }
 
-  /** Ends the rest of a group. A follower tells its leader, which does not know and would leave it without heartbeats. */
-  wake(): void {
-    this.#wake(0);
+  /** Ends the rest of a group. A follower tells its leader, which does not know and would leave it without heartbeats, unless that woke it. */
+  wake(by: ReplicaId | 0 = 0): void {
+    if (!this.#quiesced) return;
+    this.#quiesced = false;
+    this.#leader?.wake();
+    if (this.#leader !== undefined) return;
+    this.#timer.reset();
+    if (this.#leaderId !== by) this.#follower.answerHeartbeat(this.#leaderId as ReplicaId, this.#term, 0, true);
   }
 
   /** Takes a message from a peer. What is stale, or not for this replica, is ignored. */
   step(message: Message): void {
     if (message.to !== this.#id || message.from === this.#id) return;
     if (this.#quiesced) {
-      if (this.#leavesAtRest(message)) return;
-      this.#wake(message.from);
+      if (message.term === this.#term && this.#follower.leavesAtRest(message)) return;
+      this.wake(message.from);
     }
-    if (message.type === 'vote' && !message.transfer && message.term > this.#term && this.#hearsLeader()) return;
+    if (this.#isDisruptive(message)) return;
     if (message.term > this.#term) this.#meetHigherTerm(message);
-    else if (message.term < this.#term) {
+    else if (message.term < this.#term && message.type !== 'pull') {
       this.#meetLowerTerm(message);
       return;
     }
@@ -180,6 +192,12 @@ export class RaftCore {
         break;
       case 'voteResponse':
         this.#handleVoteResponse(message);
+        break;
+      case 'pull':
+        this.#pull.serve(message, this.#term);
+        break;
+      case 'pullResponse':
+        this.#handlePullResponse(message);
         break;
       case 'appendResponse':
         this.#leader?.handleAppendResponse(message);
@@ -260,6 +278,7 @@ export class RaftCore {
     this.#role = 'preCandidate';
     this.#leaderId = 0;
     this.#campaign = new Campaign();
+    this.#pull.end();
     this.#campaign.answered(this.#id, true);
     this.#requestVotes(true, false);
     this.#countVotes();
@@ -271,10 +290,10 @@ export class RaftCore {
    */
   leaderUnreachable(ticks = 0): void {
     if (this.#role !== 'follower' || this.#leaderId === 0) return;
-    this.#wake(this.#leaderId);
+    this.wake(this.#leaderId);
     const survivors = this.#quorum.voters.filter((voter) => voter !== this.#leaderId);
     this.#leaderId = 0;
-    this.#campaignSoon(survivors, ticks);
+    this.#timer.expireInTurn(survivors, ticks);
   }
 
   /**
@@ -283,12 +302,7 @@ export class RaftCore {
    */
   peerReachable(): void {
     if (this.#leaderId !== 0 || this.#role === 'candidate') return;
-    this.#campaignSoon(this.#quorum.voters);
-  }
-
-  #campaignSoon(order: readonly ReplicaId[], ticks = 0): void {
-    const before = order.includes(this.#id) ? order.indexOf(this.#id) : order.length;
-    this.#timer.expireIn(1 + ticks + before * this.#options.heartbeatTicks);
+    this.#timer.expireInTurn(this.#quorum.voters);
   }
 
   /** The persist unit with this token, and all before it, are durable. A completion that comes again is ignored. */
@@ -306,13 +320,14 @@ export class RaftCore {
 
   /** Entries that `Ready.reads` asked for; empty when they could not be read. */
   supplyEntries(to: ReplicaId, entries: readonly Entry[]): void {
-    this.#leader?.supply(to, entries);
+    if (this.#leader !== undefined) this.#leader.supply(to, entries);
+    else this.#pull.supply(to, entries, this.#term);
   }
 
   /** Entries up to `index` can be read from segments, so they may leave memory. */
   release(index: number): void {
     // Of a group at rest everybody has everything.
-    this.#log.release(index, this.#quiesced ? 0 : (this.#options.maxWindowBytes ?? DEFAULT_WINDOW_BYTES));
+    this.#log.release(index, this.#quiesced ? 0 : this.#options.maxWindowBytes);
   }
 
   /** Leader: the highest index that is durable on at least `count` voters. */
@@ -341,7 +356,7 @@ export class RaftCore {
       this.#log.hasUnhanded ||
       this.#log.hasUnsurfaced ||
       (this.#leader?.hasWork ?? false) ||
-      this.#persistence.lacks(this.#term, this.#vote) ||
+      this.#persistence.isNews(this.#term, this.#vote) ||
       this.#softStateChanged()
     );
   }
@@ -351,20 +366,9 @@ export class RaftCore {
     this.#leader?.flush();
     const outbox = this.#outbox;
     const persist = this.#persistence.take(this.#log, this.#term, this.#vote, outbox.afterPersist.length > 0);
-    const { reads, readStates } = outbox;
-    let { messages, afterPersist } = outbox;
-    if (persist === undefined && afterPersist.length > 0) {
-      // Nothing is under way, so nothing has to be waited for.
-      messages = messages.concat(afterPersist);
-      afterPersist = [];
-    }
-    outbox.messages = [];
-    outbox.afterPersist = [];
-    outbox.reads = [];
-    outbox.readStates = [];
     const softState = this.#softStateChanged() ? this.#softState() : undefined;
     if (softState !== undefined) this.#surfacedSoftState = softState;
-    return { persist, messages, afterPersist, committed: this.#log.surface(), reads, readStates, softState };
+    return { persist, ...outbox.take(persist !== undefined), committed: this.#log.surface(), softState };
   }
 
   #softState(): SoftState {
@@ -377,6 +381,12 @@ export class RaftCore {
   }
 
   // Terms and roles
+
+  /** What would raise the terms of a group that has a leader, or is of no use to it. */
+  #isDisruptive(message: Message): boolean {
+    if (message.type === 'vote') return !message.transfer && message.term > this.#term && this.#hearsLeader();
+    return message.type === 'pull' && this.#hearsLeader();
+  }
 
   /** True while a leader's lease holds here: its own, or that of a leader heard within the least election timeout (hazard B16). */
   #hearsLeader(): boolean {
@@ -396,7 +406,7 @@ export class RaftCore {
       // A leader of an old term must learn of the new one, or a replica that went ahead in terms would never be heard again.
       this.#follower.reject(message.from, this.#term, 0, 0);
     } else if (message.type === 'vote' && message.pre) {
-      this.#send({ type: 'voteResponse', from: this.#id, to: message.from, term: this.#term, pre: true, granted: false });
+      this.#send(voteResponse(this.#id, message.from, this.#term, { pre: true, granted: false }));
     }
   }
 
@@ -435,6 +445,30 @@ export class RaftCore {
 
   // Elections
 
+  /** No leader for too long. The first time this replica campaigns; if only its log was in the way, the next time it gets a better one. */
+  #timeOut(): void {
+    const source = this.#campaign.heldUpBy(this.#quorum);
+    if (source === undefined) this.campaign();
+    else this.#beginPull(source);
+  }
+
+  #beginPull(source: ReplicaId): void {
+    this.#campaign = new Campaign();
+    this.#becomeFollower(this.#term, 0);
+    this.#pull.begin(source, this.#term);
+  }
+
+  #handlePullResponse(message: PullResponse): void {
+    if (this.#leaderId !== 0 || this.#role === 'candidate' || !this.#pull.accepts(message)) return;
+    const { prevIndex, entries } = message;
+    const conflict = this.#follower.conflict(prevIndex, entries);
+    if (conflict !== undefined && conflict <= this.commitIndex) return;
+    this.#becomeFollower(conflict === undefined ? this.#term : this.#term + 1, 0);
+    if (!this.#follower.adopt(prevIndex, entries)) return;
+    this.#followConfiguration();
+    if (!this.#pull.continue(message, this.#term)) this.campaign();
+  }
+
   /** A real campaign, at the next term: after a pre-vote was won, or at once when the leader asked for it. */
   #campaignForReal(transfer: boolean): void {
     this.#role = 'candidate';
@@ -448,11 +482,7 @@ export class RaftCore {
   }
 
   #requestVotes(pre: boolean, transfer: boolean): void {
-    const { lastIndex, lastTerm } = this.#log;
-    const term = pre ? this.#term + 1 : this.#term;
-    for (const to of this.#quorum.voters) {
-      if (to === this.#id) continue;
-      const request: VoteRequest = { type: 'vote', from: this.#id, to, term, pre, lastIndex, lastTerm, transfer };
+    for (const request of voteRequests(this.#id, this.#quorum.voters, pre ? this.#term + 1 : this.#term, this.#log, { pre, transfer })) {
       if (pre) this.#send(request);
       else this.#outbox.afterPersisted(request);
     }
@@ -464,15 +494,17 @@ export class RaftCore {
     const granted = free && this.#log.isUpToDate(message.lastIndex, message.lastTerm);
     // A granted pre-vote answers at the term that it was asked for, which nobody has yet.
     const term = pre && granted ? message.term : this.#term;
-    const response: VoteResponse = { type: 'voteResponse', from: this.#id, to: from, term, pre, granted };
+    const response = voteResponse(this.#id, from, term, { pre, granted });
     if (pre) {
-      this.#send(response);
+      const { lastIndex, lastTerm } = this.#log;
+      this.#send(free && !granted && !this.#hearsLeader() ? { ...response, lastIndex, lastTerm } : response);
       return;
     }
     if (granted) {
       assert(this.#vote === 0 || this.#vote === from, 'one vote a term', { vote: this.#vote, from });
       this.#vote = from;
       this.#timer.reset();
+      this.#pull.end();
     }
     this.#outbox.afterPersisted(response);
   }
@@ -480,7 +512,9 @@ export class RaftCore {
   #handleVoteResponse(message: VoteResponse): void {
     if (this.#role !== (message.pre ? 'preCandidate' : 'candidate')) return;
     if (message.pre && message.granted && message.term !== this.#term + 1) return;
-    this.#campaign.answered(message.from, message.granted);
+    const { from, granted, lastIndex, lastTerm } = message;
+    if (lastIndex > 0) this.#campaign.isAhead({ by: from, lastIndex, lastTerm });
+    else this.#campaign.answered(from, granted);
     this.#countVotes();
   }
 
@@ -494,19 +528,7 @@ export class RaftCore {
   // The log
 
   #appendOwn(leader: Leader, proposal: Proposal): void {
-    const { last } = this.#log;
-    const { kind, payload, recordCount, payloadChecksum } = proposal;
-    const nextOffset = last.nextOffset + recordCount;
-    const entry = makeEntry({
-      index: last.index + 1,
-      term: this.#term,
-      kind,
-      nextOffset,
-      recordCount,
-      payloadChecksum,
-      payload,
-      previous: last,
-    });
+    const entry = entryOf(proposal, this.#term, this.#log.last);
     this.#log.append(entry);
     leader.appended(entry);
     this.#followConfiguration();
@@ -543,27 +565,6 @@ export class RaftCore {
     this.#leader?.setConfiguration(this.#configuration);
   }
 
-  // Rest
-
-  /** `by` its leader: that need not be told. */
-  #wake(by: ReplicaId | 0): void {
-    if (!this.#quiesced) return;
-    this.#quiesced = false;
-    if (this.#leader !== undefined) {
-      this.#leader.wake();
-      return;
-    }
-    this.#timer.reset();
-    if (this.#leaderId !== by) this.#follower.answerHeartbeat(this.#leaderId as ReplicaId, this.#term, 0, true);
-  }
-
-  /** A late answer at a leader; or what made this follower rest, once more. */
-  #leavesAtRest(message: Message): boolean {
-    if (message.term !== this.#term) return false;
-    if (message.type === 'heartbeatResponse') return !message.awake;
-    return message.type === 'heartbeat' && message.quiesce && message.commit === this.#log.lastIndex;
-  }
-
   // Following
 
   #follow(leader: ReplicaId): void {
@@ -574,8 +575,11 @@ export class RaftCore {
       other: leader,
     });
     this.#role = 'follower';
-    this.#leaderId = leader;
     this.#timer.reset();
+    if (this.#leaderId === leader) return;
+    this.#leaderId = leader;
+    this.#campaign = new Campaign();
+    this.#pull.end();
   }
 
   #handleHeartbeat(message: HeartbeatRequest): void {

@@ -102,13 +102,13 @@ export class SimulatedReplica {
   }
 
   /**
-   * What the host's heartbeats tell of another broker: its process is gone, or the two differ about who rests (hazard B39).
+   * What the host's heartbeats tell of another broker: it is silent, or the two differ about who rests (hazard B39).
    * It must be enough for a group at rest never to be stuck.
    */
-  hear(other: SimulatedReplica): void {
+  hear(other: SimulatedReplica, silent: boolean): void {
     const { core } = this;
     if (core === undefined || !core.quiesced || !membersOf(core.configuration).some(({ replicaId }) => replicaId === other.id)) return;
-    if (other.core === undefined) {
+    if (other.core === undefined || silent) {
       if (core.leader === other.id) core.leaderUnreachable();
       else core.wake();
       return;
