@@ -30,6 +30,8 @@ const MAX_ORPHANS_NAMED = 20;
 /** Between tries to open or remove a replica that the disk refused; doubled each time. */
 const MIN_RETRY_MS = 1_000;
 const MAX_RETRY_MS = 60_000;
+/** Names of topics of the system's own begin so, as Kafka's do. */
+const INTERNAL_PREFIX = '__';
 
 export interface PartitionsOptions {
   readonly brokerId: BrokerId;
@@ -273,6 +275,7 @@ export class Partitions {
       configuration: configurationOf(partition),
       settings: { segmentBytes: config.segmentBytes },
       // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
+      internal: topic.name.startsWith(INTERNAL_PREFIX),
       campaign: partition.leader === undefined && partition.replicas[0]?.brokerId === brokerId,
       owner: (replica) => {
         opened = new Partition(replica, { ...name, config, environment, crc32c, leadershipChanged });

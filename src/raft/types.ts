@@ -42,6 +42,8 @@ export interface ReplicaOptions {
   readonly settings: LogSettings;
   /** Campaign at once (the quorum chose this replica as the new partition's first leader). */
   readonly campaign: boolean;
+  /** A topic of the system's own, which others wait for: when a broker dies it has its leader before they have. Default false. */
+  readonly internal?: boolean;
   readonly owner: (replica: Replica) => ReplicaOwner;
 }
 

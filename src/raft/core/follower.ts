@@ -4,7 +4,7 @@ import type { Entry } from './entry.ts';
 import type { RaftLog } from './log.ts';
 import type { Outbox } from './outbox.ts';
 import type { PersistQueue } from './persistence.ts';
-import type { AppendRequest, LogPosition } from './types.ts';
+import type { AppendRequest, HeartbeatRequest, LogPosition, Message } from './types.ts';
 
 /** What a replica does with the entries that a leader sends: makes its log the leader's (paper 5.3), and answers once that is durable. */
 export class Follower {
@@ -41,6 +41,26 @@ export class Follower {
     const lastNew = prevIndex + entries.length;
     this.commitTo(Math.min(message.commit, lastNew));
     this.#accept(from, term, lastNew);
+  }
+
+  /** A heartbeat of the present term's leader. True: the group rests here from now on, since the log ends, all durable, where the leader's does. */
+  handleHeartbeat({ from, term, commit, readContext, quiesce }: HeartbeatRequest): boolean {
+    this.commitTo(commit);
+    const { lastIndex, durableIndex, commitIndex } = this.#log;
+    const isWhole = commit === lastIndex && commitIndex === lastIndex && durableIndex === lastIndex && this.#persistence.isEmpty;
+    if (quiesce && isWhole && this.divergedIndex === 0) return true;
+    this.answerHeartbeat(from, term, readContext, quiesce);
+    return false;
+  }
+
+  /** At rest, in the present term: a late answer to a leader, or what made this follower rest, once more. */
+  leavesAtRest(message: Message): boolean {
+    if (message.type === 'heartbeatResponse') return !message.awake;
+    return message.type === 'heartbeat' && message.quiesce && message.commit === this.#log.lastIndex;
+  }
+
+  answerHeartbeat(to: ReplicaId, term: number, readContext: number, awake: boolean): void {
+    this.#outbox.messages.push({ type: 'heartbeatResponse', from: this.#id, to, term, readContext, awake, check: undefined });
   }
 
   commitTo(index: number): void {

@@ -1,13 +1,16 @@
 import type { ReplicaId } from '../../base/ids.ts';
 import { membersOf } from './configuration.ts';
-import type { Entry } from './entry.ts';
+import { type Entry, EntryKind } from './entry.ts';
 import { entrySize } from './entry-codec.ts';
 import type { RaftLog } from './log.ts';
 import type { Outbox } from './outbox.ts';
 import { Progress } from './progress.ts';
 import { Quorum } from './quorum.ts';
 import { ReadRounds } from './read-index.ts';
-import type { AppendResponse, Configuration, HeartbeatResponse, RaftOptions } from './types.ts';
+import type { AppendResponse, Configuration, HeartbeatResponse, Proposal, RaftOptions } from './types.ts';
+
+/** What a leader commits first in its term. */
+export const NOOP: Proposal = { kind: EntryKind.noop, payload: new Uint8Array(0), recordCount: 0, payloadChecksum: 0 };
 
 /** What a leader does in its one term: replicates, commits, confirms reads, watches its quorum. Dropped when it steps down. */
 export class Leader {
@@ -26,6 +29,8 @@ export class Leader {
   #checkElapsed = 0;
   /** Ticks in which entries waited for commit and nothing moved. */
   #stalledTicks = 0;
+  /** Ticks in which there was nothing to do. */
+  #idleTicks = 0;
   #transferee: ReplicaId | 0 = 0;
   #transferElapsed = 0;
 
@@ -81,18 +86,36 @@ export class Leader {
     this.#dirty = true;
   }
 
-  /** False: step down, since no majority answers, or nothing moves (CheckQuorum, thesis 6.2). */
-  tick(): boolean {
-    const { electionTicks, heartbeatTicks } = this.#options;
+  /**
+   * Step down when no majority answers, or nothing moves (CheckQuorum, thesis 6.2), unless `disksStall`; rest when there has long been nothing to do.
+   */
+  tick(disksStall: boolean): 'lead' | 'rest' | 'stepDown' {
+    const { electionTicks, heartbeatTicks, quiesceTicks = 0 } = this.#options;
     if (this.#transferee !== 0 && ++this.#transferElapsed >= electionTicks) this.#transferee = 0;
-    if (!this.#quorum.isAlone(this.#options.id)) {
-      if (this.#log.commitIndex === this.#log.lastIndex) this.#stalledTicks = 0;
+    if (disksStall) {
+      this.#stalledTicks = 0;
+      this.#checkElapsed = 0;
+    } else {
+      if (this.#quorum.isAlone(this.#options.id) || this.#log.commitIndex === this.#log.lastIndex) this.#stalledTicks = 0;
       else if (!this.#installs()) this.#stalledTicks++;
-      if (this.#stalledTicks > electionTicks) return false;
+      if (this.#stalledTicks > electionTicks) return 'stepDown';
+      if (++this.#checkElapsed >= electionTicks && !this.#checkQuorum()) return 'stepDown';
     }
-    if (++this.#checkElapsed >= electionTicks && !this.#checkQuorum()) return false;
+    if (quiesceTicks > 0 && this.#idleFor(quiesceTicks)) {
+      this.#broadcastHeartbeat(true);
+      return 'rest';
+    }
     if (++this.#heartbeatElapsed >= heartbeatTicks) this.#broadcastHeartbeat();
-    return true;
+    return 'lead';
+  }
+
+  /** The group rests no more: followers hear of it at the next tick, and have an election timeout to answer. */
+  wake(): void {
+    this.#idleTicks = 0;
+    this.#stalledTicks = 0;
+    this.#checkElapsed = 0;
+    this.#heartbeatElapsed = this.#options.heartbeatTicks;
+    for (const progress of this.#progress.values()) progress.active = true;
   }
 
   handleAppendResponse(message: AppendResponse): void {
@@ -117,6 +140,7 @@ export class Leader {
     const progress = this.#progress.get(message.from);
     if (progress === undefined) return;
     if (!progress.awaitsAcknowledgement) progress.active = true;
+    progress.answered = true;
     this.#recoverLoss(progress);
     if (message.readContext > progress.readRound && message.readContext <= this.#reads.openRound) {
       progress.readRound = message.readContext;
@@ -291,13 +315,34 @@ export class Leader {
     }
   }
 
-  #broadcastHeartbeat(): void {
+  #broadcastHeartbeat(quiesce = false): void {
     this.#heartbeatElapsed = 0;
     const readContext = this.#reads.openRound;
-    for (const { replicaId, matchIndex } of this.#progress.values()) {
-      const commit = Math.min(matchIndex, this.#log.commitIndex);
-      this.#outbox.messages.push({ type: 'heartbeat', from: this.#options.id, to: replicaId, term: this.#term, commit, readContext });
+    const head = { type: 'heartbeat', from: this.#options.id, term: this.#term, readContext, quiesce } as const;
+    for (const progress of this.#progress.values()) {
+      const commit = Math.min(progress.matchIndex, this.#log.commitIndex);
+      this.#outbox.messages.push({ ...head, to: progress.replicaId, commit, check: undefined, verdict: false });
     }
+  }
+
+  /** For so many ticks there was nothing to do, and every member answered in that time. */
+  #idleFor(ticks: number): boolean {
+    if (!this.#isIdle()) this.#idleTicks = 0;
+    else if (++this.#idleTicks === 1) for (const progress of this.#progress.values()) progress.answered = false;
+    if (this.#idleTicks < ticks) return false;
+    for (const { answered } of this.#progress.values()) if (!answered) return false;
+    return true;
+  }
+
+  /** Every member has everything, committed and durable, and nothing is under way. Never in a joint configuration, which is to be left soon. */
+  #isIdle(): boolean {
+    const { lastIndex, commitIndex, durableIndex } = this.#log;
+    if (commitIndex !== lastIndex || durableIndex !== lastIndex || !this.isReady || this.#quorum.isJoint) return false;
+    if (this.#transferee !== 0 || this.#reads.isWaiting || this.#reads.openRound !== 0) return false;
+    for (const { matchIndex, state, inflight } of this.#progress.values()) {
+      if (matchIndex !== lastIndex || state !== 'replicate' || inflight.count > 0) return false;
+    }
+    return true;
   }
 
   #checkQuorum(): boolean {

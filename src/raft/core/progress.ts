@@ -42,6 +42,8 @@ export class Progress implements FollowerProgress {
   commitSent = 0;
   /** An append was acknowledged since the last heartbeat response: nothing seems lost. */
   acknowledged = false;
+  /** It answered a heartbeat since the leader has been idle. */
+  answered = false;
   /** The newest read round that it confirmed. */
   readRound = 0;
 
