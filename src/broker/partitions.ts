@@ -68,6 +68,8 @@ interface Slot {
   wanted: Wanted | 'deleted' | 'moved';
   opened: Partition | undefined;
   queued: boolean;
+  /** Why it could not be opened, when last tried. */
+  failure: string | undefined;
 }
 
 export class Partitions {
@@ -155,6 +157,11 @@ export class Partitions {
     return { leader: leadership.leader.brokerId, leaderEpoch: leadership.term };
   }
 
+  /** Why a replica that is assigned to this broker could not be opened. Undefined: it is open, or about to be. */
+  failureOf(group: GroupKey): string | undefined {
+    return this.#slots.get(group)?.failure;
+  }
+
   /** Errors: UNKNOWN_TOPIC_OR_PARTITION. */
   topicIdOf(name: string): TopicId {
     const topicId = this.#options.metadata.image.topicIds.get(name);
@@ -213,7 +220,8 @@ export class Partitions {
     let slot = this.#slots.get(group);
     if (slot === undefined) {
       if (replicaId === undefined && !this.#held.has(group)) return;
-      slot = { group, topicId: topic.topicId, partition: partition.partition, wanted: 'moved', opened: undefined, queued: false };
+      const { topicId } = topic;
+      slot = { group, topicId, partition: partition.partition, wanted: 'moved', opened: undefined, queued: false, failure: undefined };
       this.#slots.set(group, slot);
     }
     slot.wanted = replicaId === undefined ? (exists ? 'moved' : 'deleted') : { topic, partition, replicaId };
@@ -256,6 +264,7 @@ export class Partitions {
   async #change(slot: Slot): Promise<void> {
     const { wanted } = slot;
     let done = false;
+    slot.failure = undefined;
     try {
       if (typeof wanted === 'object') await this.#bring(slot, wanted);
       else if (this.#mayRemove(slot)) {
@@ -265,7 +274,8 @@ export class Partitions {
     } catch (error) {
       const { topicId, partition } = slot;
       const want = typeof wanted === 'object' ? wanted.replicaId : wanted;
-      this.#options.log.error('partition.change-failed', { topicId, partition, wanted: want, error: messageOf(error) });
+      slot.failure = messageOf(error);
+      this.#options.log.error('partition.change-failed', { topicId, partition, wanted: want, error: slot.failure });
       if (typeof wanted === 'object') this.#gaveUp(slot, wanted.replicaId, error);
     }
     slot.queued = false;

@@ -3,7 +3,6 @@ import type { Logger } from '../../src/base/environment.ts';
 import { Client } from '../../src/client/client.ts';
 import type { Producer } from '../../src/client/producer.ts';
 import { SimCluster } from '../sim/cluster.ts';
-import { SimDisk } from '../sim/disk.ts';
 
 /** Five production brokers in simulation, the first three of them controllers, and a client that produces unique values all the time. */
 export class MembersWorld {
@@ -105,15 +104,6 @@ export class MembersWorld {
       if (names.some((name) => name.startsWith(id))) holders.push(broker);
     }
     return holders;
-  }
-
-  wipe(id: number): void {
-    this.cluster.kill(id);
-    const machine = this.cluster.machine(id) as {
-      -readonly [K in keyof ReturnType<SimCluster['machine']>]: ReturnType<SimCluster['machine']>[K];
-    };
-    machine.disk = new SimDisk(machine.completions, this.cluster.random.fork());
-    machine.stores.clear();
   }
 
   async restart(id: number): Promise<void> {

@@ -36,7 +36,7 @@ describe('a partition', () => {
     await world.topic('t', 4, 2, 5);
     world.load('t');
     await world.cluster.time.run(500);
-    world.wipe(4);
+    world.cluster.wipe(4);
     await world.cluster.time.run(5000);
     await world.restart(4);
     await world.cluster.time.run(5000);
