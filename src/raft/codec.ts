@@ -4,7 +4,7 @@
  * Layout (big-endian):
  *
  *   0  u8   magic 0xF7
- *   1  u8   version, 1
+ *   1  u8   version, 2; in version 1 a voteResponse has no body
  *   2  u16  reserved, 0
  *   4  u32  number of messages
  *   8  messages, back to back; nothing follows the last
@@ -23,10 +23,12 @@
  *                      as the write-ahead log has it (raft/core/entry.ts): header of 48 bytes and payload
  *   appendResponse     u64 matchIndex, u64 rejectedIndex, u64 hintIndex, u32 hintTerm, u32 reserved
  *   vote               u64 lastIndex, u32 lastTerm, u32 reserved
- *   voteResponse       nothing
+ *   voteResponse       u64 lastIndex, u32 lastTerm, u32 reserved
  *   heartbeat          u64 commit, u64 readContext
  *   heartbeatResponse  u64 readContext
  *   timeoutNow         nothing
+ *   pull               u64 prevIndex, u32 prevTerm, u32 reserved
+ *   pullResponse       u64 prevIndex, u64 lastIndex, u32 prevTerm, u32 lastTerm, u32 number of entries, u32 reserved; then the entries
  *
  * Encoding copies what is small; a large payload stays where it is, as a part of its own, and must not change until the frame has left. Decoding copies nothing: headers and payloads of
  * the decoded entries are views into the frame, which therefore must never change once it was handed over (hazard B42).
@@ -37,7 +39,7 @@ import { FlotillaError } from '../base/errors.ts';
 import { GROUP_KEY_BYTES, type GroupKey, type ReplicaId } from '../base/ids.ts';
 import { ENTRY_HEADER_BYTES, type Entry } from './core/entry.ts';
 import { decodeEntry, entrySize } from './core/entry-codec.ts';
-import type { AppendRequest, Message } from './core/types.ts';
+import type { AppendRequest, Message, PullResponse } from './core/types.ts';
 
 /** A turn's messages to one peer beyond this many bytes are split over several frames. One message is never split. */
 export const MAX_FRAME_BYTES = 1024 * 1024;
@@ -47,7 +49,7 @@ export const ENVELOPE_BYTES = 48;
 const PART_BYTES = 2048;
 
 const FRAME_MAGIC = 0xf7;
-const FRAME_VERSION = 1;
+const FRAME_VERSION = 2;
 const MAX_TERM = 2 ** 31 - 1;
 
 export const MessageType = {
@@ -58,9 +60,11 @@ export const MessageType = {
   heartbeat: 4,
   heartbeatResponse: 5,
   timeoutNow: 6,
+  pull: 7,
+  pullResponse: 8,
 } as const satisfies Record<Message['type'], number>;
 
-const bodyBytes = [24, 32, 16, 0, 16, 8, 0] as const;
+const bodyBytes = [24, 32, 16, 16, 16, 8, 0, 16, 32] as const;
 
 const Flag = { pre: 1, granted: 2, rejected: 4, transfer: 8 } as const;
 
@@ -72,10 +76,15 @@ export interface GroupMessage {
 
 export function encodedBytes(message: Message): number {
   let bytes = ENVELOPE_BYTES + (bodyBytes[MessageType[message.type]] ?? 0);
-  if (message.type === 'append') {
-    for (const entry of message.entries) bytes += entrySize(entry);
-  }
+  for (const entry of entriesOf(message)) bytes += entrySize(entry);
   return bytes;
+}
+
+const NO_LOG_END = { lastIndex: 0, lastTerm: 0 };
+const NO_ENTRIES: readonly Entry[] = [];
+
+function entriesOf(message: Message): readonly Entry[] {
+  return message.type === 'append' || message.type === 'pullResponse' ? message.entries : NO_ENTRIES;
 }
 
 /** Parts that leave back to back. */
@@ -117,8 +126,8 @@ function partBytes(messages: readonly GroupMessage[], from: number, to: number):
   let bytes = 0;
   for (let at = from; at < to; at++) {
     const message = messages[at]?.message;
-    if (message?.type !== 'append') continue;
-    for (const { payload } of message.entries) if (payload.length >= PART_BYTES) bytes += payload.length;
+    if (message === undefined) continue;
+    for (const { payload } of entriesOf(message)) if (payload.length >= PART_BYTES) bytes += payload.length;
   }
   return bytes;
 }
@@ -131,9 +140,9 @@ export function decodeFrame(frame: Uint8Array): GroupMessage[] {
   const reader = new FrameReader(frame);
   if (reader.u8() !== FRAME_MAGIC) throw corrupt('it does not start as a raft frame');
   const version = reader.u8();
-  if (version !== FRAME_VERSION) throw corrupt(`its version is ${version}, this broker reads ${FRAME_VERSION}`);
+  if (version < 1 || version > FRAME_VERSION) throw corrupt(`its version is ${version}, this broker reads ${FRAME_VERSION}`);
   reader.zero(2);
-  const messages = reader.messages(reader.u32());
+  const messages = reader.messages(reader.u32(), version);
   reader.end();
   return messages;
 }
@@ -231,6 +240,18 @@ export class FrameWriter {
         this.u64(message.readContext);
         break;
       case 'voteResponse':
+        this.u64(message.lastIndex);
+        this.u32(message.lastTerm);
+        this.u32(0);
+        break;
+      case 'pull':
+        this.u64(message.prevIndex);
+        this.u32(message.prevTerm);
+        this.u32(0);
+        break;
+      case 'pullResponse':
+        this.#pullResponse(message);
+        break;
       case 'timeoutNow':
         break;
       default:
@@ -243,7 +264,21 @@ export class FrameWriter {
     this.u64(message.commit);
     this.u32(message.prevTerm);
     this.u32(message.entries.length);
-    for (const entry of message.entries) {
+    this.#entries(message.entries);
+  }
+
+  #pullResponse(message: PullResponse): void {
+    this.u64(message.prevIndex);
+    this.u64(message.lastIndex);
+    this.u32(message.prevTerm);
+    this.u32(message.lastTerm);
+    this.u32(message.entries.length);
+    this.u32(0);
+    this.#entries(message.entries);
+  }
+
+  #entries(entries: readonly Entry[]): void {
+    for (const entry of entries) {
       this.bytes.set(entry.header, this.#at);
       this.#at += ENTRY_HEADER_BYTES;
       this.#payload(entry.payload);
@@ -309,18 +344,18 @@ export class FrameReader {
     if (this.remaining !== 0) throw corrupt(`${this.remaining} bytes follow its last message`);
   }
 
-  messages(count: number): GroupMessage[] {
+  messages(count: number, version = FRAME_VERSION): GroupMessage[] {
     if (count * ENVELOPE_BYTES > this.remaining) throw corrupt(`it states ${count} messages in ${this.remaining} bytes`);
     const messages: GroupMessage[] = [];
     for (let i = 0; i < count; i++) {
       const at = this.#take(GROUP_KEY_BYTES);
       const group = String.fromCharCode(...this.#frame.subarray(at, at + GROUP_KEY_BYTES)) as GroupKey;
-      messages.push({ group, message: this.#message() });
+      messages.push({ group, message: this.#message(version) });
     }
     return messages;
   }
 
-  #message(): Message {
+  #message(version: number): Message {
     const type = this.u8();
     const flags = this.u8();
     this.zero(2);
@@ -342,29 +377,58 @@ export class FrameReader {
         return { type: 'appendResponse', from, to, term, rejected, matchIndex, rejectedIndex, hintIndex, hintTerm };
       }
       case MessageType.vote: {
-        const lastIndex = this.u64();
-        const lastTerm = this.term();
-        this.zero(4);
-        return { type: 'vote', from, to, term, pre, lastIndex, lastTerm, transfer: (flags & Flag.transfer) !== 0 };
+        return { type: 'vote', from, to, term, pre, ...this.#logEnd(), transfer: (flags & Flag.transfer) !== 0 };
       }
-      case MessageType.voteResponse:
-        return { type: 'voteResponse', from, to, term, pre, granted: (flags & Flag.granted) !== 0 };
+      case MessageType.voteResponse: {
+        const end = version === 1 ? NO_LOG_END : this.#logEnd();
+        return { type: 'voteResponse', from, to, term, pre, granted: (flags & Flag.granted) !== 0, ...end };
+      }
       case MessageType.heartbeat:
         return { type: 'heartbeat', from, to, term, commit: this.u64(), readContext: this.u64() };
       case MessageType.heartbeatResponse:
         return { type: 'heartbeatResponse', from, to, term, readContext: this.u64() };
       case MessageType.timeoutNow:
         return { type: 'timeoutNow', from, to, term };
+      case MessageType.pull: {
+        const prevIndex = this.u64();
+        const prevTerm = this.term();
+        this.zero(4);
+        return { type: 'pull', from, to, term, prevIndex, prevTerm };
+      }
+      case MessageType.pullResponse:
+        return this.#pullResponse(from, to, term);
       default:
         throw corrupt(`it has a message of the unknown type ${type}`);
     }
+  }
+
+  #logEnd(): { readonly lastIndex: number; readonly lastTerm: number } {
+    const lastIndex = this.u64();
+    const lastTerm = this.term();
+    this.zero(4);
+    return { lastIndex, lastTerm };
   }
 
   #append(from: ReplicaId, to: ReplicaId, term: number): AppendRequest {
     const prevIndex = this.u64();
     const commit = this.u64();
     const prevTerm = this.term();
+    const entries = this.#entries(prevIndex, prevTerm, term, this.u32());
+    return { type: 'append', from, to, term, prevIndex, prevTerm, commit, entries };
+  }
+
+  #pullResponse(from: ReplicaId, to: ReplicaId, term: number): PullResponse {
+    const prevIndex = this.u64();
+    const lastIndex = this.u64();
+    const prevTerm = this.term();
+    const lastTerm = this.term();
     const count = this.u32();
+    this.zero(4);
+    const entries = this.#entries(prevIndex, prevTerm, term, count);
+    return { type: 'pullResponse', from, to, term, prevIndex, prevTerm, entries, lastIndex, lastTerm };
+  }
+
+  #entries(prevIndex: number, prevTerm: number, term: number, count: number): Entry[] {
     if (prevTerm > term) throw corrupt('an append in it follows an entry of a later term');
     if (count * ENTRY_HEADER_BYTES > this.remaining) throw corrupt(`it states ${count} entries in ${this.remaining} bytes`);
     const entries: Entry[] = [];
@@ -377,7 +441,7 @@ export class FrameReader {
       previousTerm = entry.term;
       entries.push(entry);
     }
-    return { type: 'append', from, to, term, prevIndex, prevTerm, commit, entries };
+    return entries;
   }
 
   #entry(): Entry {

@@ -3,7 +3,9 @@ import { expect, test } from 'vitest';
 import { addGolden, fromText, goldenPath, readGolden, toText } from './files.ts';
 import { formats } from './formats.ts';
 
-test.each(formats)('$name is written as it always was', async ({ name, write }) => {
+const written = formats.flatMap(({ name, write }) => (write === undefined ? [] : [{ name, write }]));
+
+test.each(written)('$name is written as it always was', async ({ name, write }) => {
   const bytes = await write();
   addGolden(name, bytes);
   expect(toText(bytes)).toBe(readFileSync(goldenPath(name), 'utf8'));

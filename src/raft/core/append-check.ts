@@ -15,7 +15,12 @@ export function continuesChain(previous: LogPosition, entry: Entry): boolean {
 }
 
 /** False for what no correct leader sends. */
-export function isWellFormed({ prevIndex, prevTerm, term, entries }: AppendRequest): boolean {
+export function isWellFormed({
+  prevIndex,
+  prevTerm,
+  term,
+  entries,
+}: Pick<AppendRequest, 'prevIndex' | 'prevTerm' | 'term' | 'entries'>): boolean {
   let index = prevIndex;
   let before = prevTerm;
   for (const entry of entries) {

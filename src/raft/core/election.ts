@@ -44,12 +44,38 @@ export class ElectionTimer {
 /** The votes of one campaign, real or pre. A voter's first answer counts. */
 export class Campaign {
   readonly #votes = new Map<ReplicaId, boolean>();
+  /** Voters that refused for their log alone. */
+  readonly #ahead: LogEnd[] = [];
 
   answered(by: ReplicaId, granted: boolean): void {
     if (!this.#votes.has(by)) this.#votes.set(by, granted);
   }
 
+  isAhead(voter: LogEnd): void {
+    if (!this.#votes.has(voter.by)) this.#ahead.push(voter);
+    this.answered(voter.by, false);
+  }
+
   result(quorum: Quorum): VoteResult {
     return quorum.tally(this.#votes);
   }
+
+  /** The voter with the newest log, when with that log the campaign would have been won, and without was not. */
+  heldUpBy(quorum: Quorum): ReplicaId | undefined {
+    if (this.#ahead.length === 0 || this.result(quorum) === 'won') return undefined;
+    const granted = new Map(this.#votes);
+    for (const { by } of this.#ahead) granted.set(by, true);
+    if (quorum.tally(granted) !== 'won') return undefined;
+    return this.#ahead.reduce((best, other) => (isNewer(other, best) ? other : best)).by;
+  }
+}
+
+interface LogEnd {
+  readonly by: ReplicaId;
+  readonly lastIndex: number;
+  readonly lastTerm: number;
+}
+
+function isNewer(a: LogEnd, b: LogEnd): boolean {
+  return a.lastTerm > b.lastTerm || (a.lastTerm === b.lastTerm && a.lastIndex > b.lastIndex);
 }

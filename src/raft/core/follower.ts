@@ -59,9 +59,21 @@ export class Follower {
    * changes nothing (hazard B06). False: they don't continue this log.
    */
   adopt(prevIndex: number, entries: readonly Entry[]): boolean {
-    let fresh = 0;
-    while (fresh < entries.length && this.#log.termAt(prevIndex + 1 + fresh) === entries[fresh]?.term) fresh++;
+    const fresh = this.#known(prevIndex, entries);
     return fresh === entries.length || this.#appendFrom(entries, fresh);
+  }
+
+  /** The index of the first of these entries that would replace another; undefined: none. */
+  conflict(prevIndex: number, entries: readonly Entry[]): number | undefined {
+    const index = prevIndex + 1 + this.#known(prevIndex, entries);
+    return index <= Math.min(prevIndex + entries.length, this.#log.lastIndex) ? index : undefined;
+  }
+
+  /** How many of these entries are in the log. */
+  #known(prevIndex: number, entries: readonly Entry[]): number {
+    let known = 0;
+    while (known < entries.length && this.#log.termAt(prevIndex + 1 + known) === entries[known]?.term) known++;
+    return known;
   }
 
   #appendFrom(entries: readonly Entry[], at: number): boolean {

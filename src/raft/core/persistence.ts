@@ -1,5 +1,7 @@
 import { assert } from '../../base/assert.ts';
 import type { ReplicaId } from '../../base/ids.ts';
+import type { RaftLog } from './log.ts';
+import type { HardState, PersistUnit } from './types.ts';
 
 interface Unit {
   readonly token: number;
@@ -21,20 +23,36 @@ export class PersistQueue {
   /** The newest term and vote that are durable. */
   durableTerm: number;
   durableVote: ReplicaId | 0;
+  /** The last one handed to the host. */
+  #hardState: HardState;
 
-  constructor(term: number, vote: ReplicaId | 0) {
-    this.durableTerm = term;
-    this.durableVote = vote;
+  constructor(hardState: HardState) {
+    this.durableTerm = hardState.term;
+    this.durableVote = hardState.vote;
+    this.#hardState = hardState;
+  }
+
+  /** A term or vote that the host has not been handed. */
+  isNews(term: number, vote: ReplicaId | 0): boolean {
+    return term !== this.#hardState.term || vote !== this.#hardState.vote;
+  }
+
+  /** What there is to persist. `waiting`: responses wait for what is still under way, so there is a unit even if it is empty. */
+  take(log: RaftLog, term: number, vote: ReplicaId | 0, waiting: boolean): PersistUnit | undefined {
+    const { truncateTo, entries } = log.hand();
+    // What commit names must be durable before it: the log may write a unit in several frames, and a crash may leave the first of them alone.
+    const commit = Math.max(this.#hardState.commit, Math.min(log.commitIndex, log.durableIndex));
+    // The commit index rides along with entries; alone it is not worth a write.
+    const commitMoved = entries.length > 0 && commit !== this.#hardState.commit;
+    const hardState = this.isNews(term, vote) || commitMoved ? { term, vote, commit } : undefined;
+    const empty = hardState === undefined && truncateTo === undefined && entries.length === 0;
+    if (empty && (this.isEmpty || !waiting)) return undefined;
+    if (hardState !== undefined) this.#hardState = hardState;
+    return { token: this.#issue(log.lastIndex, term, vote), hardState, truncateTo, entries };
   }
 
   get isEmpty(): boolean {
     return this.#units.length === 0;
-  }
-
-  issue(lastIndex: number, term: number, vote: ReplicaId | 0): number {
-    const token = ++this.#issued;
-    this.#units.push({ token, lastIndex, term, vote });
-    return token;
   }
 
   truncateTo(index: number): void {
@@ -52,5 +70,11 @@ export class PersistQueue {
     this.durableTerm = last.term;
     this.durableVote = last.vote;
     return last.lastIndex;
+  }
+
+  #issue(lastIndex: number, term: number, vote: ReplicaId | 0): number {
+    const token = ++this.#issued;
+    this.#units.push({ token, lastIndex, term, vote });
+    return token;
   }
 }

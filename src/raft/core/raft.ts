@@ -13,14 +13,14 @@ import { enter, isJoint, leave, type Members } from './membership.ts';
 import { Outbox } from './outbox.ts';
 import { PersistQueue } from './persistence.ts';
 import type { FollowerProgress } from './progress.ts';
+import { Pull } from './pull.ts';
 import { Quorum } from './quorum.ts';
 import type {
   Configuration,
-  HardState,
   HeartbeatRequest,
   Message,
-  PersistUnit,
   Proposal,
+  PullResponse,
   RaftOptions,
   Ready,
   Role,
@@ -58,7 +58,7 @@ export class RaftCore {
   /** What this replica leads with; present exactly when it is the leader. */
   #leader: Leader | undefined;
   #campaign = new Campaign();
-  #handedHardState: HardState;
+  readonly #pull: Pull;
   #surfacedSoftState: SoftState;
 
   constructor(options: RaftOptions) {
@@ -72,14 +72,14 @@ export class RaftCore {
     this.#id = options.id;
     this.#log = new RaftLog(log, hardState.commit, { index: options.configurationIndex, configuration: options.configuration });
     this.#timer = new ElectionTimer(options);
+    this.#pull = new Pull(options, this.#log, this.#outbox);
     this.#configuration = this.#log.configuration;
     this.#quorum = new Quorum(this.#configuration);
     this.#term = hardState.term;
     this.#vote = hardState.vote;
     assert(this.#term >= this.#log.lastTerm, 'the durable term covers the log', { term: this.#term, lastTerm: this.#log.lastTerm });
-    this.#persistence = new PersistQueue(hardState.term, hardState.vote);
+    this.#persistence = new PersistQueue(hardState);
     this.#follower = new Follower(options.id, this.#log, this.#persistence, this.#outbox);
-    this.#handedHardState = hardState;
     this.#surfacedSoftState = this.#softState();
   }
 
@@ -113,6 +113,10 @@ export class RaftCore {
   get durableIndex(): number {
     return this.#log.durableIndex;
   }
+  /** The first entry that can be sent to a follower: what is below needs a snapshot. */
+  get firstReplicableIndex(): number {
+    return this.#log.firstReplicableIndex;
+  }
   /** The last configuration in the log: in force since it was appended. */
   get configuration(): Configuration {
     return this.#log.configuration;
@@ -135,15 +139,15 @@ export class RaftCore {
       if (!this.#leader.tick()) this.#becomeFollower(this.#term, 0);
       return;
     }
-    if (this.#timer.tick()) this.campaign();
+    if (this.#timer.tick()) this.#timeOut();
   }
 
   /** Takes a message from a peer. What is stale, or not for this replica, is ignored. */
   step(message: Message): void {
     if (message.to !== this.#id || message.from === this.#id) return;
-    if (message.type === 'vote' && !message.transfer && message.term > this.#term && this.#hearsLeader()) return;
+    if (this.#isDisruptive(message)) return;
     if (message.term > this.#term) this.#meetHigherTerm(message);
-    else if (message.term < this.#term) {
+    else if (message.term < this.#term && message.type !== 'pull') {
       this.#meetLowerTerm(message);
       return;
     }
@@ -161,6 +165,12 @@ export class RaftCore {
         break;
       case 'voteResponse':
         this.#handleVoteResponse(message);
+        break;
+      case 'pull':
+        this.#pull.serve(message, this.#term);
+        break;
+      case 'pullResponse':
+        this.#handlePullResponse(message);
         break;
       case 'appendResponse':
         this.#leader?.handleAppendResponse(message);
@@ -237,6 +247,7 @@ export class RaftCore {
     this.#role = 'preCandidate';
     this.#leaderId = 0;
     this.#campaign = new Campaign();
+    this.#pull.end();
     this.#campaign.answered(this.#id, true);
     this.#requestVotes(true, false);
     this.#countVotes();
@@ -282,7 +293,8 @@ export class RaftCore {
 
   /** Entries that `Ready.reads` asked for; empty when they could not be read. */
   supplyEntries(to: ReplicaId, entries: readonly Entry[]): void {
-    this.#leader?.supply(to, entries);
+    if (this.#leader !== undefined) this.#leader.supply(to, entries);
+    else this.#pull.supply(to, entries, this.#term);
   }
 
   /** Entries up to `index` can be read from segments, so they may leave memory. */
@@ -316,7 +328,7 @@ export class RaftCore {
       this.#log.hasUnhanded ||
       this.#log.hasUnsurfaced ||
       (this.#leader?.hasWork ?? false) ||
-      this.#hardStateChanged() ||
+      this.#persistence.isNews(this.#term, this.#vote) ||
       this.#softStateChanged()
     );
   }
@@ -325,7 +337,7 @@ export class RaftCore {
   ready(): Ready {
     this.#leader?.flush();
     const outbox = this.#outbox;
-    const persist = this.#takePersist();
+    const persist = this.#persistence.take(this.#log, this.#term, this.#vote, outbox.afterPersist.length > 0);
     const { reads, readStates } = outbox;
     let { messages, afterPersist } = outbox;
     if (persist === undefined && afterPersist.length > 0) {
@@ -342,28 +354,6 @@ export class RaftCore {
     return { persist, messages, afterPersist, committed: this.#log.surface(), reads, readStates, softState };
   }
 
-  // Persistence
-
-  #takePersist(): PersistUnit | undefined {
-    const { truncateTo, entries } = this.#log.hand();
-    // What commit names must be durable before it: the log may write a unit in several frames, and a crash may leave the first of them alone.
-    const commit = Math.max(this.#handedHardState.commit, Math.min(this.commitIndex, this.durableIndex));
-    const current = { term: this.#term, vote: this.#vote, commit };
-    // The commit index rides along with entries; alone it is not worth a write.
-    const commitMoved = entries.length > 0 && current.commit !== this.#handedHardState.commit;
-    const hardState = this.#hardStateChanged() || commitMoved ? current : undefined;
-    const empty = hardState === undefined && truncateTo === undefined && entries.length === 0;
-    // A response that promises what is still under way waits for a unit of its own.
-    if (empty && (this.#persistence.isEmpty || this.#outbox.afterPersist.length === 0)) return undefined;
-    if (hardState !== undefined) this.#handedHardState = hardState;
-    const token = this.#persistence.issue(this.lastIndex, this.#term, this.#vote);
-    return { token, hardState, truncateTo, entries };
-  }
-
-  #hardStateChanged(): boolean {
-    return this.#term !== this.#handedHardState.term || this.#vote !== this.#handedHardState.vote;
-  }
-
   #softState(): SoftState {
     return { role: this.#role, term: this.#term, leader: this.#leaderId };
   }
@@ -374,6 +364,12 @@ export class RaftCore {
   }
 
   // Terms and roles
+
+  /** What would raise the terms of a group that has a leader, or is of no use to it. */
+  #isDisruptive(message: Message): boolean {
+    if (message.type === 'vote') return !message.transfer && message.term > this.#term && this.#hearsLeader();
+    return message.type === 'pull' && this.#hearsLeader();
+  }
 
   /** True while a leader's lease holds here: its own, or that of a leader heard within the least election timeout (hazard B16). */
   #hearsLeader(): boolean {
@@ -393,7 +389,7 @@ export class RaftCore {
       // A leader of an old term must learn of the new one, or a replica that went ahead in terms would never be heard again.
       this.#follower.reject(message.from, this.#term, 0, 0);
     } else if (message.type === 'vote' && message.pre) {
-      this.#send({ type: 'voteResponse', from: this.#id, to: message.from, term: this.#term, pre: true, granted: false });
+      this.#send(this.#voteResponse(message.from, this.#term, true, false));
     }
   }
 
@@ -431,6 +427,30 @@ export class RaftCore {
 
   // Elections
 
+  /** No leader for too long. The first time this replica campaigns; if only its log was in the way, the next time it gets a better one. */
+  #timeOut(): void {
+    const source = this.#campaign.heldUpBy(this.#quorum);
+    if (source === undefined) this.campaign();
+    else this.#beginPull(source);
+  }
+
+  #beginPull(source: ReplicaId): void {
+    this.#campaign = new Campaign();
+    this.#becomeFollower(this.#term, 0);
+    this.#pull.begin(source, this.#term);
+  }
+
+  #handlePullResponse(message: PullResponse): void {
+    if (this.#leaderId !== 0 || this.#role === 'candidate' || !this.#pull.accepts(message)) return;
+    const { prevIndex, entries } = message;
+    const conflict = this.#follower.conflict(prevIndex, entries);
+    if (conflict !== undefined && conflict <= this.commitIndex) return;
+    this.#becomeFollower(conflict === undefined ? this.#term : this.#term + 1, 0);
+    if (!this.#follower.adopt(prevIndex, entries)) return;
+    this.#followConfiguration();
+    if (!this.#pull.continue(message, this.#term)) this.campaign();
+  }
+
   /** A real campaign, at the next term: after a pre-vote was won, or at once when the leader asked for it. */
   #campaignForReal(transfer: boolean): void {
     this.#role = 'candidate';
@@ -460,23 +480,31 @@ export class RaftCore {
     const granted = free && this.#log.isUpToDate(message.lastIndex, message.lastTerm);
     // A granted pre-vote answers at the term that it was asked for, which nobody has yet.
     const term = pre && granted ? message.term : this.#term;
-    const response: VoteResponse = { type: 'voteResponse', from: this.#id, to: from, term, pre, granted };
+    const response = this.#voteResponse(from, term, pre, granted);
     if (pre) {
-      this.#send(response);
+      const { lastIndex, lastTerm } = this.#log;
+      this.#send(free && !granted && !this.#hearsLeader() ? { ...response, lastIndex, lastTerm } : response);
       return;
     }
     if (granted) {
       assert(this.#vote === 0 || this.#vote === from, 'one vote a term', { vote: this.#vote, from });
       this.#vote = from;
       this.#timer.reset();
+      this.#pull.end();
     }
     this.#outbox.afterPersisted(response);
+  }
+
+  #voteResponse(to: ReplicaId, term: number, pre: boolean, granted: boolean): VoteResponse {
+    return { type: 'voteResponse', from: this.#id, to, term, pre, granted, lastIndex: 0, lastTerm: 0 };
   }
 
   #handleVoteResponse(message: VoteResponse): void {
     if (this.#role !== (message.pre ? 'preCandidate' : 'candidate')) return;
     if (message.pre && message.granted && message.term !== this.#term + 1) return;
-    this.#campaign.answered(message.from, message.granted);
+    const { from, granted, lastIndex, lastTerm } = message;
+    if (lastIndex > 0) this.#campaign.isAhead({ by: from, lastIndex, lastTerm });
+    else this.#campaign.answered(from, granted);
     this.#countVotes();
   }
 
@@ -549,8 +577,11 @@ export class RaftCore {
       other: leader,
     });
     this.#role = 'follower';
-    this.#leaderId = leader;
     this.#timer.reset();
+    if (this.#leaderId === leader) return;
+    this.#leaderId = leader;
+    this.#campaign = new Campaign();
+    this.#pull.end();
   }
 
   #handleHeartbeat(message: HeartbeatRequest): void {

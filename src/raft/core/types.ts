@@ -69,6 +69,27 @@ export interface VoteResponse extends Envelope {
   readonly type: 'voteResponse';
   readonly pre: boolean;
   readonly granted: boolean;
+  /** A pre-vote that was refused because the voter's log is ahead of the candidate's, and for nothing else: where it ends. Otherwise 0. */
+  readonly lastIndex: number;
+  readonly lastTerm: number;
+}
+
+/** Asks a voter for the entries after those at which the two logs agree for certain: see pull.ts. */
+export interface PullRequest extends Envelope {
+  readonly type: 'pull';
+  readonly prevIndex: number;
+  readonly prevTerm: number;
+}
+
+export interface PullResponse extends Envelope {
+  readonly type: 'pullResponse';
+  readonly prevIndex: number;
+  readonly prevTerm: number;
+  /** Consecutive, the first at prevIndex + 1. */
+  readonly entries: readonly Entry[];
+  /** Where the sender's log ends. */
+  readonly lastIndex: number;
+  readonly lastTerm: number;
 }
 
 /**
@@ -91,7 +112,16 @@ export interface TimeoutNow extends Envelope {
   readonly type: 'timeoutNow';
 }
 
-export type Message = AppendRequest | AppendResponse | VoteRequest | VoteResponse | HeartbeatRequest | HeartbeatResponse | TimeoutNow;
+export type Message =
+  | AppendRequest
+  | AppendResponse
+  | VoteRequest
+  | VoteResponse
+  | PullRequest
+  | PullResponse
+  | HeartbeatRequest
+  | HeartbeatResponse
+  | TimeoutNow;
 
 /** What a person or program proposes; index, term, chain and header are the leader's. */
 export interface Proposal {
@@ -116,7 +146,7 @@ export interface Ready {
   readonly afterPersist: readonly Message[];
   /** Newly committed entries, consecutive, from memory. */
   readonly committed: readonly Entry[];
-  /** Followers that need entries which are no longer in memory: the host reads them from segments and calls `supplyEntries`. */
+  /** Replicas that need entries which are no longer in memory here: the host reads them from segments and calls `supplyEntries`. */
   readonly reads: readonly EntriesWanted[];
   /** ReadIndex requests that are confirmed: serve when applied >= index. */
   readonly readStates: readonly ReadState[];

@@ -306,12 +306,16 @@ function describe(message: Message): string {
     case 'vote':
       return `${head}${message.pre ? ' pre' : ''}${message.transfer ? ' transfer' : ''} last ${message.lastIndex}/${message.lastTerm}`;
     case 'voteResponse':
-      return `${head}${message.pre ? ' pre' : ''} ${message.granted ? 'granted' : 'refused'}`;
+      return `${head}${message.pre ? ' pre' : ''} ${message.granted ? 'granted' : 'refused'}${message.lastIndex > 0 ? `, ahead at ${message.lastIndex}/${message.lastTerm}` : ''}`;
     case 'heartbeat':
       return `${head} commit ${message.commit} read ${message.readContext}`;
     case 'heartbeatResponse':
       return `${head} read ${message.readContext}`;
     case 'timeoutNow':
       return head;
+    case 'pull':
+      return `${head} after ${message.prevIndex}/${message.prevTerm}`;
+    case 'pullResponse':
+      return `${head} prev ${message.prevIndex}/${message.prevTerm} [${message.entries.map((e) => `${e.index}/${e.term}`).join(' ')}] of ${message.lastIndex}/${message.lastTerm}`;
   }
 }

@@ -49,7 +49,7 @@ type Action =
   | 'wipe';
 
 /** Ticks in which a healed cluster must elect a leader and commit. */
-const LIVENESS_TICKS = 150;
+const LIVENESS_TICKS = 300;
 
 /** Runs cores in a random, hostile world; throws at the first broken invariant. The same seed runs the same world. */
 export function simulateCore(seed: number, options: SimulationOptions = {}): SimulationResult {
@@ -59,6 +59,7 @@ export function simulateCore(seed: number, options: SimulationOptions = {}): Sim
 class Simulation {
   readonly #random: SeededRandom;
   readonly #replicas: SimulatedReplica[];
+  readonly #voters: number;
   readonly #invariants: Invariants;
   readonly #weather: Weather;
   readonly #totalWeight: number;
@@ -78,6 +79,7 @@ class Simulation {
     const random = new SeededRandom(seed);
     this.#random = random;
     const voters = random.pick([1, 3, 3, 3, 3, 5, 5, 2, 4]);
+    this.#voters = voters;
     const configuration = configurationOf(voters);
     const window = random.pick([0, 200, 1000, 1_000_000]);
     const spares = random.pick([0, 2, 4]);
@@ -93,7 +95,9 @@ class Simulation {
       this.#act(this.#drawAction());
       this.#readOfDeposed();
     }
-    this.#expectLiveness();
+    if (this.#memberChanges === 0 && !this.#replicas.some(({ lost }) => lost)) this.#expectProgressOf(this.#breakForGood());
+    this.#cut.clear();
+    this.#expectProgressOf(undefined);
     const terms = Math.max(...this.#replicas.map((replica) => replica.core?.term ?? 0));
     const { committedIndex, confirmedReads } = this.#invariants;
     return {
@@ -240,7 +244,7 @@ class Simulation {
 
   #cutSomething(id: number): void {
     const random = this.#random;
-    const shape = random.below(4);
+    const shape = random.below(5);
     const side = new Set(this.#replicas.filter(() => random.chance(0.5)).map((replica) => replica.id));
     for (const { id: from } of this.#replicas) {
       for (const { id: to } of this.#replicas) {
@@ -248,7 +252,8 @@ class Simulation {
           (shape === 0 && (from === id || to === id)) ||
           (shape === 1 && from === id) ||
           (shape === 2 && to === id) ||
-          (shape === 3 && side.has(from) !== side.has(to));
+          (shape === 3 && side.has(from) !== side.has(to)) ||
+          (shape === 4 && from !== id && to !== id && from !== to);
         if (cut) this.#cut.add(from * 32 + to);
       }
     }
@@ -343,9 +348,30 @@ class Simulation {
 
   // Liveness
 
-  /** All links healed and all replicas up: a leader is elected and everyone commits a new entry, within a bound. */
-  #expectLiveness(): void {
+  /**
+   * Cuts links that stay cut, such that one replica still reaches a majority both ways, and returns those that must agree: the shapes of OmniPaxos (EuroSys '23),
+   * one replica that nobody hears, one that hears nobody.
+   */
+  #breakForGood(): readonly SimulatedReplica[] {
     this.#cut.clear();
+    const voters = this.#replicas.slice(0, this.#voters);
+    const odd = this.#random.pick(voters);
+    const others = voters.filter((replica) => replica !== odd);
+    const shape = others.length < 2 ? 'none' : this.#random.pick(['star', 'mute', 'deaf', 'chain', 'none']);
+    if (shape === 'star') for (const a of others) for (const b of others) this.#cutLink(a, b);
+    if (shape === 'mute') for (const other of others) this.#cutLink(odd, other);
+    if (shape === 'deaf') for (const other of others) this.#cutLink(other, odd);
+    if (shape === 'chain')
+      for (const [a, b] of [others.slice(0, 2), others.slice(0, 2).reverse()]) this.#cutLink(a as SimulatedReplica, b as SimulatedReplica);
+    return shape === 'star' ? [odd] : shape === 'none' ? voters : others.slice(shape === 'chain' ? 2 : 0);
+  }
+
+  #cutLink({ id: from }: SimulatedReplica, { id: to }: SimulatedReplica): void {
+    this.#cut.add(from * 32 + to);
+  }
+
+  /** All replicas are up: within a bound, one leads and `agreeing` (undefined: all of its configuration) have committed a new entry. */
+  #expectProgressOf(agreeing: readonly SimulatedReplica[] | undefined): void {
     for (const replica of this.#replicas) if (replica.core === undefined && !replica.lost) this.#restart(replica);
     const before = this.#invariants.committedIndex;
     for (let tick = 0; tick < LIVENESS_TICKS; tick++) {
@@ -354,16 +380,22 @@ class Simulation {
         this.#drain(replica);
       }
       for (let round = 0; round < 6; round++) this.#settle();
-      const leader = this.#replicas.find((replica) => replica.core?.isReady === true);
-      if (leader !== undefined && tick % 8 === 0) this.#propose(leader);
+      const leader = this.#replicas.findLast((replica) => replica.core?.isReady === true);
+      if (tick % 8 === 0) for (const replica of this.#replicas) if (replica.core?.isReady === true) this.#propose(replica);
       const target = this.#invariants.committedIndex;
-      if (leader !== undefined && target > before && this.#haveAgreed(leader, target)) return;
+      if (leader === undefined || target === before) continue;
+      if (
+        agreeing === undefined
+          ? this.#haveAgreed(leader, target)
+          : agreeing.every(({ core }) => core !== undefined && core.commitIndex > before)
+      )
+        return;
     }
     const states = this.#replicas.map(
-      ({ id, core }) => `${id}: ${core?.role} term ${core?.term} commit ${core?.commitIndex} last ${core?.lastIndex}`,
+      ({ id, core }) => `${id}: ${core?.role} term ${core?.term} commit ${core?.commitIndex} last ${core?.lastIndex}/${core?.lastTerm}`,
     );
     throw new Error(
-      `liveness: no agreement within ${LIVENESS_TICKS} ticks after healing (committed ${this.#invariants.committedIndex}); ${states.join('; ')}`,
+      `liveness: no agreement within ${LIVENESS_TICKS} ticks (committed ${this.#invariants.committedIndex}, cut ${[...this.#cut].map((link) => `${link >> 5}>${link & 31}`)}); ${states.join('; ')}`,
     );
   }
 
@@ -377,7 +409,7 @@ class Simulation {
   #settle(): void {
     const messages = this.#network;
     this.#network = [];
-    for (const message of messages) this.#deliver(message);
+    for (const message of messages) if (!this.#cut.has(message.from * 32 + message.to)) this.#deliver(message);
     for (const replica of this.#replicas) while (replica.pending.length > 0) this.#completeOne(replica);
     while (this.#reads.length > 0) this.#supplyOne();
   }
