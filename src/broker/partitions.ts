@@ -64,6 +64,8 @@ interface Slot {
   queued: boolean;
   /** Milliseconds until the next try, after one that failed. */
   retryMs: number;
+  /** Why it could not be opened, when last tried. */
+  failure: string | undefined;
 }
 
 export class Partitions {
@@ -138,6 +140,11 @@ export class Partitions {
     return { leader: leadership.leader.brokerId, leaderEpoch: leadership.term };
   }
 
+  /** Why a replica that is assigned to this broker could not be opened. Undefined: it is open, or about to be. */
+  failureOf(group: GroupKey): string | undefined {
+    return this.#slots.get(group)?.failure;
+  }
+
   /** Errors: UNKNOWN_TOPIC_OR_PARTITION. */
   topicIdOf(name: string): TopicId {
     const topicId = this.#options.metadata.image.topicIds.get(name);
@@ -191,7 +198,17 @@ export class Partitions {
     const group = encodeGroupKey({ topicId, partition: partition.partition, groupGeneration: partition.groupGeneration });
     let slot = this.#slots.get(group);
     if (slot === undefined) {
-      slot = { group, topicId, partition: partition.partition, wanted: undefined, opened: undefined, queued: false, retryMs: MIN_RETRY_MS };
+      const retryMs = MIN_RETRY_MS;
+      slot = {
+        group,
+        topicId,
+        partition: partition.partition,
+        wanted: undefined,
+        opened: undefined,
+        queued: false,
+        retryMs,
+        failure: undefined,
+      };
       this.#slots.set(group, slot);
     }
     slot.wanted = exists ? { topic, partition, replicaId: mine.replicaId } : undefined;
@@ -222,12 +239,14 @@ export class Partitions {
   async #change(slot: Slot): Promise<void> {
     const { wanted } = slot;
     let failed = false;
+    slot.failure = undefined;
     try {
       if (wanted === undefined) await this.#remove(slot);
       else if (slot.opened === undefined && this.#mayOpen(slot)) await this.#open(slot, wanted);
       slot.retryMs = MIN_RETRY_MS;
     } catch (error) {
       const { topicId, partition } = slot;
+      slot.failure = messageOf(error);
       this.#options.log.error('partition.change-failed', { topicId, partition, wanted: wanted !== undefined, error: messageOf(error) });
       failed = !isDamaged(error);
     }

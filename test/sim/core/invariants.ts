@@ -1,5 +1,6 @@
 import type { Entry } from '../../../src/raft/core/entry.ts';
 import type { Member, Message, ReadState } from '../../../src/raft/core/types.ts';
+import { checkPromise } from './promises.ts';
 import type { SimulatedReplica } from './simulated-replica.ts';
 
 /** The properties of paper figure 3, and those that Flotilla adds, watched over all replicas. Each check throws with what it saw. */
@@ -78,22 +79,7 @@ export class Invariants {
 
   /** What a message promises is on the sender's disk when it leaves (hazard B01). */
   sent(replica: SimulatedReplica, message: Message): void {
-    if (message.type === 'voteResponse' && message.granted && !message.pre) {
-      check(
-        replica.votes.get(message.term) === message.to,
-        `replica ${replica.id} sent a vote of term ${message.term} that is not durable`,
-      );
-    } else if (message.type === 'vote' && !message.pre) {
-      check(
-        replica.votes.get(message.term) === replica.id,
-        `replica ${replica.id} campaigns at term ${message.term} without a durable vote`,
-      );
-    } else if (message.type === 'appendResponse' && !message.rejected) {
-      check(
-        replica.durable.length >= message.matchIndex,
-        `replica ${replica.id} acknowledged ${message.matchIndex}, has ${replica.durable.length}`,
-      );
-    }
+    checkPromise(replica, message);
   }
 
   readBegins(context: number): void {
