@@ -62,10 +62,10 @@ interface Slot {
   wanted: Wanted | undefined;
   opened: Partition | undefined;
   queued: boolean;
-  /** Milliseconds until the next try, after one that failed. */
-  retryMs: number;
   /** Why it could not be opened, when last tried. */
   failure: string | undefined;
+  /** Milliseconds until the next try, after one that failed. */
+  retryMs: number;
 }
 
 export class Partitions {
@@ -198,7 +198,6 @@ export class Partitions {
     const group = encodeGroupKey({ topicId, partition: partition.partition, groupGeneration: partition.groupGeneration });
     let slot = this.#slots.get(group);
     if (slot === undefined) {
-      const retryMs = MIN_RETRY_MS;
       slot = {
         group,
         topicId,
@@ -206,8 +205,8 @@ export class Partitions {
         wanted: undefined,
         opened: undefined,
         queued: false,
-        retryMs,
         failure: undefined,
+        retryMs: MIN_RETRY_MS,
       };
       this.#slots.set(group, slot);
     }
@@ -238,8 +237,8 @@ export class Partitions {
 
   async #change(slot: Slot): Promise<void> {
     const { wanted } = slot;
-    let failed = false;
     slot.failure = undefined;
+    let failed = false;
     try {
       if (wanted === undefined) await this.#remove(slot);
       else if (slot.opened === undefined && this.#mayOpen(slot)) await this.#open(slot, wanted);

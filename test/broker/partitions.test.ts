@@ -115,6 +115,19 @@ it('closes a replica whose batches can not be read: nobody would serve what it i
   expect(removed).toEqual([group]);
 });
 
+it('tells who asks for the replica why it is not open', async () => {
+  const { replay, partitions, metadata } = secondProcess([group], { damaged: true });
+  await replay(registered(2), created);
+  expect(partitions.failureOf(group)).toBe('damaged');
+  const context = { ...contextOf([], new ManualEnvironment()), partitions, metadata };
+  const [, { handle }] = describeReplicasHandler(context, { get: () => undefined, pendingDiskBytes: 7 });
+  const asked = create(DescribeReplicasRequestSchema, { group: 'orders/0' });
+  expect(await handle(asked as never, call)).toMatchObject({
+    pendingDiskBytes: 7n,
+    replicas: [{ group: 'orders/0', replicaId: 1n, notOpen: 'damaged', role: RaftRole.UNSPECIFIED }],
+  });
+});
+
 it('tries again to open a replica that the disk refused once, later each time', async () => {
   const { opened, environment, replay } = secondProcess([group], { refusals: 2 });
   const pass = async (ms: number) => {
@@ -132,19 +145,6 @@ it('tries again to open a replica that the disk refused once, later each time', 
   expect(opened).toHaveLength(3);
   await pass(100_000);
   expect(opened).toHaveLength(3);
-});
-
-it('tells who asks for the replica why it is not open', async () => {
-  const { replay, partitions, metadata } = secondProcess([group], { damaged: true });
-  await replay(registered(2), created);
-  expect(partitions.failureOf(group)).toBe('damaged');
-  const context = { ...contextOf([], new ManualEnvironment()), partitions, metadata };
-  const [, { handle }] = describeReplicasHandler(context, { get: () => undefined, pendingDiskBytes: 7 });
-  const asked = create(DescribeReplicasRequestSchema, { group: 'orders/0' });
-  expect(await handle(asked as never, call)).toMatchObject({
-    pendingDiskBytes: 7n,
-    replicas: [{ group: 'orders/0', replicaId: 1n, notOpen: 'damaged', role: RaftRole.UNSPECIFIED }],
-  });
 });
 
 it('says which replicas the metadata do not know any more, and leaves them alone (B24)', async () => {
