@@ -57,7 +57,7 @@ const HEALED_MS = 60_000;
 /** What makes a seed worth counting, besides a liveness phase. */
 export const LEAST = { simulatedMs: 60_000, operations: 500, effective: 5 } as const;
 /** A world that is too quiet goes on for so much longer, at most. */
-const MAX_SAFETY_FACTOR = 3;
+const MAX_SAFETY_FACTOR = 2;
 
 /** Runs a seed. @throws Violation with what broke; replay it with `npm run sim -- --seed N`. */
 export async function simulate(options: SimulateOptions): Promise<SimulationResult> {
