@@ -29,7 +29,6 @@ import type {
   VoteResponse,
 } from './types.ts';
 
-
 /**
  * One replica of one Raft group, as a pure state machine (Ongaro's paper and thesis; etcd's shape): ticks, messages, proposals and completions of
  * persistence go in, {@link Ready} comes out. It never blocks, reads no clock, and given the same inputs does the same. What the host owes it is on
