@@ -27,6 +27,9 @@ export const MAX_CONCURRENT_CHANGES = 16;
 
 /** Orphans that the log names. */
 const MAX_ORPHANS_NAMED = 20;
+/** Between tries to open or remove a replica that the disk refused; doubled each time. */
+const MIN_RETRY_MS = 1_000;
+const MAX_RETRY_MS = 60_000;
 
 export interface PartitionsOptions {
   readonly brokerId: BrokerId;
@@ -70,6 +73,8 @@ interface Slot {
   queued: boolean;
   /** Why it could not be opened, when last tried. */
   failure: string | undefined;
+  /** Milliseconds until the next try, after one that failed. */
+  retryMs: number;
 }
 
 export class Partitions {
@@ -215,13 +220,22 @@ export class Partitions {
   }
 
   #want(topic: TopicImage, partition: PartitionImage, exists: boolean): void {
-    const group = encodeGroupKey({ topicId: topic.topicId, partition: partition.partition, groupGeneration: partition.groupGeneration });
+    const { topicId } = topic;
+    const group = encodeGroupKey({ topicId, partition: partition.partition, groupGeneration: partition.groupGeneration });
     const replicaId = exists ? this.#ownReplica(partition) : undefined;
     let slot = this.#slots.get(group);
     if (slot === undefined) {
       if (replicaId === undefined && !this.#held.has(group)) return;
-      const { topicId } = topic;
-      slot = { group, topicId, partition: partition.partition, wanted: 'moved', opened: undefined, queued: false, failure: undefined };
+      slot = {
+        group,
+        topicId,
+        partition: partition.partition,
+        wanted: 'moved',
+        opened: undefined,
+        queued: false,
+        failure: undefined,
+        retryMs: MIN_RETRY_MS,
+      };
       this.#slots.set(group, slot);
     }
     slot.wanted = replicaId === undefined ? (exists ? 'moved' : 'deleted') : { topic, partition, replicaId };
@@ -265,21 +279,25 @@ export class Partitions {
     const { wanted } = slot;
     let done = false;
     slot.failure = undefined;
+    let failed = false;
     try {
       if (typeof wanted === 'object') await this.#bring(slot, wanted);
       else if (this.#mayRemove(slot)) {
         await this.#remove(slot, wanted);
         done = true;
       }
+      slot.retryMs = MIN_RETRY_MS;
     } catch (error) {
       const { topicId, partition } = slot;
       const want = typeof wanted === 'object' ? wanted.replicaId : wanted;
       slot.failure = messageOf(error);
       this.#options.log.error('partition.change-failed', { topicId, partition, wanted: want, error: slot.failure });
-      if (typeof wanted === 'object') this.#gaveUp(slot, wanted.replicaId, error);
+      failed = !isDamaged(error);
+      if (!failed && typeof wanted === 'object') this.#gaveUp(slot, wanted.replicaId);
     }
     slot.queued = false;
     if (slot.wanted !== wanted) this.#enqueue(slot);
+    else if (failed) this.#retryLater(slot);
     else if (done) this.#slots.delete(slot.group);
   }
 
@@ -291,11 +309,17 @@ export class Partitions {
     if (slot.opened === undefined && this.#mayOpen(slot)) await this.#open(slot, wanted);
   }
 
-  /** What the disk has lost it will not find again, so the quorum is told; also for a replica that can't be opened now, but not for what older metadata name. */
-  #gaveUp({ group, topicId, partition }: Slot, replicaId: ReplicaId, error: unknown): void {
-    if (!this.#caughtUp || !(error instanceof FlotillaError) || error.code !== 'STORAGE_ERROR') return;
+  /** The quorum is told; also of a replica that can't be opened now, but not of what older metadata name. */
+  #gaveUp({ group, topicId, partition }: Slot, replicaId: ReplicaId): void {
+    if (!this.#caughtUp) return;
     this.#failed.set(group, { topicId, partition, replicaId });
     this.#options.failedChanged?.();
+  }
+
+  /** Otherwise what one error of the disk kept closed would stay so for as long as the process lives. */
+  #retryLater(slot: Slot): void {
+    this.#options.environment.after(slot.retryMs, () => this.#enqueue(slot));
+    slot.retryMs = Math.min(2 * slot.retryMs, MAX_RETRY_MS);
   }
 
   async #open(slot: Slot, wanted: Wanted): Promise<void> {
@@ -370,6 +394,11 @@ export class Partitions {
 
 function movedAway({ topic, partition }: Partition): FlotillaError {
   return new FlotillaError('NOT_LEADER_OR_FOLLOWER', `${topic}-${partition} has moved to other brokers. Refresh metadata and try again.`);
+}
+
+/** What is damaged on disk is no better the next time. */
+function isDamaged(error: unknown): boolean {
+  return error instanceof FlotillaError && error.code === 'STORAGE_ERROR';
 }
 
 function configurationOf(partition: PartitionImage): Configuration {
