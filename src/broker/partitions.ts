@@ -27,11 +27,11 @@ export const MAX_CONCURRENT_CHANGES = 16;
 
 /** Orphans that the log names. */
 const MAX_ORPHANS_NAMED = 20;
+/** Names of topics of the system's own begin so, as Kafka's do. */
+const INTERNAL_PREFIX = '__';
 /** Between tries to open or remove a replica that the disk refused; doubled each time. */
 const MIN_RETRY_MS = 1_000;
 const MAX_RETRY_MS = 60_000;
-/** Names of topics of the system's own begin so, as Kafka's do. */
-const INTERNAL_PREFIX = '__';
 
 export interface PartitionsOptions {
   readonly brokerId: BrokerId;
@@ -222,12 +222,12 @@ export class Partitions {
   }
 
   #want(topic: TopicImage, partition: PartitionImage, exists: boolean): void {
-    const group = encodeGroupKey({ topicId: topic.topicId, partition: partition.partition, groupGeneration: partition.groupGeneration });
+    const { topicId } = topic;
+    const group = encodeGroupKey({ topicId, partition: partition.partition, groupGeneration: partition.groupGeneration });
     const replicaId = exists ? this.#ownReplica(partition) : undefined;
     let slot = this.#slots.get(group);
     if (slot === undefined) {
       if (replicaId === undefined && !this.#held.has(group)) return;
-      const { topicId } = topic;
       slot = {
         group,
         topicId,
@@ -295,7 +295,7 @@ export class Partitions {
       slot.failure = messageOf(error);
       this.#options.log.error('partition.change-failed', { topicId, partition, wanted: want, error: slot.failure });
       failed = !isDamaged(error);
-      if (typeof wanted === 'object') this.#gaveUp(slot, wanted.replicaId, error);
+      if (!failed && typeof wanted === 'object') this.#gaveUp(slot, wanted.replicaId);
     }
     slot.queued = false;
     if (slot.wanted !== wanted) this.#enqueue(slot);
@@ -311,9 +311,9 @@ export class Partitions {
     if (slot.opened === undefined && this.#mayOpen(slot)) await this.#open(slot, wanted);
   }
 
-  /** What the disk has lost it will not find again, so the quorum is told; also for a replica that can't be opened now, but not for what older metadata name. */
-  #gaveUp({ group, topicId, partition }: Slot, replicaId: ReplicaId, error: unknown): void {
-    if (!this.#caughtUp || !isDamaged(error)) return;
+  /** The quorum is told; also of a replica that can't be opened now, but not of what older metadata name. */
+  #gaveUp({ group, topicId, partition }: Slot, replicaId: ReplicaId): void {
+    if (!this.#caughtUp) return;
     this.#failed.set(group, { topicId, partition, replicaId });
     this.#options.failedChanged?.();
   }
@@ -335,8 +335,8 @@ export class Partitions {
       replicaId: wanted.replicaId,
       configuration: configurationOf(partition),
       settings: { segmentBytes: config.segmentBytes },
-      // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
       internal: topic.name.startsWith(INTERNAL_PREFIX),
+      // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
       campaign: partition.leader === undefined && partition.replicas[0]?.replicaId === wanted.replicaId,
       owner: (replica) => {
         opened = new Partition(replica, { ...name, config, environment, crc32c, leadershipChanged });
@@ -395,13 +395,13 @@ export class Partitions {
   }
 }
 
+function movedAway({ topic, partition }: Partition): FlotillaError {
+  return new FlotillaError('NOT_LEADER_OR_FOLLOWER', `${topic}-${partition} has moved to other brokers. Refresh metadata and try again.`);
+}
+
 /** What is damaged on disk is no better the next time. */
 function isDamaged(error: unknown): boolean {
   return error instanceof FlotillaError && error.code === 'STORAGE_ERROR';
-}
-
-function movedAway({ topic, partition }: Partition): FlotillaError {
-  return new FlotillaError('NOT_LEADER_OR_FOLLOWER', `${topic}-${partition} has moved to other brokers. Refresh metadata and try again.`);
 }
 
 function configurationOf(partition: PartitionImage): Configuration {
