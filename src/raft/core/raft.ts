@@ -18,6 +18,7 @@ import { Quorum } from './quorum.ts';
 import type {
   Configuration,
   HeartbeatRequest,
+  LogCheck,
   Message,
   Proposal,
   PullResponse,
@@ -62,12 +63,8 @@ export class RaftCore {
   #surfacedSoftState: SoftState;
 
   constructor(options: RaftOptions) {
-    const { hardState, log } = options;
-    assert(
-      options.electionTicks > options.heartbeatTicks && options.heartbeatTicks > 0,
-      'elections take longer than heartbeats',
-      options.electionTicks,
-    );
+    const { hardState, log, electionTicks, heartbeatTicks } = options;
+    assert(electionTicks > heartbeatTicks && heartbeatTicks > 0, 'elections take longer than heartbeats', electionTicks);
     this.#options = options;
     this.#id = options.id;
     this.#log = new RaftLog(log, hardState.commit, { index: options.configurationIndex, configuration: options.configuration });
@@ -139,13 +136,17 @@ export class RaftCore {
   get divergedIndex(): number {
     return this.#follower.divergedIndex;
   }
+  /** What a majority of the voters has where this log is something else (hazard B29): this replica takes no part any more. Undefined: nothing. */
+  get damage(): LogCheck | undefined {
+    return this.#follower.damage;
+  }
 
   /**
    * A unit of the group's time: elections, heartbeats and the watch over the quorum are counted in it. `disksStall`: a majority of the voters is in
    * reach, but not with disks that keep up, so nobody else could do what this leader can't: it goes on leading.
    */
   tick(disksStall = false): void {
-    if (this.#quiesced) return;
+    if (this.#quiesced || this.damage !== undefined) return;
     if (this.#leader !== undefined) {
       const verdict = this.#leader.tick(disksStall);
       if (verdict === 'stepDown') this.#becomeFollower(this.#term, 0);
@@ -167,7 +168,7 @@ export class RaftCore {
 
   /** Takes a message from a peer. What is stale, or not for this replica, is ignored. */
   step(message: Message): void {
-    if (message.to !== this.#id || message.from === this.#id) return;
+    if (message.to !== this.#id || message.from === this.#id || this.damage !== undefined) return;
     if (this.#quiesced) {
       if (message.term === this.#term && this.#follower.leavesAtRest(message)) return;
       this.wake(message.from);
@@ -205,6 +206,7 @@ export class RaftCore {
         break;
       case 'heartbeatResponse':
         this.#leader?.handleHeartbeatResponse(message);
+        this.#standAside(this.#leader?.damage);
         break;
       case 'timeoutNow':
         if (this.#role !== 'leader' && this.#role !== 'candidate' && this.#log.mayLead(this.#id)) this.#campaignForReal(true);
@@ -274,7 +276,7 @@ export class RaftCore {
   campaign(): void {
     this.wake();
     this.#timer.reset();
-    if (this.#leader !== undefined || !this.#log.mayLead(this.#id)) return;
+    if (this.#leader !== undefined || this.damage !== undefined || !this.#log.mayLead(this.#id)) return;
     this.#role = 'preCandidate';
     this.#leaderId = 0;
     this.#campaign = new Campaign();
@@ -406,7 +408,7 @@ export class RaftCore {
       // A leader of an old term must learn of the new one, or a replica that went ahead in terms would never be heard again.
       this.#follower.reject(message.from, this.#term, 0, 0);
     } else if (message.type === 'vote' && message.pre) {
-      this.#send(voteResponse(this.#id, message.from, this.#term, { pre: true, granted: false }));
+      this.#outbox.messages.push(voteResponse(this.#id, message.from, this.#term, { pre: true, granted: false }));
     }
   }
 
@@ -483,7 +485,7 @@ export class RaftCore {
 
   #requestVotes(pre: boolean, transfer: boolean): void {
     for (const request of voteRequests(this.#id, this.#quorum.voters, pre ? this.#term + 1 : this.#term, this.#log, { pre, transfer })) {
-      if (pre) this.#send(request);
+      if (pre) this.#outbox.messages.push(request);
       else this.#outbox.afterPersisted(request);
     }
   }
@@ -497,7 +499,7 @@ export class RaftCore {
     const response = voteResponse(this.#id, from, term, { pre, granted });
     if (pre) {
       const { lastIndex, lastTerm } = this.#log;
-      this.#send(free && !granted && !this.#hearsLeader() ? { ...response, lastIndex, lastTerm } : response);
+      this.#outbox.messages.push(free && !granted && !this.#hearsLeader() ? { ...response, lastIndex, lastTerm } : response);
       return;
     }
     if (granted) {
@@ -585,9 +587,12 @@ export class RaftCore {
   #handleHeartbeat(message: HeartbeatRequest): void {
     this.#follow(message.from);
     this.#quiesced = this.#follower.handleHeartbeat(message);
+    this.#standAside(this.damage);
   }
 
-  #send(message: Message): void {
-    this.#outbox.messages.push(message);
+  #standAside(damage: LogCheck | undefined): void {
+    if (damage === undefined) return;
+    this.#follower.damage = damage;
+    this.#becomeFollower(this.#term, 0);
   }
 }

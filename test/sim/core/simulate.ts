@@ -203,6 +203,7 @@ class Simulation {
     const core = replica.core;
     if (core === undefined) return;
     this.#watchRest(replica, core.quiesced);
+    this.#invariants.intact(replica);
     while (core.hasReady()) {
       const ready = core.ready();
       for (const message of ready.messages) this.#send(replica, message);
