@@ -15,6 +15,7 @@ import { PersistQueue } from './persistence.ts';
 import type { FollowerProgress } from './progress.ts';
 import { Pull } from './pull.ts';
 import { Quorum } from './quorum.ts';
+import { Standing } from './standing.ts';
 import type {
   Configuration,
   HeartbeatRequest,
@@ -25,7 +26,6 @@ import type {
   RaftOptions,
   Ready,
   Role,
-  SoftState,
   VoteRequest,
   VoteResponse,
 } from './types.ts';
@@ -60,7 +60,7 @@ export class RaftCore {
   #campaign = new Campaign();
   #quiesced = false;
   readonly #pull: Pull;
-  #surfacedSoftState: SoftState;
+  readonly #standing: Standing;
 
   constructor(options: RaftOptions) {
     const { hardState, log, electionTicks, heartbeatTicks } = options;
@@ -77,7 +77,7 @@ export class RaftCore {
     assert(this.#term >= this.#log.lastTerm, 'the durable term covers the log', { term: this.#term, lastTerm: this.#log.lastTerm });
     this.#persistence = new PersistQueue(hardState);
     this.#follower = new Follower(options.id, this.#log, this.#persistence, this.#outbox);
-    this.#surfacedSoftState = this.#softState();
+    this.#standing = new Standing(this);
   }
 
   get id(): ReplicaId {
@@ -109,10 +109,6 @@ export class RaftCore {
   /** The log up to here is synced on this replica. */
   get durableIndex(): number {
     return this.#log.durableIndex;
-  }
-  /** The first entry that can be sent to a follower: what is below needs a snapshot. */
-  get firstReplicableIndex(): number {
-    return this.#log.firstReplicableIndex;
   }
   /** The last configuration in the log: in force since it was appended. */
   get configuration(): Configuration {
@@ -326,6 +322,23 @@ export class RaftCore {
     else this.#pull.supply(to, entries, this.#term);
   }
 
+  /** `Ready.snapshots` asked for it: the follower has a snapshot up to `index`; undefined: it could not be brought there, and is asked for again. */
+  snapshotDone(to: ReplicaId, index: number | undefined): void {
+    this.#leader?.snapshotDone(to, index);
+  }
+
+  /** A snapshot up to a committed entry is offered. True: this log has the entry, and now knows that it is committed. */
+  hasCommitted(index: number, term: number): boolean {
+    const has = this.#log.termAt(index) === term;
+    if (has && this.#leader === undefined) this.#follower.commitTo(index);
+    return has;
+  }
+
+  /** Entries below `index` can't be read from segments any more: whoever needs them gets a snapshot. */
+  startAt(index: number): void {
+    this.#log.startAt(index);
+  }
+
   /** Entries up to `index` can be read from segments, so they may leave memory. */
   release(index: number): void {
     // Of a group at rest everybody has everything.
@@ -359,27 +372,15 @@ export class RaftCore {
       this.#log.hasUnsurfaced ||
       (this.#leader?.hasWork ?? false) ||
       this.#persistence.isNews(this.#term, this.#vote) ||
-      this.#softStateChanged()
+      this.#standing.isNews(this)
     );
   }
 
   /** What is to be done since the last call. See {@link Ready} for what the host owes. */
   ready(): Ready {
     this.#leader?.flush();
-    const outbox = this.#outbox;
-    const persist = this.#persistence.take(this.#log, this.#term, this.#vote, outbox.afterPersist.length > 0);
-    const softState = this.#softStateChanged() ? this.#softState() : undefined;
-    if (softState !== undefined) this.#surfacedSoftState = softState;
-    return { persist, ...outbox.take(persist !== undefined), committed: this.#log.surface(), softState };
-  }
-
-  #softState(): SoftState {
-    return { role: this.#role, term: this.#term, leader: this.#leaderId };
-  }
-
-  #softStateChanged(): boolean {
-    const { role, term, leader } = this.#surfacedSoftState;
-    return role !== this.#role || term !== this.#term || leader !== this.#leaderId;
+    const persist = this.#persistence.take(this.#log, this.#term, this.#vote, this.#outbox.afterPersist.length > 0);
+    return { persist, ...this.#outbox.take(persist !== undefined), committed: this.#log.surface(), softState: this.#standing.take(this) };
   }
 
   // Terms and roles

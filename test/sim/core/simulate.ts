@@ -2,7 +2,7 @@ import { FlotillaError } from '../../../src/base/errors.ts';
 import type { ReplicaId } from '../../../src/base/ids.ts';
 import { EntryKind } from '../../../src/raft/core/entry.ts';
 import type { Members } from '../../../src/raft/core/membership.ts';
-import type { EntriesWanted, Message } from '../../../src/raft/core/types.ts';
+import type { EntriesWanted, Message, Role } from '../../../src/raft/core/types.ts';
 import { SeededRandom } from '../random.ts';
 import { Invariants } from './invariants.ts';
 import { configurationOf, memberOf, SimulatedReplica } from './simulated-replica.ts';
@@ -20,6 +20,7 @@ export interface SimulationResult {
   /** Times that a group fell to rest on a replica. */
   readonly rests: number;
   readonly memberChanges: number;
+  readonly snapshots: number;
   /** Over everything that happened: equal for equal seeds. */
   readonly hash: number;
 }
@@ -45,6 +46,8 @@ type Action =
   | 'heal'
   | 'transfer'
   | 'release'
+  | 'drop'
+  | 'snapshot'
   | 'supply'
   | 'calm'
   | 'hear'
@@ -69,6 +72,7 @@ class Simulation {
   readonly #totalWeight: number;
   #network: Message[] = [];
   #reads: { readonly by: SimulatedReplica; readonly core: unknown; readonly wanted: EntriesWanted }[] = [];
+  #snapshots: { readonly by: SimulatedReplica; readonly core: unknown; readonly to: ReplicaId }[] = [];
   /** Directed links that are cut: `from * 32 + to`. */
   readonly #cut = new Set<number>();
   /** A replica whose clock is ten times slower than the others', so that it leads on when it is deposed; 0: none. */
@@ -80,6 +84,7 @@ class Simulation {
   #rests = 0;
   readonly #resting = new Set<SimulatedReplica>();
   #memberChanges = 0;
+  #installs = 0;
   #hash = 0x811c9dc5;
 
   constructor(seed: number) {
@@ -88,7 +93,7 @@ class Simulation {
     const voters = random.pick([1, 3, 3, 3, 3, 5, 5, 2, 4]);
     this.#voters = voters;
     const configuration = configurationOf(voters);
-    const window = random.pick([0, 200, 1000, 1_000_000]);
+    const window = random.pick([0, 0, 200, 1000, 1_000_000]);
     const quiesceTicks = random.pick([0, 4, 6]);
     this.#quiesceTicks = quiesceTicks;
     const spares = random.pick([0, 2, 4]);
@@ -117,6 +122,7 @@ class Simulation {
       crashes: this.#crashes,
       memberChanges: this.#memberChanges,
       rests: this.#rests,
+      snapshots: this.#installs,
       hash: this.#hash,
     };
   }
@@ -163,6 +169,13 @@ class Simulation {
         return;
       case 'release':
         replica.release();
+        return;
+      case 'drop':
+        replica.release();
+        replica.drop();
+        return;
+      case 'snapshot':
+        this.#bringSnapshot();
         return;
       case 'tick':
         if (replica.id === this.#slowClock && random.chance(0.9)) return;
@@ -216,6 +229,7 @@ class Simulation {
       this.#invariants.committed(replica, ready.committed);
       for (const read of ready.readStates) this.#invariants.readConfirmed(read);
       for (const wanted of ready.reads) this.#reads.push({ by: replica, core, wanted });
+      for (const { to } of ready.snapshots) this.#snapshots.push({ by: replica, core, to });
       this.#invariants.led(replica);
       this.#mix(core.term * 7919 + core.commitIndex * 31 + core.lastIndex);
     }
@@ -368,7 +382,7 @@ class Simulation {
     const read = this.#reads.shift();
     if (read === undefined || read.by.core === undefined || read.by.core !== read.core) return;
     const { fromIndex, to } = read.wanted;
-    const lost = this.#random.chance(0.1);
+    const lost = this.#random.chance(0.1) || fromIndex < read.by.firstIndex;
     const end = Math.min(read.by.segmentIndex, fromIndex + this.#random.below(4));
     read.by.core.supplyEntries(to, lost ? [] : read.by.durable.slice(fromIndex - 1, end));
     this.#drain(read.by);
@@ -378,6 +392,32 @@ class Simulation {
     if (replica === other) return;
     replica.hear(other, this.#cut.has(other.id * 32 + replica.id));
     this.#drain(replica);
+  }
+
+  /** What the host does for a follower below the log's start: brings it a snapshot of any committed entry from there on, or fails to. */
+  #bringSnapshot(): void {
+    const wanted = this.#snapshots.shift();
+    if (wanted === undefined || wanted.by.core === undefined || wanted.by.core !== wanted.core) return;
+    const { by, to } = wanted;
+    const index = by.firstIndex - 1 + this.#random.below(by.segmentIndex - by.firstIndex + 2);
+    const brought = index > 0 && !this.#random.chance(0.2) && this.#install(by, this.#replicas[to - 1] as SimulatedReplica, index);
+    by.core?.snapshotDone(to, brought ? index : undefined);
+    this.#drain(by);
+  }
+
+  /** A log that holds the entry stays; what was under way on the follower's disk is done first. */
+  #install(from: SimulatedReplica, to: SimulatedReplica, index: number): boolean {
+    const term = from.core?.termAt(index) ?? 0;
+    while (to.pending.length > 0) this.#completeOne(to);
+    if (to.core === undefined || isCandidate(to.core.role) || to.core.term < term) return false;
+    if (to.core.hasCommitted(index, term)) {
+      this.#drain(to);
+      return true;
+    }
+    to.install(from, index);
+    this.#installs++;
+    this.#drain(to);
+    return true;
   }
 
   // Liveness
@@ -466,6 +506,7 @@ class Simulation {
     for (const message of messages) if (!this.#cut.has(message.from * 32 + message.to)) this.#deliver(message);
     for (const replica of this.#replicas) while (replica.pending.length > 0) this.#completeOne(replica);
     while (this.#reads.length > 0) this.#supplyOne();
+    while (this.#snapshots.length > 0) this.#bringSnapshot();
   }
 
   #mix(value: number): void {
@@ -492,14 +533,21 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
       ['heal', random.pick([0.1, 0.5])],
       ['transfer', some(2)],
       ['release', some(4)],
+      ['drop', random.pick([0, 1, 6])],
       ['supply', 4],
       ['calm', random.pick([0, 0.3, 1])],
       ['hear', some(6)],
+      ['snapshot', 2],
       ['hint', some(1)],
       ['members', random.pick([0, 2, 12])],
       ['wipe', some(0.1)],
     ],
   };
+}
+
+/** Or leads already: such a one has votes to count, and is not behind for long. */
+function isCandidate(role: Role): boolean {
+  return role === 'leader' || role === 'candidate';
 }
 
 /** Runs what an operating error may refuse. */
