@@ -81,8 +81,9 @@ export class Quiescence {
 
   /** To be called after any input to a group: it may have woken, or fallen to rest. */
   settle(replica: RaftReplica): void {
-    if (replica.closed || replica.core.quiesced !== this.#active.has(replica)) return;
-    if (replica.core.quiesced) this.#rest(replica);
+    const rests = replica.core.quiesced || replica.core.damage !== undefined;
+    if (replica.closed || rests !== this.#active.has(replica)) return;
+    if (rests) this.#rest(replica);
     else this.#wake(replica);
   }
 
@@ -117,6 +118,7 @@ export class Quiescence {
     if (!replica.release()) this.#unwritten.add(replica);
     const hash = hashOf(replica.group, replica.core.term);
     const digests = replica.core.role === 'leader' ? this.#digestsOfMembers(replica) : [];
+    // One that is quarantined follows nobody, and counts nowhere.
     const leader = replica.leaderBroker;
     if (leader !== undefined && leader !== this.#self) digests.push(digestOf(this.#followed, leader));
     for (const digest of digests) digest.add(hash);

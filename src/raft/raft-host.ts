@@ -5,7 +5,7 @@
 import { assert } from '../base/assert.ts';
 import { type Environment, type Logger, randomBelow, type Timer } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
-import { type BrokerId, type DirectoryId, formatGroupKey, type GroupKey, METADATA_GROUP } from '../base/ids.ts';
+import { type BrokerId, type DirectoryId, formatGroupKey, type GroupKey, METADATA_GROUP, type ReplicaId } from '../base/ids.ts';
 import type { PartitionLog, Storage } from '../storage/types.ts';
 import { CatchUp } from './catch-up.ts';
 import { decodeFrame, type GroupMessage } from './codec.ts';
@@ -37,6 +37,8 @@ export interface RaftHostOptions {
   readonly settings: RaftHostSettings;
   /** Storage failed or an invariant is broken (hazard B25). Called once; it must end the process: nothing runs or is answered after it. */
   readonly fatal: (error: unknown) => void;
+  /** A replica here takes no part any more, since a majority of the voters has another log (hazard B29): it is to be replaced. */
+  readonly quarantined?: (group: GroupKey, replicaId: ReplicaId, reason: string) => void;
 }
 
 /** Late ticks are made up for up to this many: after a pause of ours the others must get to speak before our timeouts fire. */
@@ -129,6 +131,11 @@ class GroupHost implements RaftHost, ReplicaHost {
 
   get diskStalls(): boolean {
     return this.#stalledMs >= this.settings.electionTicks * this.settings.tickMs;
+  }
+
+  quarantined({ group, replicaId }: RaftReplica, reason: string): void {
+    this.#options.log.error('replica quarantined', { group: formatGroupKey(group), replicaId, reason });
+    this.#options.quarantined?.(group, replicaId, reason);
   }
 
   schedule(replica: RaftReplica): void {

@@ -37,6 +37,8 @@ export interface ReplicaHost {
   readonly someDiskStalls: boolean;
   /** A flush here has been waiting for an election timeout: what takes the disk, as a vote does, is not to be begun. */
   readonly diskStalls: boolean;
+  /** The replica takes no part any more, and why. */
+  quarantined(replica: RaftReplica, reason: string): void;
   /** The disk is so far behind that nothing more may be proposed. */
   diskIsBehind(): boolean;
 }
@@ -87,6 +89,7 @@ export class RaftReplica implements Replica {
   #nextReadContext = 1;
   #openRead: PendingRead[] | undefined;
   readonly #transfers = new Set<PendingTransfer>();
+  #quarantined: string | undefined;
   /** The voter that was last asked to take over because the disk here stalls. */
   #successor: ReplicaId | 0 = 0;
   /** Commit indexes of one and two lag intervals ago: what an in-sync voter holds. */
@@ -135,6 +138,10 @@ export class RaftReplica implements Replica {
     return this.core.durableIndex;
   }
 
+  get quarantined(): string | undefined {
+    return this.#quarantined;
+  }
+
   get quiesced(): boolean {
     return this.core.quiesced;
   }
@@ -156,7 +163,7 @@ export class RaftReplica implements Replica {
   inSync(): readonly BrokerId[] {
     if (this.core.role !== 'leader') return [];
     const brokers: BrokerId[] = [];
-    const matches = new Map(this.core.progress().map(({ replicaId, matchIndex }) => [replicaId, matchIndex]));
+    const matches = new Map(this.core.progress().map(({ replicaId, matchIndex, damaged }) => [replicaId, damaged ? -1 : matchIndex]));
     for (const { replicaId, brokerId } of this.core.configuration.voters) {
       const match = matches.get(replicaId) ?? 0;
       if (replicaId === this.replicaId || (match >= this.#commitBefore && this.#host.isAlive(brokerId))) brokers.push(brokerId);
@@ -343,6 +350,7 @@ export class RaftReplica implements Replica {
   deliver(ready: Ready | undefined): void {
     this.#openRead = undefined;
     this.#tellLeadership();
+    this.#watchDamage();
     const persist = ready?.persist;
     if (persist?.truncateTo !== undefined && persist.truncateTo < this.#appendedIndex) {
       const first = persist.entries[0];
@@ -365,6 +373,13 @@ export class RaftReplica implements Replica {
     this.#rejectWaiting(
       new FlotillaError('NOT_LEADER_OR_FOLLOWER', `${formatGroupKey(this.group)} was closed on this broker: ask for its present leader.`),
     );
+  }
+
+  #watchDamage(): void {
+    const { damage } = this.core;
+    if (damage === undefined || this.#quarantined !== undefined) return;
+    this.#quarantined = `its log differs from that of a majority of the voters, at index ${damage.index} or before`;
+    this.#host.quarantined(this, this.#quarantined);
   }
 
   /** A majority of the voters is in reach, but not one whose disks keep up. */

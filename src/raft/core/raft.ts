@@ -7,7 +7,7 @@ import { Campaign, ElectionTimer, voteRequests, voteResponse } from './election.
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
 import { entryOf } from './entry-codec.ts';
 import { Follower } from './follower.ts';
-import { Leader, NOOP } from './leader.ts';
+import { Leader } from './leader.ts';
 import { RaftLog } from './log.ts';
 import { enter, isJoint, leave, type Members } from './membership.ts';
 import { Outbox } from './outbox.ts';
@@ -15,19 +15,22 @@ import { PersistQueue } from './persistence.ts';
 import type { FollowerProgress } from './progress.ts';
 import { Pull } from './pull.ts';
 import { Quorum } from './quorum.ts';
+import { Standing } from './standing.ts';
 import type {
   Configuration,
   HeartbeatRequest,
+  LogCheck,
   Message,
   Proposal,
   PullResponse,
   RaftOptions,
   Ready,
   Role,
-  SoftState,
   VoteRequest,
   VoteResponse,
 } from './types.ts';
+
+const NOOP: Proposal = { kind: EntryKind.noop, payload: new Uint8Array(0), recordCount: 0, payloadChecksum: 0 };
 
 /**
  * One replica of one Raft group, as a pure state machine (Ongaro's paper and thesis; etcd's shape): ticks, messages, proposals and completions of
@@ -57,15 +60,11 @@ export class RaftCore {
   #campaign = new Campaign();
   #quiesced = false;
   readonly #pull: Pull;
-  #surfacedSoftState: SoftState;
+  readonly #standing: Standing;
 
   constructor(options: RaftOptions) {
-    const { hardState, log } = options;
-    assert(
-      options.electionTicks > options.heartbeatTicks && options.heartbeatTicks > 0,
-      'elections take longer than heartbeats',
-      options.electionTicks,
-    );
+    const { hardState, log, electionTicks, heartbeatTicks } = options;
+    assert(electionTicks > heartbeatTicks && heartbeatTicks > 0, 'elections take longer than heartbeats', electionTicks);
     this.#options = options;
     this.#id = options.id;
     this.#log = new RaftLog(log, hardState.commit, { index: options.configurationIndex, configuration: options.configuration });
@@ -78,7 +77,7 @@ export class RaftCore {
     assert(this.#term >= this.#log.lastTerm, 'the durable term covers the log', { term: this.#term, lastTerm: this.#log.lastTerm });
     this.#persistence = new PersistQueue(hardState);
     this.#follower = new Follower(options.id, this.#log, this.#persistence, this.#outbox);
-    this.#surfacedSoftState = this.#softState();
+    this.#standing = new Standing(this);
   }
 
   get id(): ReplicaId {
@@ -130,13 +129,17 @@ export class RaftCore {
   get divergedIndex(): number {
     return this.#follower.divergedIndex;
   }
+  /** What a majority of the voters has where this log is something else (hazard B29): this replica takes no part any more. Undefined: nothing. */
+  get damage(): LogCheck | undefined {
+    return this.#follower.damage;
+  }
 
   /**
    * A unit of the group's time: elections, heartbeats and the watch over the quorum are counted in it. `disksStall`: a majority of the voters is in
    * reach, but not with disks that keep up, so nobody else could do what this leader can't: it goes on leading.
    */
   tick(disksStall = false): void {
-    if (this.#quiesced) return;
+    if (this.#quiesced || this.damage !== undefined) return;
     if (this.#leader !== undefined) {
       const verdict = this.#leader.tick(disksStall);
       if (verdict === 'stepDown') this.#becomeFollower(this.#term, 0);
@@ -158,7 +161,7 @@ export class RaftCore {
 
   /** Takes a message from a peer. What is stale, or not for this replica, is ignored. */
   step(message: Message): void {
-    if (message.to !== this.#id || message.from === this.#id) return;
+    if (message.to !== this.#id || message.from === this.#id || this.damage !== undefined) return;
     if (this.#quiesced) {
       if (message.term === this.#term && this.#follower.leavesAtRest(message)) return;
       this.wake(message.from);
@@ -196,6 +199,7 @@ export class RaftCore {
         break;
       case 'heartbeatResponse':
         this.#leader?.handleHeartbeatResponse(message);
+        this.#standAside(this.#leader?.damage);
         break;
       case 'timeoutNow':
         if (this.#role !== 'leader' && this.#role !== 'candidate' && this.#log.mayLead(this.#id)) this.#campaignForReal(true);
@@ -265,7 +269,7 @@ export class RaftCore {
   campaign(): void {
     this.wake();
     this.#timer.reset();
-    if (this.#leader !== undefined || !this.#log.mayLead(this.#id)) return;
+    if (this.#leader !== undefined || this.damage !== undefined || !this.#log.mayLead(this.#id)) return;
     this.#role = 'preCandidate';
     this.#leaderId = 0;
     this.#campaign = new Campaign();
@@ -365,7 +369,7 @@ export class RaftCore {
       this.#log.hasUnsurfaced ||
       (this.#leader?.hasWork ?? false) ||
       this.#persistence.isNews(this.#term, this.#vote) ||
-      this.#softStateChanged()
+      this.#standing.isNews(this)
     );
   }
 
@@ -373,18 +377,7 @@ export class RaftCore {
   ready(): Ready {
     this.#leader?.flush();
     const persist = this.#persistence.take(this.#log, this.#term, this.#vote, this.#outbox.afterPersist.length > 0);
-    const softState = this.#softStateChanged() ? this.#softState() : undefined;
-    if (softState !== undefined) this.#surfacedSoftState = softState;
-    return { persist, ...this.#outbox.take(persist !== undefined), committed: this.#log.surface(), softState };
-  }
-
-  #softState(): SoftState {
-    return { role: this.#role, term: this.#term, leader: this.#leaderId };
-  }
-
-  #softStateChanged(): boolean {
-    const { role, term, leader } = this.#surfacedSoftState;
-    return role !== this.#role || term !== this.#term || leader !== this.#leaderId;
+    return { persist, ...this.#outbox.take(persist !== undefined), committed: this.#log.surface(), softState: this.#standing.take(this) };
   }
 
   // Terms and roles
@@ -413,7 +406,7 @@ export class RaftCore {
       // A leader of an old term must learn of the new one, or a replica that went ahead in terms would never be heard again.
       this.#follower.reject(message.from, this.#term, 0, 0);
     } else if (message.type === 'vote' && message.pre) {
-      this.#send(voteResponse(this.#id, message.from, this.#term, { pre: true, granted: false }));
+      this.#outbox.messages.push(voteResponse(this.#id, message.from, this.#term, { pre: true, granted: false }));
     }
   }
 
@@ -488,7 +481,7 @@ export class RaftCore {
 
   #requestVotes(pre: boolean, transfer: boolean): void {
     for (const request of voteRequests(this.#id, this.#quorum.voters, pre ? this.#term + 1 : this.#term, this.#log, { pre, transfer })) {
-      if (pre) this.#send(request);
+      if (pre) this.#outbox.messages.push(request);
       else this.#outbox.afterPersisted(request);
     }
   }
@@ -502,7 +495,7 @@ export class RaftCore {
     const response = voteResponse(this.#id, from, term, { pre, granted });
     if (pre) {
       const { lastIndex, lastTerm } = this.#log;
-      this.#send(free && !granted && !this.#hearsLeader() ? { ...response, lastIndex, lastTerm } : response);
+      this.#outbox.messages.push(free && !granted && !this.#hearsLeader() ? { ...response, lastIndex, lastTerm } : response);
       return;
     }
     if (granted) {
@@ -590,9 +583,12 @@ export class RaftCore {
   #handleHeartbeat(message: HeartbeatRequest): void {
     this.#follow(message.from);
     this.#quiesced = this.#follower.handleHeartbeat(message);
+    this.#standAside(this.damage);
   }
 
-  #send(message: Message): void {
-    this.#outbox.messages.push(message);
+  #standAside(damage: LogCheck | undefined): void {
+    if (damage === undefined) return;
+    this.#follower.damage = damage;
+    this.#becomeFollower(this.#term, 0);
   }
 }

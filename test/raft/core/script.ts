@@ -141,17 +141,8 @@ class World {
     const term = option(words, 'term') ?? disk.at(-1)?.term ?? 0;
     const hardState = { term, vote: (option(words, 'vote') ?? 0) as ReplicaId, commit: option(words, 'commit') ?? 0 };
     const quiesceTicks = option(words, 'quiesce') ?? 0;
-    const node: Node = {
-      id,
-      voters: option(words, 'of') ?? 3,
-      quiesceTicks,
-      core: undefined,
-      hardState,
-      disk,
-      waiting: [],
-      commit: 0,
-      base: 0,
-    };
+    const voters = option(words, 'of') ?? 3;
+    const node: Node = { id, voters, quiesceTicks, core: undefined, hardState, disk, waiting: [], commit: 0, base: 0 };
     this.#nodes.set(id, node);
     this.#start(node);
   }

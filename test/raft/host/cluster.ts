@@ -99,6 +99,9 @@ export interface Node {
   readonly storage: FakeStorage;
   readonly owners: Map<GroupKey, RecordingOwner>;
   readonly fatal: unknown[];
+  readonly quarantined: { readonly group: GroupKey; readonly replicaId: ReplicaId; readonly reason: string }[];
+  /** Messages that were logged as errors. */
+  readonly errors: string[];
 }
 
 /** Three hosts over an in-memory network and disks that lose what was not flushed. */
@@ -132,6 +135,8 @@ export class Cluster {
     this.pauses.set(broker, pause);
     const storage = new FakeStorage(pause.environment, this.disks.get(broker)!);
     const fatal: unknown[] = [];
+    const quarantined: Node['quarantined'] = [];
+    const errors: string[] = [];
     const { directoryId } = this.disks.get(broker)!;
     const host = createRaftHost({
       environment: pause.environment,
@@ -140,7 +145,8 @@ export class Cluster {
       brokerId: broker,
       directoryId,
       incarnation: this.#incarnation++,
-      log: silentLogger,
+      log: { ...silentLogger, error: (message) => errors.push(message) },
+      quarantined: (group, replicaId, reason) => quarantined.push({ group, replicaId, reason }),
       settings: this.#settings,
       fatal: (error) => {
         fatal.push(error);
@@ -148,7 +154,7 @@ export class Cluster {
       },
     });
     host.setPeers(brokers.map((brokerId) => ({ brokerId, address: `b${brokerId}`, directoryId: directoryOf(brokerId) })));
-    const node = { host, storage, owners: new Map<GroupKey, RecordingOwner>(), fatal };
+    const node = { host, storage, owners: new Map<GroupKey, RecordingOwner>(), fatal, quarantined, errors };
     this.nodes.set(broker, node);
     return node;
   }

@@ -78,6 +78,19 @@ describe('rest', () => {
     expect(cluster.replica(leader).leadership.term).toBe(term);
   });
 
+  test('a group that is in use now and then, between ticks, does not rest', async () => {
+    const leader = await resting();
+    const replica = cluster.replica(leader);
+    for (const use of [() => cluster.propose(leader, 'x'), () => replica.readIndex(never)]) {
+      for (let i = 0; i < 20; i++) {
+        void use();
+        await cluster.environment.run(120);
+        expect(brokers.some((broker) => rests(broker))).toBe(false);
+      }
+      await untilAllRest();
+    }
+  });
+
   test('a leader at rest is ready, has all in sync, confirms reads and hands over', async () => {
     const leader = await resting();
     const replica = cluster.replica(leader);

@@ -83,6 +83,11 @@ export class Invariants {
     checkPromise(replica, message);
   }
 
+  /** No log is damaged in these worlds, so none may be taken for it (hazard B29). */
+  intact({ id, core }: SimulatedReplica): void {
+    check(core?.damage === undefined && core?.divergedIndex === 0, `replica ${id} was taken for damaged`);
+  }
+
   /** A leader rests only when every replica has all of its log, committed; a follower when it has all that its leader had. */
   rests({ id, core }: SimulatedReplica): void {
     if (core === undefined) return;

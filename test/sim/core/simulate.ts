@@ -121,8 +121,8 @@ class Simulation {
       reads: confirmedReads,
       crashes: this.#crashes,
       memberChanges: this.#memberChanges,
-      snapshots: this.#installs,
       rests: this.#rests,
+      snapshots: this.#installs,
       hash: this.#hash,
     };
   }
@@ -216,6 +216,7 @@ class Simulation {
     const core = replica.core;
     if (core === undefined) return;
     this.#watchRest(replica, core.quiesced);
+    this.#invariants.intact(replica);
     while (core.hasReady()) {
       const ready = core.ready();
       for (const message of ready.messages) this.#send(replica, message);
@@ -387,6 +388,12 @@ class Simulation {
     this.#drain(read.by);
   }
 
+  #hear(replica: SimulatedReplica, other: SimulatedReplica): void {
+    if (replica === other) return;
+    replica.hear(other, this.#cut.has(other.id * 32 + replica.id));
+    this.#drain(replica);
+  }
+
   /** What the host does for a follower below the log's start: brings it a snapshot of any committed entry from there on, or fails to. */
   #bringSnapshot(): void {
     const wanted = this.#snapshots.shift();
@@ -411,12 +418,6 @@ class Simulation {
     this.#installs++;
     this.#drain(to);
     return true;
-  }
-
-  #hear(replica: SimulatedReplica, other: SimulatedReplica): void {
-    if (replica === other) return;
-    replica.hear(other, this.#cut.has(other.id * 32 + replica.id));
-    this.#drain(replica);
   }
 
   // Liveness
@@ -534,9 +535,9 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
       ['release', some(4)],
       ['drop', random.pick([0, 1, 6])],
       ['supply', 4],
-      ['snapshot', 2],
       ['calm', random.pick([0, 0.3, 1])],
       ['hear', some(6)],
+      ['snapshot', 2],
       ['hint', some(1)],
       ['members', random.pick([0, 2, 12])],
       ['wipe', some(0.1)],
