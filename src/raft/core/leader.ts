@@ -75,6 +75,8 @@ export class Leader {
     }
     this.#configuration = configuration;
     if (!this.#isIncoming(this.#transferee)) this.#transferee = 0;
+    // Those who have confirmed may be a majority now, and nobody left to answer.
+    if (this.#reads.openRound !== 0) this.#confirmReads();
     this.#dirty = true;
   }
 
