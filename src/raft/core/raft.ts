@@ -113,7 +113,6 @@ export class RaftCore {
   get durableIndex(): number {
     return this.#log.durableIndex;
   }
-  /** The first entry that can be sent to a follower: what is below needs a snapshot. */
   get firstReplicableIndex(): number {
     return this.#log.firstReplicableIndex;
   }
@@ -309,13 +308,9 @@ export class RaftCore {
     return has;
   }
 
-  /** Entries below `index` can't be read from segments any more: whoever needs them gets a snapshot. */
-  startAt(index: number): void {
-    this.#log.startAt(index);
-  }
-
-  /** Entries up to `index` can be read from segments, so they may leave memory. */
-  release(index: number): void {
+  /** Entries up to `index` can be read from segments, so they may leave memory; whoever needs one below `firstIndex` gets a snapshot. */
+  release(index: number, firstIndex: number): void {
+    this.#log.startAt(firstIndex);
     this.#log.release(index, this.#options.maxWindowBytes ?? DEFAULT_WINDOW_BYTES);
   }
 
