@@ -100,6 +100,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       storage,
       loop: this.#loop,
       scheduler: environment,
+      schedule: (replica) => this.schedule(replica),
       newCore: (replicaOptions, opened) => this.#newCore(replicaOptions, opened),
       abandon: (replica, error) => this.#abandon(replica, error),
     };

@@ -100,8 +100,9 @@ export class SimCluster {
     const environment = new VirtualEnvironment(this.time, this.random.fork());
     environment.machine = id;
     machine.environment = environment;
+    machine.broker = undefined;
     this.time.pause(machine.completions, 0);
-    const voters = this.machines.slice(0, this.#options.controllers ?? 3).map((voter) => `${voter.id}@${this.#address(voter.id)}`);
+    const voters = this.machines.filter((voter) => this.isController(voter.id)).map((voter) => `${voter.id}@${this.#address(voter.id)}`);
     const config = loadConfig({
       file: {
         'node.id': id,
@@ -173,6 +174,11 @@ export class SimCluster {
   isUp(id: number): boolean {
     const { environment } = this.machine(id);
     return environment !== undefined && !environment.killed;
+  }
+
+  /** A voter of the metadata quorum. */
+  isController(id: number): boolean {
+    return id <= (this.#options.controllers ?? 3);
   }
 
   /** An environment and a network for a client on a machine of its own. */
