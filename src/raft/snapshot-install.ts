@@ -10,6 +10,8 @@ export interface SnapshotInstallOptions {
   readonly storage: Pick<Storage, 'installSnapshot' | 'discardStaged'>;
   readonly loop: TurnLoop;
   readonly scheduler: Pick<Scheduler, 'nextTurn'>;
+  /** Gives the replica a turn; it may have been at rest. */
+  readonly schedule: (replica: RaftReplica) => void;
   readonly newCore: (options: ReplicaOptions, opened: OpenedLog) => RaftCore;
   /** The owner can't go on with what the snapshot brought: the replica is to be closed. */
   readonly abandon: (replica: RaftReplica, error: unknown) => Promise<void>;
@@ -35,7 +37,7 @@ export function installSnapshot(
 }
 
 async function replace(
-  { storage, loop, scheduler, newCore, abandon }: SnapshotInstallOptions,
+  { storage, loop, scheduler, schedule, newCore, abandon }: SnapshotInstallOptions,
   replica: RaftReplica,
   { lastIndex, lastTerm }: { readonly lastIndex: number; readonly lastTerm: number },
 ): Promise<boolean> {
@@ -63,6 +65,6 @@ async function replace(
     return true;
   } finally {
     replica.paused = false;
-    if (!replica.closed) loop.schedule(replica);
+    if (!replica.closed) schedule(replica);
   }
 }
