@@ -27,6 +27,8 @@ export const MAX_CONCURRENT_CHANGES = 16;
 
 /** Orphans that the log names. */
 const MAX_ORPHANS_NAMED = 20;
+/** Names of topics of the system's own begin so, as Kafka's do. */
+const INTERNAL_PREFIX = '__';
 /** Between tries to open or remove a replica that the disk refused; doubled each time. */
 const MIN_RETRY_MS = 1_000;
 const MAX_RETRY_MS = 60_000;
@@ -333,6 +335,7 @@ export class Partitions {
       replicaId: wanted.replicaId,
       configuration: configurationOf(partition),
       settings: { segmentBytes: config.segmentBytes },
+      internal: topic.name.startsWith(INTERNAL_PREFIX),
       // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
       campaign: partition.leader === undefined && partition.replicas[0]?.replicaId === wanted.replicaId,
       owner: (replica) => {

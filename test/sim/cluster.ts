@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib';
 import { must } from '../../src/base/assert.ts';
 import { concat } from '../../src/base/bytes.ts';
 import { type Logger, silentLogger } from '../../src/base/environment.ts';
+import { FlotillaError } from '../../src/base/errors.ts';
 import { type Broker, type ServedTransport, startBroker } from '../../src/broker/broker.ts';
 import { loadConfig } from '../../src/broker/config.ts';
 import { nativeCrc32c } from '../../src/platform/crc32c.ts';
@@ -129,8 +130,10 @@ export class SimCluster {
       crc32c: nativeCrc32c,
       log: (this.#options.log ?? silentLogger).child({ broker: id }),
       fatal: (error) => {
+        const stalled = machine.disk.isStalled;
         this.kill(id);
-        if (isOfDisk(error)) this.onDiskFailure(id, error);
+        // A disk that stalls for long enough ends the process too (hazard B38); it must be one that does.
+        if (isOfDisk(error) || (isOfStall(error) && stalled)) this.onDiskFailure(id, error);
         else this.failures.push(error);
       },
     });
@@ -215,4 +218,8 @@ export class SimCluster {
 export function isOfDisk(error: unknown): boolean {
   for (let at = error; at instanceof Error; at = at.cause) if (/\b(?:EIO|ENOSPC): injected/.test(at.message)) return true;
   return false;
+}
+
+function isOfStall(error: Error): boolean {
+  return error instanceof FlotillaError && error.code === 'STORAGE_ERROR' && error.message.startsWith('the disk has not finished a flush');
 }
