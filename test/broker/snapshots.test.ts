@@ -119,6 +119,8 @@ test('a controller that comes back below the start of the metadata log goes on f
   expect(await world.cluster.time.runUntil(() => [...(world.cluster.machine(away).broker?.replicas ?? [])].length === 6, 30_000)).toBe(
     true,
   );
+  // Until the leader hears it again.
+  await world.cluster.time.run(1_000);
   await world.settle(metadataOf(world, leader).transferLeadership(metadataOf(world, away).replicaId, new AbortController().signal));
   await world.createTopic('by the new one'.replaceAll(' ', '-'));
   const { topics } = await world.settle(world.client.admin.describeCluster());
