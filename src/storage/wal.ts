@@ -76,6 +76,7 @@ export class Wal implements WriteAheadLog {
   #position = 0;
   #starting = true;
   #flushing: Promise<void> | undefined;
+  /** 0: no frame is on its way to the disk. */
   #flushStartedMs = 0;
   #lastFlushMs = 0;
   #idleTimer: Timer | undefined;
@@ -189,6 +190,11 @@ export class Wal implements WriteAheadLog {
     return group === undefined ? 0 : Math.max(group.synced, group.flushed);
   }
 
+  /** Up to where a start that came now would know the group's segments to be durable. */
+  syncedDurably(key: GroupKey): number {
+    return this.#groups.get(key)?.syncedDurably ?? 0;
+  }
+
   /** A group as the log now has it, for a replica that is opened again in one process life; undefined: the log has no record of it. */
   stateOf(key: GroupKey): RecoveredGroup | undefined {
     const group = this.#groups.get(key);
@@ -256,7 +262,6 @@ export class Wal implements WriteAheadLog {
       this.#fail(error);
     }
     this.#flushing = undefined;
-    this.#flushStartedMs = 0;
     this.#armIdleTimer();
   }
 
@@ -270,6 +275,8 @@ export class Wal implements WriteAheadLog {
     const rows: NewRow[] = [];
     for (const record of records) this.#apply(record, rows);
     await this.#writeFrame(rows, false);
+    for (const { group, kind, index } of records)
+      if (kind === RowKind.synced && group !== undefined) group.syncedDurably = Math.max(group.syncedDurably, index);
     this.#queue.completed(bytes);
     this.#prepare();
   }
@@ -329,6 +336,7 @@ export class Wal implements WriteAheadLog {
     this.#flushStartedMs = this.#options.environment.monotonicMs();
     await file.write(this.#position, [bytes]);
     await file.sync();
+    this.#flushStartedMs = 0;
     this.#lastFlushMs = this.#options.environment.monotonicMs();
     this.#lsn = frame.lsn;
     this.#checksum = checksum;

@@ -121,10 +121,7 @@ export class RaftCore {
   get isReady(): boolean {
     return this.#leader?.isReady ?? false;
   }
-  /**
-   * The group rests: it needs no ticks until an input wakes it. A follower rests on the word of its leader, so the host owes it
-   * {@link leaderUnreachable} when that leader's process is gone, and {@link wake} when the two turn out to differ (hazard B39).
-   */
+  /** The group rests, and needs no ticks until an input wakes it. See {@link leaderUnreachable} and {@link wake} for what the host owes it (hazard B39). */
   get quiesced(): boolean {
     return this.#quiesced;
   }
@@ -334,13 +331,9 @@ export class RaftCore {
     return has;
   }
 
-  /** Entries below `index` can't be read from segments any more: whoever needs them gets a snapshot. */
-  startAt(index: number): void {
-    this.#log.startAt(index);
-  }
-
-  /** Entries up to `index` can be read from segments, so they may leave memory. */
-  release(index: number): void {
+  /** Entries up to `index` can be read from segments, so they may leave memory; whoever needs one below `firstIndex` gets a snapshot. */
+  release(index: number, firstIndex: number): void {
+    this.#log.startAt(firstIndex);
     // Of a group at rest everybody has everything.
     this.#log.release(index, this.#quiesced ? 0 : this.#options.maxWindowBytes);
   }
@@ -452,13 +445,11 @@ export class RaftCore {
   #timeOut(): void {
     const source = this.#campaign.heldUpBy(this.#quorum);
     if (source === undefined) this.campaign();
-    else this.#beginPull(source);
-  }
-
-  #beginPull(source: ReplicaId): void {
-    this.#campaign = new Campaign();
-    this.#becomeFollower(this.#term, 0);
-    this.#pull.begin(source, this.#term);
+    else {
+      this.#campaign = new Campaign();
+      this.#becomeFollower(this.#term, 0);
+      this.#pull.begin(source, this.#term);
+    }
   }
 
   #handlePullResponse(message: PullResponse): void {
