@@ -299,9 +299,12 @@ function controllerHint(host: RaftHost, metadata: MetadataStore, config: BrokerC
 /** Ticks per election timeout: fine enough that random timeouts differ. */
 const ELECTION_TICKS = 10;
 
-function raftSettings({ raftElectionTimeoutMs, raftHeartbeatIntervalMs, requestTimeoutMs }: BrokerConfig): RaftHostSettings {
+function raftSettings(config: BrokerConfig): RaftHostSettings {
+  const { diskStallTimeoutMs, raftElectionTimeoutMs, raftHeartbeatIntervalMs, requestTimeoutMs } = config;
   return {
     ...defaultRaftHostSettings,
+    fatalStallMs: diskStallTimeoutMs,
+    quiesceAfterMs: 3 * raftHeartbeatIntervalMs,
     tickMs: Math.min(raftHeartbeatIntervalMs, Math.floor(raftElectionTimeoutMs / ELECTION_TICKS)),
     electionTicks: Math.ceil(raftElectionTimeoutMs / Math.min(raftHeartbeatIntervalMs, Math.floor(raftElectionTimeoutMs / ELECTION_TICKS))),
     heartbeatMs: raftHeartbeatIntervalMs,
