@@ -1,7 +1,7 @@
 /** Puts the rooms of a broker together once its cluster is known, and takes them apart again. */
 import type { Disk, Environment, Logger, StateStore } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
-import { type BrokerId, METADATA_GROUP, type TopicId } from '../base/ids.ts';
+import { type BrokerId, type GroupKey, METADATA_GROUP, type ReplicaId, type TopicId } from '../base/ids.ts';
 import { QuorumController } from '../controller/controller.ts';
 import { controllerService } from '../controller/controller-service.ts';
 import { MetadataFollower } from '../controller/follow.ts';
@@ -120,7 +120,9 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const transport = options.createTransport({ identity, connect, environment, log });
   switchboard.addStreams(...transport.handlers());
   const settings = raftSettings(config);
-  const host = createRaftHost({ environment, storage, transport, brokerId, directoryId, incarnation, log, settings, fatal });
+  let partitions: Partitions | undefined;
+  const quarantined = (group: GroupKey, replicaId: ReplicaId) => partitions?.quarantined(group, replicaId);
+  const host = createRaftHost({ environment, storage, transport, brokerId, directoryId, incarnation, log, settings, fatal, quarantined });
   const metadata = new MetadataStore();
   followPeers(host, metadata, config, cluster);
 
@@ -128,7 +130,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const hint = () => controllerHint(host, metadata, config);
   let registration: Registration | undefined;
   let reassignments: Reassignments | undefined;
-  const partitions = new Partitions({
+  partitions = new Partitions({
     brokerId,
     directoryId,
     incarnation,

@@ -126,9 +126,21 @@ export class Partitions {
     return this.#opened.get(topicId)?.get(partition);
   }
 
-  /** Replicas whose log can't be proved whole, or can't be read: they take no part until another replica takes their place. */
+  /** Replicas whose log can't be proved whole, can't be read, or is another than that of the majority: they take no part until others take their place. */
   failed(): Iterable<FailedReplica> {
     return this.#failed.values();
+  }
+
+  /** The host found that a majority of the voters has another log (hazard B29): nobody is to read this one. */
+  quarantined(group: GroupKey, replicaId: ReplicaId): void {
+    const slot = this.#slots.get(group);
+    if (slot === undefined || typeof slot.wanted === 'string' || slot.wanted.replicaId !== replicaId) return;
+    this.#failed.set(group, { topicId: slot.topicId, partition: slot.partition, replicaId });
+    // Later: this comes in the middle of a turn.
+    this.#options.environment.soon(() => {
+      if (slot.opened?.replica.replicaId === replicaId) this.#hide(slot, isBad(slot.opened));
+    });
+    this.#options.failedChanged?.();
   }
 
   /** The partition here. Errors: UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER (it is elsewhere, or not open yet). */
@@ -305,10 +317,12 @@ export class Partitions {
 
   async #bring(slot: Slot, wanted: Wanted): Promise<void> {
     if (slot.opened !== undefined && slot.opened.replica.replicaId !== wanted.replicaId) {
-      this.#withdraw(slot, (partition) => movedAway(partition));
+      this.#hide(slot, movedAway(slot.opened));
+      slot.opened = undefined;
       await this.#options.host.remove(slot.group);
     }
-    if (slot.opened === undefined && this.#mayOpen(slot)) await this.#open(slot, wanted);
+    const gaveUp = this.#failed.get(slot.group)?.replicaId === wanted.replicaId;
+    if (slot.opened === undefined && !gaveUp && this.#mayOpen(slot)) await this.#open(slot, wanted);
   }
 
   /** The quorum is told; also of a replica that can't be opened now, but not of what older metadata name. */
@@ -362,6 +376,8 @@ export class Partitions {
       this.#opened.set(name.topicId, byNumber);
     }
     byNumber.set(name.partition, opened);
+    // Found out while producer state was being restored.
+    if (opened.replica.quarantined !== undefined) this.#hide(slot, isBad(opened));
     leadershipChanged();
     log.debug('partition.opened', { topic: name.topic, partition: name.partition, replicaId: wanted.replicaId });
   }
@@ -369,22 +385,22 @@ export class Partitions {
   async #remove(slot: Slot, why: 'deleted' | 'moved'): Promise<void> {
     const { topicId, partition, group } = slot;
     this.#options.log.info('partition.removed', { topicId, partition, why });
-    this.#withdraw(slot, (opened) =>
-      why === 'moved' ? movedAway(opened) : new FlotillaError('UNKNOWN_TOPIC_ID', `Topic ${opened.topic} was deleted.`),
-    );
+    const { opened } = slot;
+    if (opened !== undefined) {
+      const deleted = () => new FlotillaError('UNKNOWN_TOPIC_ID', `Topic ${opened.topic} was deleted.`);
+      this.#hide(slot, why === 'moved' ? movedAway(opened) : deleted());
+      slot.opened = undefined;
+    }
     await this.#options.host.remove(group);
     this.#held.delete(group);
   }
 
   /** Nobody finds the partition here any more; who waits on it is told. */
-  #withdraw(slot: Slot, reason: (opened: Partition) => FlotillaError): void {
-    const { opened } = slot;
-    if (opened === undefined) return;
-    slot.opened = undefined;
+  #hide(slot: Slot, reason: FlotillaError): void {
     const byNumber = this.#opened.get(slot.topicId);
     byNumber?.delete(slot.partition);
     if (byNumber?.size === 0) this.#opened.delete(slot.topicId);
-    opened.state.close(reason(opened));
+    slot.opened?.state.close(reason);
   }
 
   #configOf(topic: TopicImage): TopicConfig {
@@ -400,6 +416,13 @@ export class Partitions {
 
 function movedAway({ topic, partition }: Partition): FlotillaError {
   return new FlotillaError('NOT_LEADER_OR_FOLLOWER', `${topic}-${partition} has moved to other brokers. Refresh metadata and try again.`);
+}
+
+function isBad({ topic, partition }: Partition): FlotillaError {
+  return new FlotillaError(
+    'NOT_LEADER_OR_FOLLOWER',
+    `This broker's replica of ${topic}-${partition} differs from the others and is being replaced. Refresh metadata and try again.`,
+  );
 }
 
 /** What is damaged on disk is no better the next time. */

@@ -232,6 +232,18 @@ it('a late second try for a replica that has moved away does not befall the one 
   expect([removed, isOpen()]).toEqual([[group], true]);
 });
 
+it('a replica that differs from the majority is given up, serves nobody, and gives way to its successor (B29)', async () => {
+  const { partitions, removed, replicas, failed, replay, isOpen } = secondProcess([group]);
+  await replay(registered(2), created);
+  partitions.quarantined(group, 9 as ReplicaId);
+  expect([failed(), isOpen()]).toEqual([[], true]);
+  partitions.quarantined(group, 1 as ReplicaId);
+  await replay({ type: 'replicaFailed', topicId, partition: 0, replicaId: 1 as ReplicaId });
+  expect([failed(), isOpen(), removed]).toEqual([[1], false, []]);
+  await replay(...moveTo(1, on(2)));
+  expect([failed(), isOpen(), removed, replicas]).toEqual([[], true, [group], [1, 2]]);
+});
+
 it('a replica that is not whole is given up, until another takes its place; but not by older metadata', async () => {
   const { failed, replay } = secondProcess([group], { notWhole: true });
   await replay(registered(1), created);
