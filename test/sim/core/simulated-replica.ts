@@ -2,8 +2,9 @@ import type { BrokerId, DirectoryId, ReplicaId } from '../../../src/base/ids.ts'
 import { CHAIN_START } from '../../../src/raft/core/chain.ts';
 import { decodeConfiguration } from '../../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
-import { RaftCore } from '../../../src/raft/core/raft.ts';
+import type { RaftCore } from '../../../src/raft/core/raft.ts';
 import type { Configuration, HardState, LogPosition, Member, Message, PersistUnit, TermStart } from '../../../src/raft/core/types.ts';
+import { type Record, RecordedCore } from '../../spec/recorder.ts';
 import type { SeededRandom } from '../random.ts';
 
 export interface Pending {
@@ -27,6 +28,7 @@ export class SimulatedReplica {
   readonly #configuration: Configuration;
   readonly #random: SeededRandom;
   readonly #maxWindowBytes: number;
+  readonly #record: Record;
   /** Undefined: crashed. */
   core: RaftCore | undefined;
   /** Its disk is gone: it never comes back. */
@@ -41,11 +43,12 @@ export class SimulatedReplica {
   /** Votes that became durable, by term: never two. */
   readonly votes = new Map<number, number>();
 
-  constructor(id: ReplicaId, configuration: Configuration, random: SeededRandom, maxWindowBytes: number) {
+  constructor(id: ReplicaId, configuration: Configuration, random: SeededRandom, maxWindowBytes: number, record: Record) {
     this.id = id;
     this.#configuration = configuration;
     this.#random = random;
     this.#maxWindowBytes = maxWindowBytes;
+    this.#record = record;
     this.start();
   }
 
@@ -55,21 +58,24 @@ export class SimulatedReplica {
     for (const { term, index } of this.durable.slice(0, this.segmentIndex)) if (terms.at(-1)?.term !== term) terms.push({ term, index });
     this.appliedIndex = this.segmentIndex;
     const inForce = this.durable.slice(0, this.segmentIndex).findLast(({ kind }) => kind === EntryKind.config);
-    this.core = new RaftCore({
-      id: this.id,
-      hardState: this.hardState,
-      configuration: inForce === undefined ? this.#configuration : decodeConfiguration(inForce.payload),
-      configurationIndex: inForce?.index ?? 0,
-      log: { base, tail: this.durable.slice(this.segmentIndex), terms, firstReplicableIndex: 1 },
-      electionTicks: 10,
-      heartbeatTicks: 2,
-      uint32: () => this.#random.uint32(),
-      maxAppendBytes: 256,
-      maxInflightBytes: 1024,
-      maxInflightMessages: 6,
-      maxUncommittedBytes: 4096,
-      maxWindowBytes: this.#maxWindowBytes,
-    });
+    this.core = new RecordedCore(
+      {
+        id: this.id,
+        hardState: this.hardState,
+        configuration: inForce === undefined ? this.#configuration : decodeConfiguration(inForce.payload),
+        configurationIndex: inForce?.index ?? 0,
+        log: { base, tail: this.durable.slice(this.segmentIndex), terms, firstReplicableIndex: 1 },
+        electionTicks: 10,
+        heartbeatTicks: 2,
+        uint32: () => this.#random.uint32(),
+        maxAppendBytes: 256,
+        maxInflightBytes: 1024,
+        maxInflightMessages: 6,
+        maxUncommittedBytes: 4096,
+        maxWindowBytes: this.#maxWindowBytes,
+      },
+      this.#record,
+    );
   }
 
   /** Loses all that is not durable; the disk may have finished some of what was under way without anyone having heard of it. */
