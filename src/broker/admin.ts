@@ -25,6 +25,7 @@ import { answerError, type BrokerContext } from './context.ts';
 import { within } from './deadline.ts';
 import { until } from './image-wait.ts';
 import { describeTopicHandler, type Leaders, transferLeaderHandler } from './leaders.ts';
+import { describeReplicasHandler, type ReplicaSource } from './raft-groups.ts';
 import { brokerNodes, topicMetadata } from './topic-view.ts';
 
 /** The version of the API that this broker speaks. */
@@ -42,6 +43,8 @@ export interface AdminOptions {
   /** Who leads the quorum; undefined: not known here. */
   readonly hint: () => ControllerHint | undefined;
   readonly leaders: Leaders;
+  /** This broker's replicas. */
+  readonly host: ReplicaSource;
 }
 
 export function adminHandlers(options: AdminOptions): [string, UnaryHandler][] {
@@ -54,6 +57,7 @@ export function adminHandlers(options: AdminOptions): [string, UnaryHandler][] {
     unaryHandler(Admin.method.describeCluster, async (_request, call) => admin.describeCluster(call)),
     describeTopicHandler(options.context, options.leaders),
     transferLeaderHandler(options.context, options.leaders),
+    describeReplicasHandler(options.context, options.host),
   ];
 }
 

@@ -173,7 +173,8 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   });
   const serveClients = () => {
     switchboard.addStreams(produceHandler(context), fetchHandler(context));
-    switchboard.addUnary(listOffsetsHandler(context), ...adminHandlers({ context, controller: routed, local: controller, hint, leaders }));
+    const admin = adminHandlers({ context, controller: routed, local: controller, hint, leaders, host });
+    switchboard.addUnary(listOffsetsHandler(context), ...admin);
   };
   partitions.start();
   registration.start();

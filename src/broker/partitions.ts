@@ -59,6 +59,8 @@ interface Slot {
   wanted: Wanted | undefined;
   opened: Partition | undefined;
   queued: boolean;
+  /** Why it could not be opened, when last tried. */
+  failure: string | undefined;
 }
 
 export class Partitions {
@@ -133,6 +135,11 @@ export class Partitions {
     return { leader: leadership.leader.brokerId, leaderEpoch: leadership.term };
   }
 
+  /** Why a replica that is assigned to this broker could not be opened. Undefined: it is open, or about to be. */
+  failureOf(group: GroupKey): string | undefined {
+    return this.#slots.get(group)?.failure;
+  }
+
   /** Errors: UNKNOWN_TOPIC_OR_PARTITION. */
   topicIdOf(name: string): TopicId {
     const topicId = this.#options.metadata.image.topicIds.get(name);
@@ -185,7 +192,8 @@ export class Partitions {
     const group = encodeGroupKey({ topicId: topic.topicId, partition: partition.partition, groupGeneration: partition.groupGeneration });
     let slot = this.#slots.get(group);
     if (slot === undefined) {
-      slot = { group, topicId: topic.topicId, partition: partition.partition, wanted: undefined, opened: undefined, queued: false };
+      const { topicId } = topic;
+      slot = { group, topicId, partition: partition.partition, wanted: undefined, opened: undefined, queued: false, failure: undefined };
       this.#slots.set(group, slot);
     }
     slot.wanted = exists ? { topic, partition, replicaId: mine.replicaId } : undefined;
@@ -215,11 +223,13 @@ export class Partitions {
 
   async #change(slot: Slot): Promise<void> {
     const { wanted } = slot;
+    slot.failure = undefined;
     try {
       if (wanted === undefined) await this.#remove(slot);
       else if (slot.opened === undefined && this.#mayOpen(slot)) await this.#open(slot, wanted);
     } catch (error) {
       const { topicId, partition } = slot;
+      slot.failure = messageOf(error);
       this.#options.log.error('partition.change-failed', { topicId, partition, wanted: wanted !== undefined, error: messageOf(error) });
     }
     slot.queued = false;

@@ -1,7 +1,7 @@
 /**
  * What the commands need of the SDK, no more: real commands get it from `src/client`, tests give a fake.
  */
-import type { ConsumerRecord } from '../client/index.ts';
+import type { ConsumerRecord, RaftGroupDescription } from '../client/index.ts';
 import type { CompressionName, RecordHeader } from '../record/types.ts';
 
 export type Acks = 'none' | 'leader' | 'quorum';
@@ -17,6 +17,8 @@ export interface OutgoingRecord {
 }
 
 export type IncomingRecord = ConsumerRecord;
+
+export type RaftGroup = RaftGroupDescription;
 
 export interface ProducerSettings {
   readonly acks?: Acks;
@@ -104,6 +106,9 @@ export interface ClusterAdmin {
   endOffsets(topic: string, partitions: readonly number[], signal: AbortSignal): Promise<readonly number[]>;
   /** Where reading from the point begins in each partition: never below the log's start. */
   startOffsets(topic: string, partitions: readonly number[], from: StartingPoint, signal: AbortSignal): Promise<readonly number[]>;
+  /** Those of all topics and of the metadata log, or of one topic. */
+  listRaftGroups(topic: string | undefined, signal: AbortSignal): AsyncIterable<RaftGroup>;
+  describeRaftGroup(name: string, signal: AbortSignal): Promise<RaftGroup>;
 }
 
 export interface NewTopic {

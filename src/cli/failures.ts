@@ -17,6 +17,7 @@ const nextSteps: Partial<Record<ErrorCode, string>> = {
   NETWORK_EXCEPTION: 'Is the cluster up? `flotilla dev` starts one here; --bootstrap host:port,… names another.',
   BROKER_NOT_AVAILABLE: 'Is the cluster up? `flotilla dev` starts one here; --bootstrap host:port,… names another.',
   UNKNOWN_TOPIC_OR_PARTITION: '`flotilla topic list` shows the topics, `flotilla topic create NAME` makes one.',
+  BROKER_ID_NOT_REGISTERED: '`flotilla cluster describe` shows the brokers.',
   TOPIC_ALREADY_EXISTS: '`flotilla topic describe NAME` shows it.',
   INVALID_REPLICATION_FACTOR: '`flotilla cluster describe` shows the brokers.',
   REQUEST_TIMED_OUT: '`flotilla cluster describe` shows who is alive; then try again.',

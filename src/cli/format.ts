@@ -26,6 +26,18 @@ export function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
 }
 
+/** Roughly how long: `45 s`, `12 min`, `3 h`, `5 d`. */
+export function duration(ms: number): string {
+  for (const [unit, size, next] of [
+    ['s', 1e3, 60e3],
+    ['min', 60e3, 3600e3],
+    ['h', 3600e3, 86400e3],
+  ] as const) {
+    if (ms < next) return `${Math.floor(ms / size)} ${unit}`;
+  }
+  return `${Math.floor(ms / 86400e3)} d`;
+}
+
 export function milliseconds(ms: number): string {
   return `${ms.toFixed(ms < 10 ? 2 : ms < 100 ? 1 : 0)} ms`;
 }

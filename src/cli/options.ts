@@ -1,5 +1,7 @@
 /** Parsers of option values. Each refuses with what would be right; commander turns that into exit 2. */
 import { InvalidArgumentError } from 'commander';
+import { messageOf } from '../base/errors.ts';
+import { parseGroupName } from '../base/group-name.ts';
 import type { StartingPoint } from './client.ts';
 
 export const DEFAULT_BOOTSTRAP = '127.0.0.1:7101';
@@ -85,4 +87,14 @@ export function separator(text: string): string {
   const unescaped = text.replaceAll('\\t', '\t').replaceAll('\\0', '\0');
   if (unescaped === '' || unescaped.includes('\n')) throw new InvalidArgumentError('Give one character or more, no line end.');
   return unescaped;
+}
+
+/** `TOPIC/PARTITION`, or `metadata`. */
+export function raftGroup(text: string): string {
+  try {
+    parseGroupName(text);
+    return text;
+  } catch (error) {
+    throw new InvalidArgumentError(messageOf(error));
+  }
 }

@@ -61,6 +61,7 @@ export function defineProgram(streams: Pick<Streams, 'stdout' | 'stderr' | 'env'
     );
   defineClusterCommands(program, choose);
   defineTopic(program, choose);
+  defineRaft(program, choose);
   defineRecordCommands(program, choose);
   defineBench(program, choose);
   defineCompletion(program, choose);
@@ -167,6 +168,38 @@ function defineTopic(program: Command, choose: Choose): void {
     .description('deletes a topic and its records')
     .addHelpText('after', examples('flotilla topic delete orders'))
     .action((name) => choose(async (session) => (await import('./commands/topic.ts')).deleteTopic(session, name)));
+}
+
+function defineRaft(program: Command, choose: Choose): void {
+  const raft = program.command('raft').description('looks into Raft groups: each partition is one, and the metadata log');
+  raft
+    .command('list')
+    .description('leader, term, commit and health of each group')
+    .option('--topic <name>', 'only the groups of this topic')
+    .option('--broker <id>', 'only groups with a replica on this broker', value.integer(1, 2 ** 31 - 1))
+    .option('--problems', 'only groups with which something is wrong')
+    .addHelpText(
+      'after',
+      examples(
+        'flotilla raft list',
+        'flotilla raft list --broker 2 --problems',
+        "flotilla raft list --topic orders --json | jq '.[].leader'",
+      ),
+    )
+    .action((options) => choose(async (session) => (await import('./commands/raft.ts')).listGroups(session, options)));
+  raft
+    .command('describe')
+    .addArgument(program.createArgument('<group>', 'TOPIC/PARTITION, or metadata').argParser(value.raftGroup))
+    .description('a group as each of its replicas sees it, its configuration, and what is wrong with it')
+    .addHelpText(
+      'after',
+      examples(
+        'flotilla raft describe orders/0',
+        'flotilla raft describe metadata',
+        "flotilla raft describe orders/0 --json | jq '.problems[].message'",
+      ),
+    )
+    .action((name) => choose(async (session) => (await import('./commands/raft.ts')).describeGroup(session, name)));
 }
 
 const acks = () => new Option('--acks <acks>', 'what acknowledges a record').choices(['none', 'leader', 'quorum']).default('quorum');

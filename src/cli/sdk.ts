@@ -58,6 +58,8 @@ function adminOf({ admin }: Client): ClusterAdmin {
       };
     },
     endOffsets: (topic, partitions, signal) => admin.listOffsets(queries(topic, partitions, 'end'), options(signal)),
+    listRaftGroups: (topic, signal) => admin.listRaftGroups({ topic }, options(signal)),
+    describeRaftGroup: (name, signal) => admin.describeRaftGroup(name, options(signal)),
     startOffsets: (topic, partitions, from, signal) => startOffsets(admin, topic, partitions, from, options(signal)),
   };
 }

@@ -14,6 +14,8 @@ import {
 import type { BrokerNode, ConfigEntry } from '../gen/flotilla/v1/common_pb.ts';
 import { type CallOptions, type Cluster, callAny, fromWire } from './cluster.ts';
 import { EARLIEST, type Isolation, LATEST, listOffsets } from './offsets.ts';
+import { describeRaftGroup, listRaftGroups, type RaftGroupFilter } from './raft-groups.ts';
+import type { RaftGroupDescription } from './raft-wire.ts';
 
 export interface TopicSpec {
   /** 1 to 249 letters, digits, '.', '_' and '-'. */
@@ -210,6 +212,24 @@ export class Admin {
       ({ error }) => fatalUnknownTopic(error),
       options,
     );
+  }
+
+  /**
+   * A Raft group as each of its replicas sees it: all brokers are asked at once, and those that don't answer are named.
+   * @param group `TOPIC/PARTITION`, or `metadata` for the log of the metadata quorum
+   * @throws INVALID_REQUEST (no such name), UNKNOWN_TOPIC_OR_PARTITION
+   */
+  describeRaftGroup(group: string, options?: CallOptions): Promise<RaftGroupDescription> {
+    return describeRaftGroup(this.#cluster, group, options);
+  }
+
+  /**
+   * All Raft groups, or those of a topic, in the order of their names: read from every broker in pages of 250 replicas, as far as they are asked for.
+   * `timeoutMs` is for the first answer; a page has 5,000, and then its broker counts as silent.
+   * @throws UNKNOWN_TOPIC_OR_PARTITION
+   */
+  listRaftGroups(filter: RaftGroupFilter = {}, options?: CallOptions): AsyncIterable<RaftGroupDescription> {
+    return listRaftGroups(this.#cluster, filter, options);
   }
 
   #metadata(topics: string[], options: CallOptions | undefined) {

@@ -20,4 +20,18 @@ export type { ConsumedBatch, ConsumerRecord } from './fetch-buffer.ts';
 export type { Isolation, Where } from './offsets.ts';
 export type { Producer, ProducerOptions, SendOptions } from './producer.ts';
 export type { RecordMetadata } from './producer-batch.ts';
+export type { RaftGroupFilter } from './raft-groups.ts';
+export type {
+  RaftConfiguration,
+  RaftFollower,
+  RaftGroupDescription,
+  RaftMember,
+  RaftMembership,
+  RaftProblem,
+  RaftProblemKind,
+  RaftReplicaDescription,
+  RaftRole,
+  RaftSnapshot,
+  SilentBroker,
+} from './raft-wire.ts';
 export type { Partitioner, ProducerRecord } from './records.ts';

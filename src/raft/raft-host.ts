@@ -121,8 +121,13 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#loop.guard(inputs);
   }
 
+  get pendingDiskBytes(): number {
+    const { wal, unwrittenBytes } = this.#options.storage;
+    return wal.pendingBytes + unwrittenBytes;
+  }
+
   diskIsBehind(): boolean {
-    return this.#pendingDiskBytes() > this.settings.maxPendingDiskBytes;
+    return this.pendingDiskBytes > this.settings.maxPendingDiskBytes;
   }
 
   /**
@@ -136,7 +141,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     assert(!this.#replicas.has(group) && !this.#opening.has(group), 'a group is open once', formatGroupKey(group));
     this.#opening.add(group);
     try {
-      const { log, tail, hardState, whole } = await this.#options.storage.openLog(group, options.settings);
+      const { log, tail, hardState, whole } = await this.#options.storage.openLog(group, options.settings, options.replicaId);
       if (!whole || this.#stopped) {
         await log.close();
         throw this.#stopped ? new FlotillaError('CLOSED', 'this broker is stopping.') : notWhole(group);
@@ -174,7 +179,6 @@ class GroupHost implements RaftHost, ReplicaHost {
         this.#loop.drained().then(() => replica.log.close()),
       );
     }
-    storage.wal.forget(group);
     await storage.deleteLog(group);
   }
 
@@ -249,18 +253,13 @@ class GroupHost implements RaftHost, ReplicaHost {
 
   #receive(from: BrokerId, messages: readonly GroupMessage[]): void {
     // Each leader keeps to its window, but together those of thousands of groups would fill the memory of a follower whose disk hangs.
-    const full = this.#pendingDiskBytes() > this.settings.maxPendingAppendBytes;
+    const full = this.pendingDiskBytes > this.settings.maxPendingAppendBytes;
     for (const { group, message } of messages) {
       if (full && message.type === 'append' && message.entries.length > 0) continue;
       const replica = this.#replicas.get(group);
       if (replica !== undefined) replica.receive(from, message);
       else if (message.type === 'vote') this.#keepEarlyVote(group, from, message);
     }
-  }
-
-  #pendingDiskBytes(): number {
-    const { wal, unwrittenBytes } = this.#options.storage;
-    return wal.pendingBytes + unwrittenBytes;
   }
 
   #keepEarlyVote(group: GroupKey, from: BrokerId, message: Message): void {

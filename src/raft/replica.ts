@@ -7,6 +7,7 @@
  */
 
 import { must } from '../base/assert.ts';
+import type { Clock } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { type BrokerId, formatGroupKey, type GroupKey, type ReplicaId } from '../base/ids.ts';
 import type { PartitionLog } from '../storage/types.ts';
@@ -16,13 +17,14 @@ import type { Members } from './core/membership.ts';
 import type { RaftCore } from './core/raft.ts';
 import type { Configuration, Message, Proposal, Ready } from './core/types.ts';
 import { type Deadlines, deadline } from './deadline.ts';
+import { describeReplica } from './describe.ts';
 import type { RaftHostSettings } from './settings.ts';
-import type { Leadership, Replica, ReplicaOptions, ReplicaOwner } from './types.ts';
+import type { Leadership, Replica, ReplicaDescription, ReplicaOptions, ReplicaOwner } from './types.ts';
 
 /** What a replica needs of the host that runs it. */
 export interface ReplicaHost {
   readonly settings: RaftHostSettings;
-  readonly deadlines: Deadlines;
+  readonly deadlines: Deadlines & Pick<Clock, 'monotonicMs'>;
   /** Gives the replica a turn. */
   schedule(replica: RaftReplica): void;
   /** Does it; anything thrown ends the process. For what nobody waits for, whose errors would get lost. */
@@ -70,6 +72,7 @@ export class RaftReplica implements Replica {
   readonly #learnedBrokers = new Map<ReplicaId, BrokerId>();
   #brokers: ReadonlyMap<ReplicaId, BrokerId> = new Map();
   #brokersOf: Configuration | undefined;
+  #configuredAtMs = 0;
   /** ReadIndex rounds in flight, by context; callers of one turn share one. */
   readonly #reads = new Map<number, PendingRead[]>();
   #nextReadContext = 1;
@@ -88,6 +91,7 @@ export class RaftReplica implements Replica {
     this.#host = host;
     this.#appendedIndex = log.lastIndex;
     this.#leadership = { role: 'follower', term: core.term, leader: undefined, ready: false };
+    this.#configured();
     this.#owner = options.owner(this);
   }
 
@@ -185,6 +189,16 @@ export class RaftReplica implements Replica {
   campaign(): void {
     this.core.campaign();
     this.#host.schedule(this);
+  }
+
+  /** No group rests yet. */
+  get quiesced(): boolean {
+    return false;
+  }
+
+  describe(): ReplicaDescription {
+    this.#configured();
+    return describeReplica(this, this.#host.deadlines.monotonicMs() - this.#configuredAtMs);
   }
 
   /**
@@ -402,6 +416,7 @@ export class RaftReplica implements Replica {
     const configuration = this.core.configuration;
     if (this.#brokersOf !== configuration) {
       this.#brokersOf = configuration;
+      this.#configuredAtMs = this.#host.deadlines.monotonicMs();
       this.#brokers = new Map(membersOf(configuration).map((member) => [member.replicaId, member.brokerId]));
     }
     return this.#brokers;

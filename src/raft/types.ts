@@ -5,6 +5,7 @@ import type { BrokerId, ClusterId, DirectoryId, GroupKey, ReplicaId } from '../b
 import type { LogSettings, PartitionLog } from '../storage/types.ts';
 import type { Entry } from './core/entry.ts';
 import type { Members } from './core/membership.ts';
+import type { ProgressState } from './core/progress.ts';
 import type { Configuration, Proposal, Role } from './core/types.ts';
 
 /** What the host runs a replica for: a partition, or a replicated state machine. All calls are synchronous and in log order. */
@@ -80,10 +81,82 @@ export interface Replica {
   changeMembers(target: Members): number;
   /** Pre-campaigns now, through PreVote. */
   campaign(): void;
+  /** The group is idle and its heartbeats rest, until anything happens in it. */
+  readonly quiesced: boolean;
+  /** Everything that this replica knows of its group, at this moment: for people. Costs some objects, changes nothing. */
+  describe(): ReplicaDescription;
   /** Where segments ended at open. The owner's `apply` gets the entries after it; its state up to it, the owner rebuilds itself. */
   readonly recoveredIndex: number;
   /** The committed entries from `fromIndex` up to {@link recoveredIndex}, in pages: what a replicated state machine has not applied yet. */
   committedEntries(fromIndex: number): AsyncIterable<readonly Entry[]>;
+}
+
+/** A replica and its view of the group. Indexes count entries, not records; 0: none. */
+export interface ReplicaDescription {
+  readonly group: GroupKey;
+  readonly replicaId: ReplicaId;
+  readonly membership: Membership;
+  readonly role: Role;
+  readonly term: number;
+  /** Undefined: not known. Its broker is undefined while this replica can't tell where the leader is. */
+  readonly leader: { readonly replicaId: ReplicaId; readonly brokerId: BrokerId | undefined } | undefined;
+  /** Leader, and the own-term no-op has committed. */
+  readonly ready: boolean;
+  readonly commitIndex: number;
+  /** Committed entries up to here were handed to the owner. */
+  readonly appliedIndex: number;
+  readonly lastIndex: number;
+  readonly durableIndex: number;
+  /** What is below can't be sent to a follower any more. */
+  readonly firstReplicableIndex: number;
+  /** The offset after the last entry. */
+  readonly nextOffset: number;
+  readonly quiesced: boolean;
+  readonly configuration: ConfigurationDescription;
+  /** Leader only: all other members. */
+  readonly followers: readonly FollowerDescription[];
+  /** As {@link Replica.inSync}. */
+  readonly inSync: readonly BrokerId[];
+  readonly lastSnapshot: SnapshotDescription | undefined;
+  /** The first index at which a leader's entries did not continue this log (hazard B29). 0: none. */
+  readonly divergedIndex: number;
+  /** Why this replica takes no part although it is open. Undefined: it does. */
+  readonly quarantined: string | undefined;
+}
+
+/** A voter (of the incoming configuration too), only of the outgoing voters of a joint configuration, a learner, or no member. */
+export type Membership = 'voter' | 'outgoing' | 'learner' | 'none';
+
+export interface ConfigurationDescription extends Configuration {
+  /** Of its entry; 0: from the group's creation. */
+  readonly index: number;
+  readonly committed: boolean;
+  /** Two majorities are needed: a change of voters is under way. */
+  readonly joint: boolean;
+  /** Milliseconds since this replica saw it come into force, in this life of its process. */
+  readonly ageMs: number;
+}
+
+export interface FollowerDescription {
+  readonly replicaId: ReplicaId;
+  readonly brokerId: BrokerId;
+  readonly membership: Membership;
+  /** The last index known to be the same, and durable, there. */
+  readonly matchIndex: number;
+  readonly nextIndex: number;
+  /** Entries of the leader's log that it is not known to hold. */
+  readonly lag: number;
+  readonly state: ProgressState | 'snapshot';
+  /** Append messages sent and not acknowledged, and their bytes of entries. */
+  readonly inflightMessages: number;
+  readonly inflightBytes: number;
+}
+
+/** A snapshot of a replica: it stands for all entries up to `index`, and all records below `offset`. */
+export interface SnapshotDescription {
+  readonly index: number;
+  readonly offset: number;
+  readonly bytes: number;
 }
 
 export interface RaftHost {
@@ -99,6 +172,8 @@ export interface RaftHost {
   setPeers(peers: readonly Peer[]): void;
   /** True while the broker's heartbeats arrive. */
   isAlive(broker: BrokerId): boolean;
+  /** Bytes of all groups that wait for this broker's disk. */
+  readonly pendingDiskBytes: number;
   stop(): Promise<void>;
 }
 

@@ -34,7 +34,8 @@ export function toServiceError(error: unknown): ServiceError {
 export function fromServiceError(error: Partial<ServiceError> & Error, address: string): FlotillaError {
   const sent = error.metadata?.get(CODE_TRAILER)[0];
   if (sent !== undefined) return FlotillaError.fromNumber(Number(sent), error.details ?? error.message);
-  const details = error.details ?? error.message;
+  // grpc-js ends some messages with the title of a note that it does not have.
+  const details = (error.details ?? error.message).replace(/ Resolution note: $/, '');
   switch (error.code) {
     case status.DEADLINE_EXCEEDED:
       return new FlotillaError('REQUEST_TIMED_OUT', `${address} did not answer in time.`, { cause: error });

@@ -3,10 +3,11 @@ import type { Disk, Logger } from '../base/environment.ts';
 import { decodeConfiguration } from '../raft/core/configuration.ts';
 import { EntryKind } from '../raft/core/entry.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
+import type { LogStart, NewestSnapshot } from './log-snapshots.ts';
 import type { Checksums } from './payload.ts';
 import { parseSegmentName, Segment, type SegmentBase } from './segment.ts';
 import { INDEX_ROW_BYTES, type IndexRow } from './segment-index.ts';
-import { readSnapshot } from './segment-snapshot.ts';
+import { positionOf, readSnapshot } from './segment-snapshot.ts';
 import type { PartitionLog } from './types.ts';
 
 export interface LoadedLog {
@@ -15,6 +16,8 @@ export interface LoadedLog {
   readonly terms: readonly TermStart[];
   readonly configuration: { readonly index: number; readonly configuration: Configuration; readonly payload: Uint8Array } | undefined;
   readonly snapshot: PartitionLog['snapshot'];
+  readonly newestSnapshot: NewestSnapshot | undefined;
+  readonly start: LogStart;
   readonly sizeBytes: number;
   /** False: something that was synced is not there any more. */
   readonly whole: boolean;
@@ -34,10 +37,15 @@ const EMPTY: LogPosition = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, cha
  * outlived a failed sync can't be trusted (hazard B25). Undefined: not known, the write-ahead log was damaged; then everything that verifies stays.
  */
 export async function loadLog(access: Access, synced: number | undefined): Promise<LoadedLog> {
-  const segments = await openSegments(access, synced);
-  const active = segments.at(-1);
-  let whole = segments.length === 0 ? (synced ?? 0) === 0 : await consecutive(access, segments);
   const snapshot = await readSnapshot(access.disk, access.directory, synced ?? Number.MAX_SAFE_INTEGER, access.checksums.crc32);
+  const segments = await openSegments(access, synced, snapshot?.firstReplicableIndex ?? 1);
+  const active = segments.at(-1);
+  let whole = await consecutive(access, segments);
+  // An emptied log ends where its snapshot does; one that lost its beginning has a snapshot that tells of it.
+  const emptied = snapshot === undefined ? undefined : positionOf(snapshot);
+  const first = active === undefined ? (synced ?? 0) + 1 : (segments[0]?.base.index ?? 1);
+  if (first > 1 && (snapshot === undefined || snapshot.lastIndex + 1 < first || (active === undefined && emptied === undefined)))
+    whole = false;
   const history = new History(snapshot?.terms ?? []);
   const after = snapshot?.lastIndex ?? 0;
   if (active !== undefined) {
@@ -52,15 +60,19 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
     await active.trim();
   }
   if (!whole) access.log.error('segments not whole', { directory: access.directory, synced });
-  const last = await lastPosition(segments);
+  const last = (await lastPosition(segments)) ?? emptied ?? EMPTY;
   const sizeBytes = await totalBytes(access.disk, access.directory);
   const configuration = await history.configuration(snapshot?.configuration);
-  const state = snapshot?.state === undefined ? undefined : { nextOffset: snapshot.nextOffset, state: snapshot.state };
-  return { segments, last, terms: history.terms, configuration, snapshot: state, sizeBytes, whole };
+  const state =
+    snapshot?.state === undefined ? undefined : { index: snapshot.lastIndex, nextOffset: snapshot.nextOffset, state: snapshot.state };
+  const { base } = segments[0] ?? { base: { index: last.index + 1, offset: last.nextOffset } };
+  const start = { firstReplicableIndex: base.index, logStartOffset: Math.max(base.offset, snapshot?.logStartOffset ?? 0) };
+  const newestSnapshot = snapshot && { lastIndex: snapshot.lastIndex, hasState: snapshot.state !== undefined };
+  return { segments, last, terms: history.terms, configuration, snapshot: state, newestSnapshot, start, sizeBytes, whole };
 }
 
-/** Segments in order; those that start above `synced` are removed. */
-async function openSegments({ disk, directory, checksums }: Access, synced: number | undefined): Promise<Segment[]> {
+/** Segments in order; those that start above `synced` are removed, and those below the log's start, which a crash left there. */
+async function openSegments({ disk, directory, checksums }: Access, synced: number | undefined, firstIndex: number): Promise<Segment[]> {
   const bases = (await disk.list(directory)).map((name) => parseSegmentName(name, 'entries')).filter((base) => base !== undefined);
   bases.sort((a, b) => a.index - b.index);
   const segments: Segment[] = [];
@@ -68,7 +80,7 @@ async function openSegments({ disk, directory, checksums }: Access, synced: numb
     const base = bases[i] as SegmentBase;
     const next = bases[i + 1];
     const segment = new Segment(disk, directory, checksums, base, { rows: next === undefined ? 0 : next.index - base.index });
-    if (synced !== undefined && base.index > synced) await segment.remove();
+    if (base.index < firstIndex || (synced !== undefined && base.index > synced)) await segment.remove();
     else segments.push(segment);
   }
   return segments;
@@ -85,18 +97,18 @@ async function consecutive({ disk, directory }: Access, segments: readonly Segme
   return true;
 }
 
-async function lastPosition(segments: readonly Segment[]): Promise<LogPosition> {
+async function lastPosition(segments: readonly Segment[]): Promise<LogPosition | undefined> {
   for (const segment of segments.toReversed()) {
     const row = await segment.lastRow();
     if (row !== undefined) return row;
   }
-  return EMPTY;
+  return undefined;
 }
 
 async function totalBytes(disk: Disk, directory: string): Promise<number> {
   let bytes = 0;
   for (const name of await disk.list(directory)) {
-    if (parseSegmentName(name, 'log') === undefined) continue;
+    if (parseSegmentName(name, 'log') === undefined && parseSegmentName(name, 'control') === undefined) continue;
     const file = await disk.open(`${directory}/${name}`, { create: false });
     bytes += await file.size();
     await file.close();

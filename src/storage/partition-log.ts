@@ -4,13 +4,13 @@
  * exactly up to the index that the write-ahead log says is synced, and writes what is above from the write-ahead log again.
  */
 import { assert, must } from '../base/assert.ts';
-import { hex } from '../base/bytes.ts';
 import type { Disk } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { decodeConfiguration } from '../raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../raft/core/entry.ts';
 import { entrySize } from '../raft/core/entry-codec.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
+import { LogSnapshots } from './log-snapshots.ts';
 import type { LoadedLog } from './partition-log-recovery.ts';
 import {
   BATCH_HEADER_BYTES,
@@ -23,9 +23,9 @@ import {
 } from './payload.ts';
 import type { ReadBuffers } from './read-buffers.ts';
 import { Segment } from './segment.ts';
-import { writeSnapshot } from './segment-snapshot.ts';
+import { chainOf, describeConfiguration, type SegmentSnapshot } from './segment-snapshot.ts';
 import type { SegmentWriter } from './segment-writer.ts';
-import type { BatchRun, LogSettings, PartitionLog } from './types.ts';
+import type { BatchRun, LogSettings, LogSnapshot, PartitionLog } from './types.ts';
 
 /** Bytes of one write to a segment. */
 const RUN_BYTES = 4 << 20;
@@ -34,21 +34,26 @@ const MAX_SEGMENT_ENTRIES = 1 << 20;
 const SCAN_BYTES = 1 << 20;
 
 export interface LogContext {
+  /** The raftGroup, as its directory is named. */
+  readonly group: string;
   readonly disk: Disk;
   readonly directory: string;
   readonly checksums: Checksums;
   readonly writer: SegmentWriter;
   readonly readBuffers: ReadBuffers;
+  readonly monotonicMs: () => number;
   /** Entries up to the index are written; the write-ahead log may forget them from memory. */
   readonly written: (index: number) => void;
   /** Entries up to the index are durable in segments. */
   readonly synced: (index: number) => void;
+  /** Resolves when the write-ahead log has what {@link synced} said so far, durably. */
+  readonly settled: () => Promise<void>;
 }
 
-/** The segment to start behind `afterIndex`, and the owner's state as of there. */
+/** The segment to start behind an entry; configuration and the owner's state as of there. */
 interface Roll {
-  readonly afterIndex: number;
-  readonly nextOffset: number;
+  readonly after: LogPosition;
+  readonly configuration: SegmentSnapshot['configuration'];
   readonly state: Uint8Array | undefined;
 }
 
@@ -56,7 +61,8 @@ export class SegmentedLog implements PartitionLog {
   #initial: PartitionLog['initial'];
   readonly snapshot: PartitionLog['snapshot'];
   snapshotSource: PartitionLog['snapshotSource'];
-  readonly logStartOffset: number;
+  #start: { readonly firstReplicableIndex: number; readonly logStartOffset: number };
+  readonly #snapshots: LogSnapshots;
   readonly #context: LogContext;
   readonly #settings: LogSettings;
   readonly #segments: Segment[];
@@ -88,9 +94,19 @@ export class SegmentedLog implements PartitionLog {
     this.#sizeBytes = loaded.sizeBytes;
     this.#plannedBytes = loaded.segments.at(-1)?.logBytes ?? 0;
     this.#plannedEntries = loaded.segments.at(-1)?.rowCount ?? 0;
-    this.logStartOffset = loaded.segments[0]?.base.offset ?? 0;
+    this.#start = loaded.start;
     this.snapshot = loaded.snapshot;
-    this.#initial = { base: loaded.last, terms: loaded.terms, firstReplicableIndex: loaded.segments[0]?.base.index ?? 1 };
+    const { disk, directory, checksums, monotonicMs } = context;
+    this.#snapshots = new LogSnapshots({ disk, directory, crc32: checksums.crc32, monotonicMs }, loaded.newestSnapshot);
+    this.#initial = { base: loaded.last, terms: loaded.terms, firstReplicableIndex: loaded.start.firstReplicableIndex };
+  }
+
+  get logStartOffset(): number {
+    return this.#start.logStartOffset;
+  }
+
+  get firstReplicableIndex(): number {
+    return this.#start.firstReplicableIndex;
   }
 
   get initial(): PartitionLog['initial'] {
@@ -180,12 +196,14 @@ export class SegmentedLog implements PartitionLog {
   }
 
   async readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]> {
+    if (fromIndex < this.firstReplicableIndex)
+      throw new FlotillaError('OFFSET_OUT_OF_RANGE', `entry ${fromIndex} is below the first that is kept, ${this.firstReplicableIndex}`);
     if (fromIndex > this.#last.index) return [];
     const firstPending = this.#pending[0];
     if (firstPending !== undefined && fromIndex >= firstPending.index)
       return this.#pendingEntries(fromIndex - firstPending.index, maxBytes);
-    const segment = this.#segments.findLast(({ base }) => base.index <= fromIndex);
-    if (segment === undefined) throw new FlotillaError('OFFSET_OUT_OF_RANGE', `entry ${fromIndex} is below the first that is kept`);
+    const found = this.#segments.findLast(({ base }) => base.index <= fromIndex);
+    const segment = must(found, 'a segment holds the entry', fromIndex);
     return segment.readEntries(fromIndex, maxBytes);
   }
 
@@ -212,17 +230,36 @@ export class SegmentedLog implements PartitionLog {
     }
   }
 
+  openSnapshot(): Promise<LogSnapshot | undefined> {
+    return this.#snapshots.open(this.#segments, this.#start, this.#settings.stateAlone === true);
+  }
+
+  async dropBefore(index: number): Promise<number> {
+    if (index > this.#last.index && this.#plannedEntries > 0) this.#roll();
+    await this.flush();
+    while (this.#writing !== undefined) await this.#writing;
+    if (!this.#closed) await this.#exclusively(() => this.#drop(index));
+    return this.firstReplicableIndex;
+  }
+
   /** Writes what is pending to segments, without a sync. Concurrent calls share the pass under way. */
   write(): Promise<void> {
-    this.#writing ??= this.#writePending().finally(() => {
-      this.#writing = undefined;
-    });
+    return this.#writing ?? this.#exclusively(async () => {});
+  }
+
+  /** Does the work, and writes what is pending then. */
+  #exclusively(work: () => Promise<void>): Promise<void> {
+    this.#writing = work()
+      .then(() => this.#writePending())
+      .finally(() => {
+        this.#writing = undefined;
+      });
     return this.#writing;
   }
 
   async flush(): Promise<void> {
     const target = this.#last.index;
-    while (this.#written.index < target && !this.#discarded) await this.write();
+    while (this.#isBehind(target) && !this.#discarded) await this.write();
     if (this.#discarded) return;
     const { index } = this.#written;
     this.#unsyncedBytes = 0;
@@ -245,7 +282,9 @@ export class SegmentedLog implements PartitionLog {
     this.#context.writer.written(this.#pendingBytes);
     this.#pending = [];
     this.#pendingBytes = 0;
-    for (const segment of this.#segments) await segment.close();
+    this.#snapshots.releaseAll();
+    const error = new FlotillaError('NOT_LEADER_OR_FOLLOWER', 'the log was deleted or replaced on this broker; refresh metadata and retry');
+    for (const segment of this.#segments) await segment.retire(error);
   }
 
   #take(entry: Entry): void {
@@ -264,21 +303,30 @@ export class SegmentedLog implements PartitionLog {
     if (this.#plannedEntries === 0) return;
     const fits = this.#plannedBytes + bytes <= this.#settings.segmentBytes && this.#plannedEntries + entries <= MAX_SEGMENT_ENTRIES;
     if (fits) return;
-    const { index, nextOffset } = this.#last;
-    this.#rolls.push({ afterIndex: index, nextOffset, state: this.snapshotSource?.(nextOffset) });
+    this.#roll();
+  }
+
+  #roll(): void {
+    const { index, term, nextOffset, chainHigh, chainLow } = this.#last;
+    const after = { index, term, nextOffset, chainHigh, chainLow };
+    const state = this.snapshotSource?.(nextOffset, index);
+    this.#rolls.push({ after, configuration: describeConfiguration(this.#configuration), state });
     this.#plannedBytes = 0;
     this.#plannedEntries = 0;
   }
 
+  #isBehind(target: number): boolean {
+    return this.#written.index < target || this.#rolls[0]?.after.index === this.#written.index;
+  }
+
   async #writePending(): Promise<void> {
     const target = this.#last.index;
-    while (this.#written.index < target && !this.#discarded) {
+    while (this.#isBehind(target) && !this.#discarded) {
       const roll = this.#rolls[0];
-      if (roll !== undefined && roll.afterIndex === this.#written.index) {
-        await this.#roll(roll);
+      if (roll !== undefined && roll.after.index === this.#written.index) {
+        await this.#startSegment(roll);
         this.#rolls.shift();
-      }
-      await this.#writeRun(this.#rolls[0]?.afterIndex ?? Number.MAX_SAFE_INTEGER);
+      } else await this.#writeRun(roll?.after.index ?? Number.MAX_SAFE_INTEGER);
     }
   }
 
@@ -306,19 +354,44 @@ export class SegmentedLog implements PartitionLog {
     this.#context.written(last.index);
   }
 
-  async #roll({ afterIndex, nextOffset, state }: Roll): Promise<void> {
+  async #startSegment({ after, configuration, state }: Roll): Promise<void> {
     await this.#segments.at(-1)?.sync();
-    const { disk, directory, checksums } = this.#context;
-    const configuration = this.#configuration;
-    const known = configuration !== undefined && configuration.index <= afterIndex;
-    const described = known ? { index: configuration.index, payload: hex(configuration.payload) } : undefined;
-    const terms = this.#terms.filter(({ index }) => index <= afterIndex);
-    // A configuration that is only pending hides the one before it: then recovery reads from the snapshot before this one.
-    if (known || configuration === undefined) {
-      await writeSnapshot(disk, directory, { lastIndex: afterIndex, nextOffset, terms, configuration: described, state }, checksums.crc32);
-    }
-    this.#context.synced(afterIndex);
+    await this.#snapshots.write({
+      group: this.#context.group,
+      lastIndex: after.index,
+      lastTerm: after.term,
+      nextOffset: after.nextOffset,
+      ...this.#start,
+      chain: chainOf(after),
+      terms: this.#terms.filter(({ index }) => index <= after.index),
+      configuration,
+      state,
+    });
+    this.#context.synced(after.index);
     this.#segments.push(this.#newSegment());
+  }
+
+  /** First the new start is durable, then the segments go: recovery removes what a crash leaves of them. */
+  async #drop(index: number): Promise<void> {
+    const floor = Math.min(index, this.#snapshots.coveredBelow(this.#settings.stateAlone === true), this.#snapshots.pinnedFrom);
+    const count = this.#segments.findLastIndex(({ base }) => base.index <= floor);
+    const first = this.#segments[count];
+    if (first === undefined || count <= 0) return;
+    const start = { firstReplicableIndex: first.base.index, logStartOffset: Math.max(first.base.offset, this.logStartOffset) };
+    // Recovery starts from no snapshot above what the write-ahead log says to be synced.
+    await this.#context.settled();
+    await this.#snapshots.raise(start, (snapshot) => this.#completed(snapshot));
+    this.#start = start;
+    for (const segment of this.#segments.splice(0, count)) this.#sizeBytes -= await segment.remove();
+    await this.#context.disk.syncDirectory(this.#context.directory);
+  }
+
+  /** What a snapshot of an earlier release does not say of its last entry. */
+  async #completed(snapshot: SegmentSnapshot): Promise<SegmentSnapshot> {
+    if (snapshot.chain !== undefined) return snapshot;
+    const segment = this.#segments.findLast(({ base }) => base.index <= snapshot.lastIndex);
+    const row = must(await segment?.rowOf(snapshot.lastIndex), 'a segment holds the last entry of the snapshot', snapshot.lastIndex);
+    return { ...snapshot, group: this.#context.group, lastTerm: row.term, chain: chainOf(row) };
   }
 
   #newSegment(): Segment {

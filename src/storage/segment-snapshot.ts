@@ -1,33 +1,61 @@
 /**
- * What local recovery starts from, written at each segment roll: `NAME.snapshot`, NAME being that of the segment that starts there. Big-endian:
+ * A snapshot of a replica's log, written at each segment roll and log-start move: what local recovery starts from, and what a follower gets that needs
+ * entries which are gone. `NAME.snapshot`, NAME being that of the segment that starts behind it. Big-endian:
  *
  *    0  u32  magic 'FLSN'
- *    4  u16  version 1
+ *    4  u16  version 2
  *    6  u16  flags        1: there is state
  *    8  u32  checksum     crc32 of all that follows
  *   12  u32  jsonLength
- *   16  JSON { lastIndex, nextOffset, terms, configuration? { index, payload (hex) } }
+ *   16  JSON { group, lastIndex, lastTerm, nextOffset, logStartOffset, firstReplicableIndex, chain (16 hex digits), terms, configuration? { index, payload (hex) },
+ *              tombstoneFloor?, abortedTransactions? }
  *       state: the rest
+ *
+ * `group` is the raftGroup as its directory is named. The last two are kept as they came; nothing writes them yet. Version 1 had no group, lastTerm,
+ * logStartOffset, firstReplicableIndex and chain: it is read, and a log of that time starts at index 1.
  */
+import { hex } from '../base/bytes.ts';
 import type { Disk } from '../base/environment.ts';
-import type { TermStart } from '../raft/core/types.ts';
+import type { LogPosition, TermStart } from '../raft/core/types.ts';
 import { publishFile } from './directory.ts';
 import { parseSegmentName, segmentName } from './segment.ts';
 import type { Crc32 } from './wal-frame.ts';
 
 const MAGIC = 0x464c534e;
-const VERSION = 1;
+const VERSION = 2;
 const HEADER_BYTES = 16;
 /** Snapshots kept: the newest, and the one before in case it rots. */
 const KEPT = 2;
 
 export interface SegmentSnapshot {
+  /** Undefined: version 1. */
+  readonly group: string | undefined;
   readonly lastIndex: number;
+  readonly lastTerm: number;
   readonly nextOffset: number;
+  readonly logStartOffset: number;
+  readonly firstReplicableIndex: number;
+  /** Chain hash of the last entry, 16 hex digits. Undefined: version 1. */
+  readonly chain: string | undefined;
   readonly terms: readonly TermStart[];
   readonly configuration: { readonly index: number; readonly payload: string } | undefined;
+  /** Reserved. */
+  readonly tombstoneFloor?: number | undefined;
+  readonly abortedTransactions?: unknown;
   /** The owner's state at nextOffset. */
   readonly state: Uint8Array | undefined;
+}
+
+/** Where the log stands that the snapshot is of; undefined in one of version 1. */
+export function positionOf({ chain, lastIndex, lastTerm, nextOffset }: SegmentSnapshot): LogPosition | undefined {
+  if (chain === undefined) return undefined;
+  const [chainHigh, chainLow] = [chain.slice(0, 8), chain.slice(8)].map((word) => Number.parseInt(word, 16)) as [number, number];
+  return { index: lastIndex, term: lastTerm, nextOffset, chainHigh, chainLow };
+}
+
+/** A position's chain hash as a snapshot has it. */
+export function chainOf({ chainHigh, chainLow }: Pick<LogPosition, 'chainHigh' | 'chainLow'>): string {
+  return [chainHigh, chainLow].map((word) => (word >>> 0).toString(16).padStart(8, '0')).join('');
 }
 
 export function encodeSnapshot(snapshot: SegmentSnapshot, crc32: Crc32): Uint8Array {
@@ -49,17 +77,32 @@ export function encodeSnapshot(snapshot: SegmentSnapshot, crc32: Crc32): Uint8Ar
 export function decodeSnapshot(bytes: Uint8Array, crc32: Crc32): SegmentSnapshot | undefined {
   if (bytes.length < HEADER_BYTES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (view.getUint32(0) !== MAGIC || view.getUint16(4) !== VERSION || view.getUint32(8) !== crc32(bytes.subarray(12))) return undefined;
+  const version = view.getUint16(4);
+  if (view.getUint32(0) !== MAGIC || version < 1 || version > VERSION || view.getUint32(8) !== crc32(bytes.subarray(12))) return undefined;
   const jsonEnd = HEADER_BYTES + view.getUint32(12);
   const described = JSON.parse(new TextDecoder().decode(bytes.subarray(HEADER_BYTES, jsonEnd))) as Omit<SegmentSnapshot, 'state'>;
+  const state = view.getUint16(6) === 1 ? bytes.slice(jsonEnd) : undefined;
+  if (version === VERSION) return { ...described, configuration: described.configuration, state };
   const { lastIndex, nextOffset, terms, configuration } = described;
-  return { lastIndex, nextOffset, terms, configuration, state: view.getUint16(6) === 1 ? bytes.slice(jsonEnd) : undefined };
+  const lastTerm = terms.at(-1)?.term ?? 0;
+  const start = { logStartOffset: 0, firstReplicableIndex: 1 };
+  return { group: undefined, lastIndex, lastTerm, nextOffset, ...start, chain: undefined, terms, configuration, state };
+}
+
+export function snapshotName({ nextOffset, lastIndex }: Pick<SegmentSnapshot, 'nextOffset' | 'lastIndex'>): string {
+  return `${segmentName({ offset: nextOffset, index: lastIndex + 1 })}.snapshot`;
+}
+
+/** A configuration's payload as a snapshot has it. */
+export function describeConfiguration(
+  configuration: { readonly index: number; readonly payload: Uint8Array } | undefined,
+): SegmentSnapshot['configuration'] {
+  return configuration && { index: configuration.index, payload: hex(configuration.payload) };
 }
 
 /** Publishes the snapshot and removes old ones. */
 export async function writeSnapshot(disk: Disk, directory: string, snapshot: SegmentSnapshot, crc32: Crc32): Promise<void> {
-  const name = `${segmentName({ offset: snapshot.nextOffset, index: snapshot.lastIndex + 1 })}.snapshot`;
-  await publishFile(disk, directory, name, encodeSnapshot(snapshot, crc32));
+  await publishFile(disk, directory, snapshotName(snapshot), encodeSnapshot(snapshot, crc32));
   const names = (await disk.list(directory)).filter((other) => parseSegmentName(other, 'snapshot') !== undefined);
   for (const old of names.slice(0, -KEPT)) await disk.remove(`${directory}/${old}`);
 }

@@ -37,7 +37,7 @@ export interface SegmentBase {
 }
 
 type Extension = 'log' | 'entries' | 'control';
-const EXTENSIONS: readonly Extension[] = ['log', 'entries', 'control'];
+const EXTENSIONS: readonly Extension[] = ['entries', 'control', 'log'];
 
 export function segmentName({ offset, index }: SegmentBase): string {
   return `${String(offset).padStart(20, '0')}-${String(index).padStart(20, '0')}`;
@@ -57,6 +57,8 @@ export class Segment {
   #index: Promise<SparseIndex> | undefined;
   #files = new Map<Extension, Promise<DiskFile>>();
   readonly #dirty = new Set<Extension>();
+  /** Present once its files are gone, or another log's: what those get who still read. */
+  #retired: FlotillaError | undefined;
   /** Of a segment that was found, too, the process that made it may have been killed before it could sync the names. */
   #namesDurable = false;
   #syncing: Promise<void> = Promise.resolve();
@@ -174,6 +176,11 @@ export class Segment {
     return this.#rowCount === 0 ? undefined : (await this.#rows(this.#rowCount - 1, 1))[0];
   }
 
+  /** The row of an entry that it holds. */
+  async rowOf(index: number): Promise<IndexRow | undefined> {
+    return index < this.base.index || index > this.lastIndex ? undefined : (await this.#rows(index - this.base.index, 1))[0];
+  }
+
   /** Visits rows from `index` on; false: one is damaged, and those behind it were not visited. */
   async visitRows(index: number, visit: (row: IndexRow) => void): Promise<boolean> {
     const from = index - this.base.index;
@@ -234,12 +241,44 @@ export class Segment {
     for (const file of files) await (await file).close();
   }
 
-  async remove(): Promise<void> {
+  /** Closes the files for good; whoever still reads gets the error. */
+  async retire(error: FlotillaError): Promise<void> {
+    await this.#syncing.catch(() => {});
+    this.#retired = error;
     await this.close();
-    for (const extension of EXTENSIONS) {
+  }
+
+  /** Returns the bytes of payloads that went. Durable once the directory is synced. */
+  async remove(): Promise<number> {
+    let bytes = 0;
+    for (const { name, length } of await this.files()) if (!name.endsWith('.entries')) bytes += length;
+    await this.retire(new FlotillaError('OFFSET_OUT_OF_RANGE', `${this.#pathOf('log')} is no longer kept; read from the log's start on`));
+    // The rows last: as long as they are there, what a crash left of the segment is found.
+    for (const extension of EXTENSIONS.toReversed()) {
       const path = this.#pathOf(extension);
       if (await this.#disk.exists(path)) await this.#disk.remove(path);
     }
+    return bytes;
+  }
+
+  /** Its files, with their lengths. */
+  async files(): Promise<{ readonly name: string; readonly length: number }[]> {
+    const files: { name: string; length: number }[] = [];
+    for (const extension of EXTENSIONS) {
+      if (!this.#files.has(extension) && !(await this.#disk.exists(this.#pathOf(extension)))) continue;
+      files.push({ name: `${this.name}.${extension}`, length: await (await this.#file(extension)).size() });
+    }
+    return files;
+  }
+
+  /** Bytes of one of its {@link files}. */
+  async readFile(name: string, position: number, length: number): Promise<Uint8Array> {
+    const extension = must(
+      EXTENSIONS.find((candidate) => name === `${this.name}.${candidate}`),
+      'the file is of this segment',
+      name,
+    );
+    return (await this.#file(extension)).read(position, length);
   }
 
   async #write(extension: Extension, position: number, buffers: readonly Uint8Array[]): Promise<void> {
@@ -251,6 +290,7 @@ export class Segment {
   }
 
   #file(extension: Extension): Promise<DiskFile> {
+    if (this.#retired !== undefined) return Promise.reject(this.#retired);
     let file = this.#files.get(extension);
     if (file === undefined) {
       file = this.#disk.open(this.#pathOf(extension), { create: true });

@@ -3,15 +3,16 @@
  *
  *   DIR/lock, DIR/directory.json                              taken and read before anything else (directory.ts)
  *   DIR/wal/00000001.wal …                                    the write-ahead log
- *   DIR/groups/TOPICID-PARTITION.GENERATION/                  a replica's segments
- *   DIR/quarantine/TOPICID-PARTITION.GENERATION.INCARNATION/  deleted replicas, purged at a later start (hazard B24)
+ *   DIR/groups/TOPICID-PARTITION.GENERATION/                  a replica's segments, and whose they are (replica-file.ts)
+ *   DIR/quarantine/TOPICID-PARTITION.GENERATION.INCARNATION/  deleted and replaced replicas, purged at a later start (hazard B24)
  */
 import type { Disk, Environment, Logger } from '../base/environment.ts';
 import { FlotillaError, messageOf, once } from '../base/errors.ts';
-import { type DirectoryId, decodeGroupKey, encodeGroupKey, formatGroupKey, type GroupKey, isUuid, type TopicId } from '../base/ids.ts';
+import { type DirectoryId, formatGroupKey, type GroupKey, type ReplicaId } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { HardState } from '../raft/core/types.ts';
-import { nextIncarnation } from './directory.ts';
+import { type DirectoryIdentity, nextIncarnation } from './directory.ts';
+import { GroupDirectories, groupName, purgeQuarantine } from './group-directories.ts';
 import { SegmentedLog } from './partition-log.ts';
 import { loadLog } from './partition-log-recovery.ts';
 import type { Checksums } from './payload.ts';
@@ -69,8 +70,8 @@ export async function openStorage(given: StorageOptions): Promise<BrokerStorage>
   const walOptions = { environment, crc32, log, settings: walSettings, flushSegments, failed: options.failed };
   const wal = new Wal(walOptions, recovery.files, recovery.groups, recovery.position);
   await wal.start(recovery.position.unproven);
-  const groups = (await disk.list(`${path}/groups`)).map(parseGroupName).filter((group) => group !== undefined);
-  return new BrokerStorage(options, identity.directoryId, identity.incarnation, { wal, logs, recovered: recovery.recovered, groups });
+  const directories = await GroupDirectories.list({ disk, path, incarnation: identity.incarnation, crc32 });
+  return new BrokerStorage(options, identity, { wal, logs, recovered: recovery.recovered, directories });
 }
 
 /** A segment has two files, or three. Beyond so many open ones, those not used for longest are closed. */
@@ -82,7 +83,7 @@ interface Opened {
   readonly wal: Wal;
   readonly logs: Map<GroupKey, SegmentedLog>;
   readonly recovered: Map<GroupKey, RecoveredGroup>;
-  readonly groups: readonly GroupKey[];
+  readonly directories: GroupDirectories;
 }
 
 export class BrokerStorage implements Storage {
@@ -93,21 +94,21 @@ export class BrokerStorage implements Storage {
   readonly #wal: Wal;
   readonly #logs: Map<GroupKey, SegmentedLog>;
   readonly #recovered: Map<GroupKey, RecoveredGroup>;
-  readonly #groups: Set<GroupKey>;
+  readonly #directories: GroupDirectories;
   readonly #writer: SegmentWriter;
   /** Of segments. */
   readonly #segmentDisk: PooledDisk;
   readonly #readBuffers = new ReadBuffers();
   #failed = false;
 
-  constructor(options: StorageOptions, directoryId: DirectoryId, incarnation: number, opened: Opened) {
+  constructor(options: StorageOptions, identity: Pick<DirectoryIdentity, 'directoryId' | 'incarnation'>, opened: Opened) {
     this.#options = options;
-    this.directoryId = directoryId;
-    this.incarnation = incarnation;
+    this.directoryId = identity.directoryId;
+    this.incarnation = identity.incarnation;
     this.#wal = opened.wal;
     this.#logs = opened.logs;
     this.#recovered = opened.recovered;
-    this.#groups = new Set(opened.groups);
+    this.#directories = opened.directories;
     const { openFileLimit = Number.POSITIVE_INFINITY } = options.disk;
     this.#segmentDisk = new PooledDisk(options.disk, Math.min(MAX_OPEN_FILES, Math.floor(openFileLimit * OPEN_FILES_SHARE)));
     this.#writer = new SegmentWriter(options.environment, (error) => this.#fail(error));
@@ -126,21 +127,21 @@ export class BrokerStorage implements Storage {
   }
 
   groups(): readonly GroupKey[] {
-    return [...this.#groups];
+    return this.#directories.groups;
   }
 
   async openLog(
     group: GroupKey,
     settings: LogSettings,
+    replicaId: ReplicaId,
   ): Promise<{ log: PartitionLog; tail: readonly Entry[]; hardState: HardState; whole: boolean }> {
     if (this.#logs.get(group)?.closed === false)
       throw new FlotillaError('DATA_DIRECTORY', `the log of ${formatGroupKey(group)} is open already`);
-    const recovered = this.#recovered.get(group) ?? this.#wal.stateOf(group);
-    const directory = this.#directoryOf(group);
-    const known = this.#groups.has(group);
-    if (!known) await this.#create(group, directory, recovered === undefined);
+    const claimed = await this.#claim(group, replicaId);
+    const recovered = this.#stateOf(group);
     // A directory is made after the group's first HardState is durable: one without any has lost it (hazard B03).
-    const provable = known ? recovered?.whole === true : (recovered?.whole ?? true);
+    const provable = claimed && recovered?.whole === true;
+    const directory = this.#directories.pathOf(group);
     const { crc32, crc32c, log: logger } = this.#options;
     const disk = this.#segmentDisk;
     const checksums = { crc32, crc32c };
@@ -148,6 +149,8 @@ export class BrokerStorage implements Storage {
     const whole = provable && loaded.whole;
     if (!whole) await this.#wal.markDamaged(group);
     const context = {
+      group: groupName(group),
+      monotonicMs: () => this.#options.environment.monotonicMs(),
       disk,
       directory,
       checksums,
@@ -155,6 +158,7 @@ export class BrokerStorage implements Storage {
       readBuffers: this.#readBuffers,
       written: (index: number) => this.#wal.written(group, index),
       synced: (index: number) => this.#wal.synced(group, index),
+      settled: () => this.#wal.append([]),
     };
     const hardState = recovered?.hardState ?? INITIAL_HARD_STATE;
     const above = followingEntries(recovered?.entries ?? [], loaded.last.index);
@@ -178,13 +182,7 @@ export class BrokerStorage implements Storage {
     const bytes = log?.sizeBytes ?? 0;
     this.#logs.delete(group);
     await log?.discard();
-    this.#wal.forget(group);
-    this.#recovered.delete(group);
-    if (!this.#groups.delete(group)) return bytes;
-    const { disk, path } = this.#options;
-    await disk.rename(this.#directoryOf(group), `${path}/quarantine/${groupName(group)}.${this.incarnation}`);
-    await disk.syncDirectory(`${path}/groups`);
-    await disk.syncDirectory(`${path}/quarantine`);
+    await this.#remove(group);
     return bytes;
   }
 
@@ -194,16 +192,59 @@ export class BrokerStorage implements Storage {
     await this.#wal.close();
   }
 
-  #directoryOf(group: GroupKey): string {
-    return `${this.#options.path}/groups/${groupName(group)}`;
+  /**
+   * Makes the group's directory the replica's. What another replica left, in the directory and in the write-ahead log, is void, durably, before
+   * anything of this one is written (hazard B14). False: it can't be told whose the data are, or some are gone.
+   * @throws DATA_DIRECTORY when the data are of a later replica.
+   */
+  async #claim(group: GroupKey, replicaId: ReplicaId): Promise<boolean> {
+    const state = this.#stateOf(group);
+    if (!this.#directories.has(group)) {
+      // Else the directory's name is lost, and what the log has of the group may be anybody's.
+      const isNew = state === undefined || (isInitial(state) && this.#wal.syncedIndex(group) === 0);
+      if (!isNew) await this.#wal.markDamaged(group);
+      await this.#create(group, replicaId);
+      return isNew;
+    }
+    const owner = await this.#directories.ownerOf(group);
+    if (owner === replicaId) return true;
+    if (owner === 'damaged') {
+      await this.#wal.markDamaged(group);
+      await this.#directories.bind(group, replicaId);
+      return false;
+    }
+    if (owner === 'unbound') {
+      await this.#directories.bind(group, replicaId);
+      return true;
+    }
+    // Replica ids only grow: older metadata, replayed at a start, must not undo what newer ones brought about.
+    if (owner > replicaId) {
+      throw new FlotillaError(
+        'DATA_DIRECTORY',
+        `the data of ${formatGroupKey(group)} are of replica ${owner}, which took the place of replica ${replicaId}; that one is gone for good`,
+      );
+    }
+    this.#options.log.warn('replica replaced', { group: formatGroupKey(group), former: owner, replicaId });
+    await this.#remove(group);
+    await this.#create(group, replicaId);
+    return true;
   }
 
-  async #create(group: GroupKey, directory: string, isNew: boolean): Promise<void> {
-    if (isNew) await this.#wal.append([{ group, hardState: INITIAL_HARD_STATE, truncateTo: undefined, entries: [] }]);
-    const { disk, path } = this.#options;
-    await disk.makeDirectory(directory);
-    await disk.syncDirectory(`${path}/groups`);
-    this.#groups.add(group);
+  #stateOf(group: GroupKey): RecoveredGroup | undefined {
+    return this.#recovered.get(group) ?? this.#wal.stateOf(group);
+  }
+
+  async #create(group: GroupKey, replicaId: ReplicaId): Promise<void> {
+    if (this.#stateOf(group) === undefined)
+      await this.#wal.append([{ group, hardState: INITIAL_HARD_STATE, truncateTo: undefined, entries: [] }]);
+    await this.#directories.create(group, replicaId);
+  }
+
+  /** First from the log: a directory without records can't be mistaken for anybody's, records without a directory could. */
+  async #remove(group: GroupKey): Promise<void> {
+    await this.#wal.forget(group);
+    this.#recovered.delete(group);
+    await this.#directories.quarantine(group);
   }
 
   #fail(error: unknown): void {
@@ -225,22 +266,8 @@ function followingEntries(entries: readonly Entry[], lastIndex: number): readonl
   return above[0]?.index === lastIndex + 1 ? above : [];
 }
 
-export function groupName(group: GroupKey): string {
-  const { topicId, partition, groupGeneration } = decodeGroupKey(group);
-  return `${topicId}-${partition}.${groupGeneration}`;
-}
-
-export function parseGroupName(name: string): GroupKey | undefined {
-  const match = /^([0-9a-f]{32})-(\d+)\.(\d+)$/.exec(name);
-  const topicId = match?.[1];
-  if (match === null || topicId === undefined || !isUuid(topicId)) return undefined;
-  return encodeGroupKey({ topicId: topicId as TopicId, partition: Number(match[2]), groupGeneration: Number(match[3]) });
-}
-
-/** What was deleted before the incarnation that has just ended is gone for good: a start lies between, to notice a mistake. */
-async function purgeQuarantine(disk: Disk, directory: string, incarnation: number): Promise<void> {
-  for (const name of await disk.list(directory)) {
-    const deletedIn = Number(name.slice(name.lastIndexOf('.') + 1));
-    if (deletedIn < incarnation - 1) await disk.removeTree(`${directory}/${name}`);
-  }
+/** As it is before the replica's first turn. */
+function isInitial({ hardState, entries, whole }: RecoveredGroup): boolean {
+  const { term, vote, commit } = hardState;
+  return whole && term === 0 && vote === 0 && commit === 0 && entries.length === 0;
 }

@@ -2,7 +2,7 @@
  * The interfaces of storage, between the write-ahead log, the segments and the Raft host.
  * One {@link WriteAheadLog} a broker; one {@link PartitionLog} a replica.
  */
-import type { DirectoryId, GroupKey } from '../base/ids.ts';
+import type { DirectoryId, GroupKey, ReplicaId } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { Configuration, HardState, InitialLog, TermStart } from '../raft/core/types.ts';
 
@@ -25,8 +25,8 @@ export interface WriteAheadLog {
   readonly pendingBytes: number;
   /** Milliseconds that the present flush has been waiting for the disk; 0 when none is. For `diskFresh`. */
   stalledMs(): number;
-  /** A group was deleted: its records are void and need not be kept. */
-  forget(group: GroupKey): void;
+  /** A group was deleted, or its replica replaced: its records are void, durably once this resolves. */
+  forget(group: GroupKey): Promise<void>;
   /** Waits for the last flush, writes a mark-only frame, closes. */
   close(): Promise<void>;
   readonly statistics: WalStatistics;
@@ -78,10 +78,22 @@ export interface PartitionLog {
   offsetForTime(timestampMs: number): Promise<number | undefined>;
   /** Every batch header from `fromOffset` on, in order, 61 bytes each: to rebuild producer state. */
   scanBatchHeaders(fromOffset: number, visit: (header: Uint8Array, nextOffset: number) => void): Promise<void>;
-  /** State that local recovery starts from (producer state), written at each segment roll with the offset it stands at. */
-  readonly snapshot: { readonly nextOffset: number; readonly state: Uint8Array } | undefined;
-  /** Called at a roll to get that state; undefined: none. */
-  snapshotSource: ((nextOffset: number) => Uint8Array | undefined) | undefined;
+  /** State that recovery starts from (producer state, a state machine's checkpoint), written at each segment roll with where it stands. */
+  readonly snapshot: { readonly index: number; readonly nextOffset: number; readonly state: Uint8Array } | undefined;
+  /** Called at a roll to get the state as of an entry, the last one that the owner was told of; undefined: none. */
+  snapshotSource: ((nextOffset: number, index: number) => Uint8Array | undefined) | undefined;
+  /** The first entry that it still holds: a follower that needs an earlier one gets a snapshot. */
+  readonly firstReplicableIndex: number;
+  /**
+   * The newest snapshot: the record of it and all segments up to it, as files, which stay until it is released, or was not read for
+   * SNAPSHOT_IDLE_MS. Undefined: none was written yet.
+   */
+  openSnapshot(): Promise<LogSnapshot | undefined>;
+  /**
+   * Drops whole segments below `index`, durably, as far as a snapshot covers them and none of them is being read for a follower; with an index above
+   * the last entry the last segment goes as well. Resolves with {@link firstReplicableIndex} as it is then.
+   */
+  dropBefore(index: number): Promise<number>;
   readonly sizeBytes: number;
   /** Writes and syncs all that was appended. */
   flush(): Promise<void>;
@@ -97,9 +109,27 @@ export interface BatchRun {
   readonly release?: (() => void) | undefined;
 }
 
+/** A snapshot that is being read for a follower. */
+export interface LogSnapshot {
+  /** The last entry that it covers; committed. */
+  readonly lastIndex: number;
+  readonly lastTerm: number;
+  /** The first is the snapshot's record (segment-snapshot.ts). */
+  readonly files: readonly SnapshotFile[];
+  read(file: number, position: number, length: number): Promise<Uint8Array>;
+  release(): void;
+}
+
+export interface SnapshotFile {
+  readonly name: string;
+  readonly length: number;
+}
+
 export interface LogSettings {
   /** Kafka's segment.bytes. */
   readonly segmentBytes: number;
+  /** The owner's snapshot state is all that its entries made (a state machine's checkpoint): a follower needs no segments below it. */
+  readonly stateAlone?: boolean;
 }
 
 /** All storage of a broker: one data directory. */
@@ -112,10 +142,15 @@ export interface Storage {
   readonly recovered: ReadonlyMap<GroupKey, RecoveredGroup>;
   /** Groups that have a directory. */
   groups(): readonly GroupKey[];
-  /** Opens or creates a replica's log; with `recovered` entries above the segments as `tail`. */
+  /**
+   * Opens or creates a replica's log; with `recovered` entries above the segments as `tail`. What another replica of the group left here goes to
+   * quarantine first, and its records in the write-ahead log are void (hazard B14).
+   * @throws DATA_DIRECTORY when what is here is of a later replica: ids only grow.
+   */
   openLog(
     group: GroupKey,
     settings: LogSettings,
+    replicaId: ReplicaId,
   ): Promise<{ log: PartitionLog; tail: readonly Entry[]; hardState: HardState; whole: boolean }>;
   /** Deletes a replica's data, on a committed tombstone only: rename to quarantine, purge later (hazard B24). */
   deleteLog(group: GroupKey): Promise<number>;

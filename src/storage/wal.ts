@@ -141,12 +141,14 @@ export class Wal implements WriteAheadLog {
     return this.#flushStartedMs === 0 ? 0 : this.#options.environment.monotonicMs() - this.#flushStartedMs;
   }
 
-  forget(key: GroupKey): void {
+  forget(key: GroupKey): Promise<void> {
     const group = this.#groups.get(key);
-    if (group === undefined || this.#failure !== undefined || this.#closed) return;
-    this.#queue.push({ group, kind: RowKind.forget, term: 0, index: 0, extra: 0, entries: undefined });
-    this.#groups.delete(key);
-    this.#kick();
+    if (group === undefined) return Promise.resolve();
+    if (this.#failure === undefined && !this.#closed) {
+      this.#queue.push({ group, kind: RowKind.forget, term: 0, index: 0, extra: 0, entries: undefined });
+      this.#groups.delete(key);
+    }
+    return this.append([]);
   }
 
   /** Entries up to `index` are written to segments: the log needs them in memory no more, and in its files until {@link synced}. */

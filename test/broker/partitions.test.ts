@@ -1,8 +1,11 @@
+import { create } from '@bufbuild/protobuf';
 import { expect, it } from 'vitest';
 import { silentLogger } from '../../src/base/environment.ts';
 import { FlotillaError } from '../../src/base/errors.ts';
 import { type BrokerId, encodeGroupKey, formatGroupKey, type GroupKey, METADATA_GROUP } from '../../src/base/ids.ts';
 import { Partitions } from '../../src/broker/partitions.ts';
+import { describeReplicasHandler } from '../../src/broker/raft-groups.ts';
+import { DescribeReplicasRequestSchema, RaftRole } from '../../src/gen/flotilla/v1/raft_groups_pb.ts';
 import { applyRecords } from '../../src/metadata/apply.ts';
 import type { MetadataRecord } from '../../src/metadata/records.ts';
 import { MetadataStore } from '../../src/metadata/view.ts';
@@ -10,6 +13,7 @@ import type { RaftHost, ReplicaOptions } from '../../src/raft/types.ts';
 import { crc32c } from '../../src/record/crc32c.ts';
 import { defaults } from './batches.ts';
 import { FakeReplica, topicId } from './fake-replica.ts';
+import { call, contextOf } from './handlers.ts';
 import { ManualEnvironment } from './manual-environment.ts';
 
 const brokerId = 1 as BrokerId;
@@ -70,7 +74,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
     metadata.publish(applyRecords(metadata.image, metadata.image.index + 1, records));
     await new Promise((resolve) => setImmediate(resolve));
   };
-  return { opened, closed, removed, warned, replay };
+  return { opened, closed, removed, warned, replay, partitions, metadata };
 }
 
 it('opens at once what the directory holds', async () => {
@@ -106,6 +110,19 @@ it('closes a replica whose batches can not be read: nobody would serve what it i
   expect(closed).toEqual([group]);
   await replay({ type: 'deleteTopic', topicId });
   expect(removed).toEqual([group]);
+});
+
+it('tells who asks for the replica why it is not open', async () => {
+  const { replay, partitions, metadata } = secondProcess([group], { damaged: true });
+  await replay(registered(2), created);
+  expect(partitions.failureOf(group)).toBe('damaged');
+  const context = { ...contextOf([], new ManualEnvironment()), partitions, metadata };
+  const [, { handle }] = describeReplicasHandler(context, { get: () => undefined, pendingDiskBytes: 7 });
+  const asked = create(DescribeReplicasRequestSchema, { group: 'orders/0' });
+  expect(await handle(asked as never, call)).toMatchObject({
+    pendingDiskBytes: 7n,
+    replicas: [{ group: 'orders/0', replicaId: 1n, notOpen: 'damaged', role: RaftRole.UNSPECIFIED }],
+  });
 });
 
 it('says which replicas the metadata do not know any more, and leaves them alone (B24)', async () => {

@@ -43,6 +43,8 @@ describe.each(shells)('in %s', (shell) => {
     ['flotilla topic de', ['delete', 'describe']],
     ['flotilla --json topic d', ['delete', 'describe']],
     ['flotilla --bootstrap localhost:1 cluster ', ['describe']],
+    ['flotilla raft ', ['describe', 'list']],
+    ['flotilla raft list --p', ['--problems']],
     ['flotilla topic create orders --p', ['--partitions']],
     ['flotilla topic create produce --c', ['--config']],
     ['flotilla produce orders --compression ', ['gzip', 'lz4', 'none', 'snappy', 'zstd']],

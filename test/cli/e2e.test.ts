@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DemoRun } from '../../src/cli/demo/run.ts';
 import { DevCluster } from '../../src/cli/dev/cluster.ts';
 import { connectCluster } from '../../src/cli/sdk.ts';
+import type { RaftGroupDescription } from '../../src/client/index.ts';
 import { freePorts, isAlive, run, start, until } from '../processes.ts';
 
 describe('a cluster of three broker processes', () => {
@@ -73,6 +74,37 @@ describe('a cluster of three broker processes', () => {
     } finally {
       await demo.close();
     }
+  }, 60_000);
+
+  it('shows a Raft group as its replicas see it, with a broker down as well', async () => {
+    await flotilla(['topic', 'create', 'looked-into', '--partitions', '1', '--replicas', '3']);
+    await flotilla(['produce', 'looked-into'], 'one\ntwo');
+    const described = async () => JSON.parse((await flotilla(['raft', 'describe', 'looked-into/0', '--json'])).out) as RaftGroupDescription;
+    await until(async () => (await described()).problems.length === 0);
+    const { leader, replicas, commitIndex } = await described();
+    expect(replicas.map(({ brokerId }) => brokerId)).toEqual([1, 2, 3]);
+    for (const replica of replicas)
+      expect(replica).toMatchObject({ leader, lastIndex: commitIndex, durableIndex: commitIndex, nextOffset: 2 });
+    const listed = await flotilla(['raft', 'list', '--topic', 'looked-into']);
+    expect(listed).toMatchObject({ code: 0, err: '', out: expect.stringMatching(/^looked-into\/0 +[123] +\d+ +\d+ +3\/3 +ok$/m) });
+
+    const victim = cluster.broker(leader?.brokerId === 1 ? 2 : 1)!;
+    await victim.kill();
+    try {
+      const { out, code } = await flotilla(['raft', 'describe', 'looked-into/0']);
+      expect(code).toBe(0);
+      expect(out).toMatch(new RegExp(`^${victim.id} +\\d+ +no answer`, 'm'));
+      expect(out).toContain(`broker ${victim.id} did not answer`);
+      expect((await flotilla(['raft', 'list', '--problems'])).out).toMatch(/^looked-into\/0 .* no-answer$/m);
+    } finally {
+      await victim.start();
+    }
+    expect(await flotilla(['raft', 'describe', 'unknown/0'])).toMatchObject({
+      code: 1,
+      out: '',
+      err: expect.stringContaining('topic list'),
+    });
+    expect(await flotilla(['raft', 'describe', 'unknown'])).toMatchObject({ code: 2, err: expect.stringContaining('TOPIC/PARTITION') });
   }, 60_000);
 
   it('answers bad requests with what to do', async () => {

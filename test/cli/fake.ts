@@ -11,6 +11,7 @@ import type {
   NewTopic,
   OutgoingRecord,
   ProducerSettings,
+  RaftGroup,
   StartingPoint,
 } from '../../src/cli/client.ts';
 import type { Streams } from '../../src/cli/io.ts';
@@ -23,6 +24,7 @@ interface FakeTopic extends NewTopic {
 export class FakeCluster {
   readonly topics = new Map<string, FakeTopic>();
   readonly producers: ProducerSettings[] = [];
+  groups: RaftGroup[] = [];
   /** The error of the n-th send from now, if any. */
   failSend: ((sent: number) => FlotillaError | undefined) | undefined;
   deadBrokers: number[] = [];
@@ -142,6 +144,15 @@ export class FakeCluster {
         })),
         topics: [...this.topics.values()].map(summary),
       }),
+      listRaftGroups: async function* (this: FakeCluster, topic: string | undefined) {
+        if (topic !== undefined) this.topic(topic);
+        yield* this.groups.filter((group) => topic === undefined || group.topic === topic);
+      }.bind(this),
+      describeRaftGroup: async (name) => {
+        const group = this.groups.find((each) => each.name === name);
+        if (group === undefined) throw new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `Topic '${name.split('/')[0]}' does not exist.`);
+        return group;
+      },
       endOffsets: async (name, partitions) => ends(name, partitions),
       startOffsets: async (name, partitions, from) => partitions.map((partition) => startOf(this.topic(name).logs[partition]!, from)),
     };

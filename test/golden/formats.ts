@@ -17,6 +17,7 @@ import { BatchBuilder } from '../../src/record/builder.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../src/rsm/checkpoint.ts';
 import { decodeRecords, encodeRecords } from '../../src/rsm/codec.ts';
 import { formatDirectory, initDirectory, nextIncarnation, readDirectory } from '../../src/storage/directory.ts';
+import { decodeReplicaFile, encodeReplicaFile } from '../../src/storage/replica-file.ts';
 import { putIndexRow, readIndexRow } from '../../src/storage/segment-index.ts';
 import { decodeSnapshot, encodeSnapshot } from '../../src/storage/segment-snapshot.ts';
 import { FrameBuffer, frameIntact, RowKind, readHeader, readRows } from '../../src/storage/wal-frame.ts';
@@ -207,8 +208,13 @@ function producers(): ProducerState {
 }
 
 const snapshot = {
+  group: `${'a'.repeat(32)}-3.0`,
   lastIndex: 41,
+  lastTerm: 5,
   nextOffset: 1000,
+  logStartOffset: 100,
+  firstReplicableIndex: 12,
+  chain: '0123456789abcdef',
   terms: [
     { term: 1, index: 1 },
     { term: 5, index: 30 },
@@ -320,12 +326,26 @@ export const formats: readonly Format[] = [
     uncovered: [],
   },
   {
-    name: 'segment-snapshot-v1',
+    name: 'segment-snapshot-v2',
     write: () => encodeSnapshot(snapshot, crc32),
     read: (bytes) => decodeSnapshot(bytes, crc32),
     says: snapshot,
     // Reserved bits of the flags.
     uncovered: [[6, 8]],
+  },
+  {
+    name: 'segment-snapshot-v1',
+    read: (bytes) => decodeSnapshot(bytes, crc32),
+    says: { ...snapshot, group: undefined, chain: undefined, logStartOffset: 0, firstReplicableIndex: 1 },
+    // Reserved bits of the flags.
+    uncovered: [[6, 8]],
+  },
+  {
+    name: 'replica-file-v1',
+    write: () => encodeReplicaFile(4711 as ReplicaId, crc32),
+    read: (bytes) => decodeReplicaFile(bytes, crc32),
+    says: 4711,
+    uncovered: [],
   },
   {
     name: 'producer-state-v1',

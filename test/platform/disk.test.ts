@@ -12,7 +12,7 @@ import { openLevelStore } from '../../src/platform/state-store.ts';
 import { initDirectory } from '../../src/storage/directory.ts';
 import { MemoryStateStore } from '../../src/storage/memory-state-store.ts';
 import { openStorage } from '../../src/storage/storage.ts';
-import { bytesOf, chainOf, checksums, groupKey } from '../storage/fixture.ts';
+import { bytesOf, chainOf, checksums, groupKey, REPLICA } from '../storage/fixture.ts';
 
 let path: string;
 beforeEach(async () => {
@@ -79,7 +79,7 @@ describe('the real disk', () => {
       ...checksums,
     };
     const storage = await openStorage(options);
-    const { log } = await storage.openLog(groupKey(0), { segmentBytes: 1 << 20 });
+    const { log } = await storage.openLog(groupKey(0), { segmentBytes: 1 << 20 }, REPLICA);
     const entries = chainOf(60, { bytes: 50_000 });
     for (let at = 0; at < 60; at += 4) {
       const run = entries.slice(at, at + 4);
@@ -88,7 +88,7 @@ describe('the real disk', () => {
     }
     await storage.close();
     const again = await openStorage(options);
-    const opened = await again.openLog(groupKey(0), { segmentBytes: 1 << 20 });
+    const opened = await again.openLog(groupKey(0), { segmentBytes: 1 << 20 }, REPLICA);
     expect(opened.log.lastIndex).toBe(60);
     expect(bytesOf(await opened.log.readEntries(60, 1))).toEqual(bytesOf(entries.slice(59)));
     expect(again.wal.statistics.fileTurns).toBeGreaterThan(0);

@@ -1,7 +1,8 @@
 import { crc32 } from 'node:zlib';
 import { must } from '../../src/base/assert.ts';
+import { concat } from '../../src/base/bytes.ts';
 import { type Logger, silentLogger } from '../../src/base/environment.ts';
-import { type Broker, startBroker } from '../../src/broker/broker.ts';
+import { type Broker, type ServedTransport, startBroker } from '../../src/broker/broker.ts';
 import { loadConfig } from '../../src/broker/config.ts';
 import { nativeCrc32c } from '../../src/platform/crc32c.ts';
 import { RpcPeerTransport } from '../../src/rpc/peer-transport.ts';
@@ -13,26 +14,47 @@ import { VirtualEnvironment, VirtualTime } from './virtual-environment.ts';
 
 const PORT = 9000;
 
+export function hostOf(broker: number): string {
+  return `broker-${broker}`;
+}
+
 /** One simulated machine: its disk outlives the processes on it. */
-class SimMachine {
+export class SimMachine {
   readonly id: number;
-  readonly disk: SimDisk;
+  disk: SimDisk;
+  readonly #random: SeededRandom;
   /** When the disk's completions reach the process. */
   readonly completions: VirtualEnvironment;
-  readonly stores = new Map<string, MemoryStateStore>();
+  stores = new Map<string, MemoryStateStore>();
   environment: VirtualEnvironment | undefined;
   broker: Broker | undefined;
 
   constructor(id: number, completions: VirtualEnvironment, random: SeededRandom) {
     this.id = id;
     this.completions = completions;
-    this.disk = new SimDisk(completions, random);
+    completions.machine = id;
+    this.#random = random;
+    this.disk = this.#newDisk();
+  }
+
+  /** An empty disk instead of the one that was there. */
+  wipe(): void {
+    const { latencyMs, disorderly, onDurable } = this.disk;
+    this.disk.crash();
+    this.disk = Object.assign(this.#newDisk(), { latencyMs, disorderly, onDurable });
+    this.stores = new Map();
+  }
+
+  #newDisk(): SimDisk {
+    return new SimDisk(this.completions, this.#random.fork());
   }
 }
 
 export interface SimClusterOptions {
   readonly seed: number;
   readonly brokers: number;
+  /** How many of them, from the first on, are voters of the metadata quorum. Default 3. */
+  readonly controllers?: number;
   /** Broker settings by Kafka's keys, on top of what the simulation needs. */
   readonly settings?: Readonly<Record<string, string | number>>;
   readonly log?: Logger;
@@ -45,7 +67,13 @@ export class SimCluster {
   readonly network: SimNetwork;
   readonly machines: readonly SimMachine[];
   readonly #options: SimClusterOptions;
+  /** What a broker may not end itself for. */
   readonly failures: Error[] = [];
+  /** Told when a broker ended itself because its disk failed, as it must. */
+  onDiskFailure: (id: number, error: Error) => void = () => {};
+  onWiped: (id: number) => void = () => {};
+  /** Told of each frame of Raft messages as a broker sends it. */
+  onRaftFrame: (from: number, frame: Uint8Array) => void = () => {};
 
   constructor(options: SimClusterOptions) {
     this.#options = options;
@@ -69,13 +97,14 @@ export class SimCluster {
   async start(id: number): Promise<void> {
     const machine = this.machine(id);
     const environment = new VirtualEnvironment(this.time, this.random.fork());
+    environment.machine = id;
     machine.environment = environment;
-    machine.completions.pausedUntilMs = 0;
-    const voters = this.machines.slice(0, 3).map((voter) => `${voter.id}@${this.#address(voter.id)}`);
+    this.time.pause(machine.completions, 0);
+    const voters = this.machines.slice(0, this.#options.controllers ?? 3).map((voter) => `${voter.id}@${this.#address(voter.id)}`);
     const config = loadConfig({
       file: {
         'node.id': id,
-        listeners: `CLIENT://${this.#host(id)}:${PORT}`,
+        listeners: `CLIENT://${hostOf(id)}:${PORT}`,
         'controller.quorum.voters': voters.join(','),
         'log.dirs': '/data',
         ...this.#options.settings,
@@ -92,15 +121,16 @@ export class SimCluster {
         machine.stores.set(path, store);
         return store;
       },
-      connect: this.network.connectFrom(this.#host(id), environment),
-      createTransport: (options) => new RpcPeerTransport(options),
-      serve: (options) => this.network.serve(this.#host(id), environment, options),
+      connect: this.network.connectFrom(hostOf(id), environment),
+      createTransport: (options) => this.#watched(id, new RpcPeerTransport(options)),
+      serve: (options) => this.network.serve(hostOf(id), environment, options),
       crc32,
       crc32c: nativeCrc32c,
       log: (this.#options.log ?? silentLogger).child({ broker: id }),
       fatal: (error) => {
-        this.failures.push(error);
         this.kill(id);
+        if (isOfDisk(error)) this.onDiskFailure(id, error);
+        else this.failures.push(error);
       },
     });
   }
@@ -123,11 +153,18 @@ export class SimCluster {
     disk.restart();
   }
 
+  /** The disk is replaced by an empty one. */
+  wipe(id: number): void {
+    this.#end(id);
+    this.machine(id).wipe();
+    this.onWiped(id);
+  }
+
   pause(id: number, ms: number): void {
     const { environment, completions } = this.machine(id);
     if (environment === undefined) return;
-    environment.pausedUntilMs = this.time.nowMs + ms;
-    completions.pausedUntilMs = environment.pausedUntilMs;
+    this.time.pause(environment, ms);
+    this.time.pause(completions, ms);
   }
 
   isUp(id: number): boolean {
@@ -141,6 +178,19 @@ export class SimCluster {
     return { environment, connect: this.network.connectFrom(name, environment) };
   }
 
+  #watched(from: number, transport: ServedTransport): ServedTransport {
+    return {
+      handlers: () => transport.handlers(),
+      start: (receiver) => transport.start(receiver),
+      setPeers: (peers) => transport.setPeers(peers),
+      send: (to, lane, frame) => {
+        if (lane === 'raft') this.onRaftFrame(from, concat(frame));
+        return transport.send(to, lane, frame);
+      },
+      close: () => transport.close(),
+    };
+  }
+
   #end(id: number): void {
     const machine = this.machine(id);
     const { environment, broker } = machine;
@@ -150,11 +200,13 @@ export class SimCluster {
     this.network.kill(environment);
   }
 
-  #host(id: number): string {
-    return `broker-${id}`;
-  }
-
   #address(id: number): string {
-    return `${this.#host(id)}:${PORT}`;
+    return `${hostOf(id)}:${PORT}`;
   }
+}
+
+/** Whether the error goes back to one that the simulated disk gave. */
+export function isOfDisk(error: unknown): boolean {
+  for (let at = error; at instanceof Error; at = at.cause) if (/\b(?:EIO|ENOSPC): injected/.test(at.message)) return true;
+  return false;
 }

@@ -1,16 +1,16 @@
 /**
  * A disk in memory with the crash model of a real one, deterministic: completions come through the injected scheduler, choices from the injected
- * random numbers. What was written and not synced may survive a crash in any subset of 512-byte sectors; names that were created, renamed or
- * removed since their directory was synced survive as a prefix of those changes. A failed sync drops the writes it covered, though reads still
- * see them (fsyncgate). A buffer that changes while its write is in flight is an error (hazard B42).
+ * random numbers. What was written and not synced may survive a crash in any subset of 512-byte sectors; of the names that were created, renamed or
+ * removed since their directory was synced, a prefix of each directory's changes survives. A failed sync drops the writes it covered, though reads
+ * still see them (fsyncgate). A buffer that changes while its write is in flight is an error (hazard B42).
  */
 import { assert, must } from '../../src/base/assert.ts';
 import { concat } from '../../src/base/bytes.ts';
 import type { Disk, DiskFile, DiskLock, Random, Scheduler } from '../../src/base/environment.ts';
 import { randomBelow } from '../../src/base/environment.ts';
 import { FlotillaError } from '../../src/base/errors.ts';
-
-const SECTOR = 512;
+import { Inode, SECTOR_BYTES } from './disk-inode.ts';
+import { type NameChange, Names, normalize, parentOf, survivors } from './disk-names.ts';
 
 export interface DiskOperation {
   /** Counts from 1, over the disk's life. */
@@ -32,84 +32,26 @@ export interface DiskOperation {
     | 'close'
     | 'lock';
   readonly path: string;
+  /** It needs room that the disk has not given yet. */
+  readonly grows: boolean;
 }
 
-/** What an operation meets: 'crash' cuts the power while it is in flight; a system error's code makes it fail; undefined lets it be. */
-export type Fate = 'crash' | 'EIO' | 'ENOSPC' | undefined;
-
-type Change = { readonly position: number; readonly bytes: Uint8Array } | { readonly truncateTo: number };
-
-class Inode {
-  readonly directory: boolean;
-  /** As reads see it. */
-  content = new Uint8Array(0);
-  size = 0;
-  /** As a crash leaves it when no pending change survives. */
-  durable = new Uint8Array(0);
-  durableSize = 0;
-  pending: Change[] = [];
-  constructor(directory: boolean) {
-    this.directory = directory;
-  }
-}
-
-/** Paths with their inodes, and the children of each directory: listing and moving must not look at all the disk's names. */
-class Names {
-  readonly #inodes = new Map<string, Inode>();
-  readonly #children = new Map<string, Set<string>>();
-
-  constructor(entries: Iterable<readonly [path: string, inode: Inode]>) {
-    for (const [path, inode] of entries) this.set(path, inode);
-  }
-
-  get(path: string): Inode | undefined {
-    return this.#inodes.get(path);
-  }
-
-  has(path: string): boolean {
-    return this.#inodes.has(path);
-  }
-
-  set(path: string, inode: Inode): void {
-    this.#inodes.set(path, inode);
-    if (path === '') return;
-    const parent = parentOf(path);
-    const siblings = this.#children.get(parent);
-    if (siblings === undefined) this.#children.set(parent, new Set([path]));
-    else siblings.add(path);
-  }
-
-  delete(path: string): void {
-    if (this.#inodes.delete(path)) this.#children.get(parentOf(path))?.delete(path);
-  }
-
-  childrenOf(path: string): Iterable<string> {
-    return this.#children.get(path) ?? [];
-  }
-
-  /** The path and all below it, parents first. */
-  treeOf(path: string): string[] {
-    const tree = [path];
-    for (let at = 0; at < tree.length; at++) tree.push(...this.childrenOf(tree[at] ?? ''));
-    return tree;
-  }
-
-  entries(): IterableIterator<[string, Inode]> {
-    return this.#inodes.entries();
-  }
-
-  inodes(): Iterable<Inode> {
-    return this.#inodes.values();
-  }
-}
-
-type NameChange = { readonly directories: readonly string[]; apply(names: Names): void };
+/**
+ * What an operation meets: 'crash' cuts the power while it is in flight; a system error's code makes it fail; 'misdirect' puts a write to a wrong
+ * place, and nobody hears of it; undefined lets it be.
+ */
+export type Fate = 'crash' | 'EIO' | 'ENOSPC' | 'misdirect' | undefined;
+export type Intercept = (operation: DiskOperation) => Fate;
 
 export class SimDisk implements Disk {
   /** Asked before each operation. */
-  intercept: ((operation: DiskOperation) => Fate) | undefined;
+  intercept: Intercept | undefined;
   /** Milliseconds that an operation takes; 0: the next turn. */
   latencyMs: (operation: DiskOperation) => number = () => 0;
+  /** Reads and writes take their effect when they begin or when they end, by chance: several that are under way have no order. */
+  disorderly = false;
+  /** Told of each range of a file that has become durable. */
+  onDurable: ((path: string, inode: Inode, position: number, length: number) => void) | undefined;
   operations = 0;
   /** True between the power cut and {@link restart}. */
   off = false;
@@ -123,6 +65,11 @@ export class SimDisk implements Disk {
   #nameChanges: NameChange[] = [];
   #locks = new Set<string>();
   #life = 0;
+  readonly #faults = new Set<Intercept>();
+  readonly #slowness = new Set<() => number>();
+  readonly #stalls = new Set<{ held(): void }>();
+  /** Completions that a stall holds back. */
+  #held: (() => void)[] = [];
 
   constructor(scheduler: Scheduler, random: Random) {
     this.#scheduler = scheduler;
@@ -139,10 +86,12 @@ export class SimDisk implements Disk {
   restart(): void {
     this.off = true;
     this.#life++;
-    const kept = randomBelow(this.#random, this.#nameChanges.length + 1);
-    for (const change of this.#nameChanges.slice(0, kept)) change.apply(this.#durableNames);
-    for (const inode of new Set([...this.#names.inodes(), ...this.#durableNames.inodes()])) this.#settle(inode);
-    this.#names = new Names([...this.#durableNames.entries()].filter(([path]) => this.#reachable(path)));
+    for (const change of survivors(this.#nameChanges, this.#random)) change.apply(this.#durableNames);
+    const paths = new Map([...this.#names.entries(), ...this.#durableNames.entries()].map(([path, inode]) => [inode, path]));
+    for (const [inode, path] of paths) {
+      inode.settle(this.#random, (position, length) => this.onDurable?.(path, inode, position, length));
+    }
+    this.#names = new Names([...this.#durableNames.entries()].filter(([path]) => this.#durableNames.reaches(path)));
     this.#durableNames = new Names(this.#names.entries());
     this.#nameChanges = [];
     this.#locks = new Set();
@@ -156,18 +105,42 @@ export class SimDisk implements Disk {
     this.off = false;
   }
 
+  /** Another that is asked before each operation, until the function that this returns is called. */
+  impose(fault: Intercept): () => void {
+    this.#faults.add(fault);
+    return () => void this.#faults.delete(fault);
+  }
+
+  /** Each operation takes so much longer, until the function that this returns is called. */
+  slow(extraMs: () => number): () => void {
+    this.#slowness.add(extraMs);
+    return () => void this.#slowness.delete(extraMs);
+  }
+
+  /** No operation ends any more, until the function that this returns is called. `held` is told of each that is held back. */
+  stall(held: () => void = () => {}): () => void {
+    const stall = { held };
+    this.#stalls.add(stall);
+    return () => {
+      if (!this.#stalls.delete(stall) || this.#stalls.size > 0) return;
+      for (const task of this.#held.splice(0)) this.#scheduler.nextTurn(task);
+    };
+  }
+
   /** Flips bits of a stored byte, durably: rot. */
   corrupt(path: string, position: number, mask = 0xff): void {
-    const inode = must(this.#names.get(normalize(path)), 'no such file', path);
+    const inode = this.#inode(path);
     assert(position < inode.size, 'position lies in the file', { path, position, size: inode.size });
-    inode.content[position] = (inode.content[position] ?? 0) ^ mask;
-    if (position < inode.durableSize) inode.durable[position] = (inode.durable[position] ?? 0) ^ mask;
+    inode.corrupt(position, mask);
   }
 
   /** The bytes of a file as a reader sees them. */
   bytes(path: string): Uint8Array {
-    const inode = must(this.#names.get(normalize(path)), 'no such file', path);
-    return inode.content.slice(0, inode.size);
+    return this.#inode(path).content.slice();
+  }
+
+  sizeOf(path: string): number {
+    return this.#inode(path).size;
   }
 
   /** Every file's path, sorted. */
@@ -180,7 +153,8 @@ export class SimDisk implements Disk {
 
   open(path: string, options: { create: boolean }): Promise<DiskFile> {
     const name = normalize(path);
-    return this.#run('open', name, () => {
+    const grows = options.create && !this.#names.has(name);
+    return this.#run('open', name, grows, () => {
       let inode = this.#names.get(name);
       if (inode === undefined) {
         if (!options.create || !this.#names.get(parentOf(name))?.directory) throw systemError('ENOENT', name);
@@ -195,7 +169,7 @@ export class SimDisk implements Disk {
 
   makeDirectory(path: string): Promise<void> {
     const name = normalize(path);
-    return this.#run('makeDirectory', name, () => {
+    return this.#run('makeDirectory', name, !this.#names.has(name), () => {
       const parts = name.split('/');
       for (let depth = 1; depth <= parts.length; depth++) {
         const prefix = parts.slice(0, depth).join('/');
@@ -208,7 +182,7 @@ export class SimDisk implements Disk {
 
   list(path: string): Promise<string[]> {
     const name = normalize(path);
-    return this.#run('list', name, () => {
+    return this.#run('list', name, false, () => {
       const children = Array.from(this.#names.childrenOf(name), (child) => child.slice(name === '' ? 0 : name.length + 1));
       return children.sort();
     });
@@ -216,21 +190,21 @@ export class SimDisk implements Disk {
 
   exists(path: string): Promise<boolean> {
     const name = normalize(path);
-    return this.#run('exists', name, () => this.#names.has(name));
+    return this.#run('exists', name, false, () => this.#names.has(name));
   }
 
   rename(from: string, to: string): Promise<void> {
     const source = normalize(from);
     const target = normalize(to);
-    return this.#run('rename', source, () => {
+    return this.#run('rename', source, false, () => {
       if (!this.#names.has(source) || !this.#names.has(parentOf(target))) throw systemError('ENOENT', source);
-      this.#change([parentOf(source), parentOf(target)], (names) => moveTree(names, source, target));
+      this.#change([parentOf(source), parentOf(target)], (names) => names.move(source, target));
     });
   }
 
   remove(path: string): Promise<void> {
     const name = normalize(path);
-    return this.#run('remove', name, () => {
+    return this.#run('remove', name, false, () => {
       if (!this.#names.has(name)) throw systemError('ENOENT', name);
       this.#change([parentOf(name)], (names) => void names.delete(name));
     });
@@ -238,7 +212,7 @@ export class SimDisk implements Disk {
 
   removeTree(path: string): Promise<void> {
     const name = normalize(path);
-    return this.#run('removeTree', name, () => {
+    return this.#run('removeTree', name, false, () => {
       if (!this.#names.has(name)) return;
       this.#change([parentOf(name)], (names) => {
         for (const child of names.treeOf(name)) names.delete(child);
@@ -248,16 +222,17 @@ export class SimDisk implements Disk {
 
   syncDirectory(path: string): Promise<void> {
     const name = normalize(path);
-    const covered = this.#nameChanges.filter((change) => change.directories.includes(name));
-    return this.#run('syncDirectory', name, undefined, () => {
-      for (const change of covered) change.apply(this.#durableNames);
-      this.#nameChanges = this.#nameChanges.filter((change) => !covered.includes(change));
+    const covered = new Set(this.#nameChanges.filter((change) => change.directories.includes(name)));
+    return this.#run('syncDirectory', name, false, undefined, () => {
+      // One that another sync made durable meanwhile is not applied again, over what came after it.
+      for (const change of this.#nameChanges) if (covered.has(change)) change.apply(this.#durableNames);
+      this.#nameChanges = this.#nameChanges.filter((change) => !covered.has(change));
     });
   }
 
   lock(path: string): Promise<DiskLock> {
     const name = normalize(path);
-    return this.#run('lock', name, () => {
+    return this.#run('lock', name, false, () => {
       if (this.#locks.has(name)) throw new FlotillaError('DATA_DIRECTORY', `${path} is in use by process 1; stop that broker first`);
       this.#locks.add(name);
       return {
@@ -270,44 +245,74 @@ export class SimDisk implements Disk {
 
   /** Runs an operation: `effect` at once, `completion` when it completes. For {@link SimFile} too. */
   run<T>(
-    kind: DiskOperation['kind'],
-    path: string,
+    operation: Omit<DiskOperation, 'number'>,
     life: number,
-    effect: (() => T) | undefined,
+    effect: ((fate: Fate) => T) | undefined,
     completion?: (fate: Fate) => void,
   ): Promise<T> {
     if (this.off || life !== this.#life) return new Promise(() => {});
-    const operation = { number: ++this.operations, kind, path };
-    const fate = this.intercept?.(operation);
+    const numbered = { ...operation, number: ++this.operations };
+    const fate = this.#fateOf(numbered);
+    const late = this.disorderly && (operation.kind === 'read' || operation.kind === 'write') && randomBelow(this.#random, 2) === 0;
     return new Promise((resolve, reject) => {
       let result: T;
       try {
-        result = effect?.() as T;
+        if (!late) result = effect?.(fate) as T;
       } catch (error) {
-        this.#complete(operation, life, () => reject(error));
+        this.#complete(numbered, life, () => reject(error));
         return;
       }
       if (fate === 'crash') {
         this.crash();
         return;
       }
-      this.#complete(operation, life, () => {
+      this.#complete(numbered, life, () => {
+        if (late) result = effect?.(fate) as T;
         completion?.(fate);
-        if (fate === undefined) resolve(result);
-        else reject(systemError(fate, path));
+        if (fate === undefined || fate === 'misdirect') resolve(result);
+        else reject(systemError(fate, `injected, ${operation.kind} of ${operation.path}`));
       });
     });
   }
 
-  #run<T>(kind: DiskOperation['kind'], path: string, effect: (() => T) | undefined, completion?: () => void): Promise<T> {
-    return this.run(kind, path, this.#life, effect, (fate) => fate === undefined && completion?.());
+  /** Of a write that fails or goes astray: how much of it, or how far. */
+  draw(bound: number): number {
+    return randomBelow(this.#random, bound);
+  }
+
+  #run<T>(kind: DiskOperation['kind'], path: string, grows: boolean, effect: (() => T) | undefined, completion?: () => void): Promise<T> {
+    // What fails takes no effect; a power cut, in contrast, may come after it.
+    const applied =
+      effect &&
+      ((fate: Fate) => {
+        if (fate === undefined || fate === 'crash') return effect();
+        return undefined as T;
+      });
+    return this.run({ kind, path, grows }, this.#life, applied, (fate) => fate === undefined && completion?.());
+  }
+
+  #fateOf(operation: DiskOperation): Fate {
+    const fate = this.intercept?.(operation);
+    if (fate !== undefined || this.#faults.size === 0) return fate;
+    for (const fault of this.#faults) {
+      const met = fault(operation);
+      if (met !== undefined) return met;
+    }
+    return undefined;
   }
 
   #complete(operation: DiskOperation, life: number, complete: () => void): void {
     const task = (): void => {
-      if (!this.off && life === this.#life) complete();
+      if (this.off || life !== this.#life) return;
+      if (this.#stalls.size === 0) {
+        complete();
+        return;
+      }
+      this.#held.push(task);
+      for (const stall of this.#stalls) stall.held();
     };
-    const latency = this.latencyMs(operation);
+    let latency = this.latencyMs(operation);
+    for (const extraMs of this.#slowness) latency += extraMs();
     if (latency > 0) this.#scheduler.after(latency, task);
     else this.#scheduler.nextTurn(task);
   }
@@ -317,24 +322,8 @@ export class SimDisk implements Disk {
     this.#nameChanges.push({ directories, apply });
   }
 
-  #reachable(path: string): boolean {
-    for (let name = path; name !== ''; name = parentOf(name)) if (!this.#durableNames.has(name)) return false;
-    return true;
-  }
-
-  /** Each pending change survives whole, not at all, or (a write) in a random subset of its sectors. */
-  #settle(inode: Inode): void {
-    for (const change of inode.pending) {
-      const choice = randomBelow(this.#random, 3);
-      if (choice === 0) continue;
-      if ('truncateTo' in change) applyDurable(inode, change);
-      else if (choice === 1) applyDurable(inode, change);
-      else
-        for (const sector of sectorsOf(change.position, change.bytes)) if (randomBelow(this.#random, 2) === 0) applyDurable(inode, sector);
-    }
-    inode.pending = [];
-    inode.content = inode.durable.slice();
-    inode.size = inode.durableSize;
+  #inode(path: string): Inode {
+    return must(this.#names.get(normalize(path)), 'no such file', path);
   }
 }
 
@@ -353,127 +342,85 @@ class SimFile implements DiskFile {
   }
 
   size(): Promise<number> {
-    return this.#run('size', () => this.#inode.size);
+    return this.#run('size', false, () => this.#inode.size);
   }
 
   read(position: number, length: number, room?: Uint8Array): Promise<Uint8Array> {
-    return this.#run('read', () => {
-      const bytes = this.#inode.content.slice(position, Math.min(position + length, this.#inode.size));
+    return this.#run('read', false, () => {
+      const bytes = this.#inode.read(position, length);
       room?.set(bytes);
       return room?.subarray(0, bytes.length) ?? bytes;
     });
   }
 
   write(position: number, buffers: readonly Uint8Array[]): Promise<void> {
-    const bytes = concat(buffers).slice();
+    const given = concat(buffers);
+    const bytes = given.slice();
+    const grows = position + bytes.length > this.#inode.size;
     return this.#run(
       'write',
-      () => {
-        const change = { position, bytes };
-        const grown = applyTo(this.#inode.content, this.#inode.size, change);
-        this.#inode.content = grown.bytes;
-        this.#inode.size = grown.size;
-        this.#inode.pending.push(change);
+      grows,
+      (fate) => {
         this.#disk.bytesWritten += bytes.length;
+        this.#inode.change(this.#placed(position, bytes, fate));
       },
-      () => assert(sameBytes(concat(buffers), bytes), 'a buffer must not change while its write is in flight (B42)', this.#path),
+      () =>
+        assert(
+          sameBytes(buffers.length === 1 ? given : concat(buffers), bytes),
+          'a buffer must not change while its write is in flight (B42)',
+          this.#path,
+        ),
     );
   }
 
   sync(): Promise<void> {
-    const covered = this.#inode.pending.length;
-    return this.#run('sync', undefined, (fate) => {
-      const synced = this.#inode.pending.splice(0, covered);
-      if (fate === undefined) for (const change of synced) applyDurable(this.#inode, change);
+    const covered = this.#inode.changes;
+    return this.#run('sync', false, undefined, (fate) => {
+      this.#inode.synced(covered, fate !== undefined, (position, length) =>
+        this.#disk.onDurable?.(this.#path, this.#inode, position, length),
+      );
     });
   }
 
   truncate(length: number): Promise<void> {
-    return this.#run('truncate', () => {
-      const change = { truncateTo: length };
-      const cut = applyTo(this.#inode.content, this.#inode.size, change);
-      this.#inode.content = cut.bytes;
-      this.#inode.size = cut.size;
-      this.#inode.pending.push(change);
+    return this.#run('truncate', length > this.#inode.size, (fate) => {
+      if (fate === undefined || fate === 'crash') this.#inode.change({ truncateTo: length });
     });
   }
 
   close(): Promise<void> {
     assert(this.#inFlight === 0, 'a file is not closed while it is used: its descriptor may be another file’s at once', this.#path);
-    return this.#run('close', () => {
+    return this.#run('close', false, () => {
       this.#closed = true;
     });
   }
 
-  async #run<T>(kind: DiskOperation['kind'], effect: (() => T) | undefined, completion?: (fate: Fate) => void): Promise<T> {
+  /** A write that failed was done in part; one that went astray is elsewhere in its file. */
+  #placed(position: number, bytes: Uint8Array, fate: Fate): { position: number; bytes: Uint8Array } {
+    if (fate === 'EIO' || fate === 'ENOSPC') return { position, bytes: bytes.subarray(0, this.#disk.draw(bytes.length + 1)) };
+    if (fate !== 'misdirect') return { position, bytes };
+    const sectors = Math.max(1, Math.ceil(this.#inode.size / SECTOR_BYTES));
+    return { position: this.#disk.draw(sectors) * SECTOR_BYTES + (position % SECTOR_BYTES), bytes };
+  }
+
+  async #run<T>(
+    kind: DiskOperation['kind'],
+    grows: boolean,
+    effect: ((fate: Fate) => T) | undefined,
+    completion?: (fate: Fate) => void,
+  ): Promise<T> {
     assert(!this.#closed, 'the file is open', { kind, path: this.#path });
     this.#inFlight++;
     try {
-      return await this.#disk.run(kind, this.#path, this.#life, effect, completion);
+      return await this.#disk.run({ kind, path: this.#path, grows }, this.#life, effect, completion);
     } finally {
       this.#inFlight--;
     }
   }
 }
 
-function applyDurable(inode: Inode, change: Change): void {
-  const grown = applyTo(inode.durable, inode.durableSize, change);
-  inode.durable = grown.bytes;
-  inode.durableSize = grown.size;
-}
-
-function applyTo(bytes: Uint8Array<ArrayBuffer>, size: number, change: Change): { bytes: Uint8Array<ArrayBuffer>; size: number } {
-  if ('truncateTo' in change) {
-    const target = reserve(bytes, change.truncateTo);
-    if (change.truncateTo < size) target.fill(0, change.truncateTo, size);
-    return { bytes: target, size: change.truncateTo };
-  }
-  const end = change.position + change.bytes.length;
-  const target = reserve(bytes, end);
-  target.set(change.bytes, change.position);
-  return { bytes: target, size: Math.max(size, end) };
-}
-
-function reserve(bytes: Uint8Array<ArrayBuffer>, size: number): Uint8Array<ArrayBuffer> {
-  if (bytes.length >= size) return bytes;
-  const grown = new Uint8Array(Math.max(size, bytes.length * 2, 4096));
-  grown.set(bytes);
-  return grown;
-}
-
-function* sectorsOf(position: number, bytes: Uint8Array): Generator<{ position: number; bytes: Uint8Array }> {
-  let at = 0;
-  while (at < bytes.length) {
-    const next = Math.min(bytes.length, at + SECTOR - ((position + at) % SECTOR));
-    yield { position: position + at, bytes: bytes.subarray(at, next) };
-    at = next;
-  }
-}
-
-function moveTree(names: Names, from: string, to: string): void {
-  for (const path of names.treeOf(from)) {
-    const inode = names.get(path);
-    if (inode === undefined) continue;
-    names.delete(path);
-    names.set(to + path.slice(from.length), inode);
-  }
-}
-
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0;
-}
-
-function normalize(path: string): string {
-  if (!/^\/|\/$|\/\/|(^|\/)\.(\/|$)/.test(path)) return path;
-  return path
-    .split('/')
-    .filter((part) => part !== '' && part !== '.')
-    .join('/');
-}
-
-function parentOf(path: string): string {
-  const slash = path.lastIndexOf('/');
-  return slash < 0 ? '' : path.slice(0, slash);
 }
 
 function systemError(code: string, path: string): Error {

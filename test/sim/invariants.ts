@@ -1,129 +1,145 @@
 import { formatGroupKey, type GroupKey } from '../../src/base/ids.ts';
+import { RaftReplica } from '../../src/raft/replica.ts';
 import type { Replica } from '../../src/raft/types.ts';
-import type { SimCluster } from './cluster.ts';
+import type { SimCluster, SimMachine } from './cluster.ts';
+import { DurableLogs } from './durable-logs.ts';
+import type { VirtualEnvironment } from './virtual-environment.ts';
 
 /** A broken promise of the cluster. */
 export class Violation extends Error {
   override readonly name = 'Violation';
 }
 
+/** A replica as it was after the step before. */
 interface Seen {
-  readonly commitIndex: number;
-  readonly term: number;
-  readonly role: string;
+  commitIndex: number;
+  lastIndex: number;
+  term: number;
+  role: string;
 }
 
-const PAGE_BYTES = 1 << 20;
+/** The furthest that a group is known to have committed. */
+interface Committed {
+  index: number;
+  term: number;
+}
 
-/** What must hold at every moment, whatever breaks. */
+/** What must hold after every step, whatever breaks. A step changes the replicas of one machine, so only those are looked at. */
 export class Invariants {
   readonly #cluster: SimCluster;
+  readonly #logs = new DurableLogs((message) => this.#failed(new Violation(message)));
   readonly #leaders = new Map<string, number>();
   readonly #seen = new WeakMap<Replica, Seen>();
-  /** The term of each committed entry that was ever some replica's last committed one. */
-  readonly #committed = new Map<string, string>();
+  readonly #committed = new Map<GroupKey, Committed>();
+  /** The identity of each entry that was the last one of a replica's segments. */
+  readonly #segments = new Map<string, string>();
+  #violation: Violation | undefined;
 
   constructor(cluster: SimCluster) {
     this.#cluster = cluster;
+    cluster.time.afterEvent = (owner) => this.#step(owner);
+    for (const { id, disk } of cluster.machines) {
+      disk.onDurable = (path, inode, position, length) => this.#logs.durable(id, path, inode, position, length);
+    }
+    cluster.onWiped = (id) => this.#logs.wiped(id);
+    cluster.onRaftFrame = (id, frame) => this.#logs.sent(id, frame);
   }
 
+  /** Leaderships that there were. */
   get elections(): number {
     return this.#leaders.size;
   }
 
+  /** Throws what was broken, if anything was. */
   check(): void {
+    if (this.#violation !== undefined) throw this.#violation;
     const [failure] = this.#cluster.failures;
     if (failure !== undefined) throw new Violation(`a broker ended itself: ${failure.stack}`, { cause: failure });
-    for (const { id, broker } of this.#cluster.machines) {
-      if (broker === undefined || !this.#cluster.isUp(id)) continue;
-      for (const replica of broker.replicas) this.#checkReplica(id, replica);
+  }
+
+  #step(owner: VirtualEnvironment | undefined): void {
+    if (owner?.machine === undefined || this.#violation !== undefined) return;
+    const machine = this.#cluster.machine(owner.machine);
+    if (machine.broker === undefined || machine.environment?.killed !== false) return;
+    try {
+      for (const replica of machine.broker.replicas) this.#look(machine, replica);
+    } catch (error) {
+      // Not thrown here, inside the clock: whoever runs it asks.
+      this.#failed(error instanceof Violation ? error : new Violation(String(error), { cause: error }));
     }
   }
 
-  #checkReplica(broker: number, replica: Replica): void {
-    const { role, term } = replica.leadership;
-    const { commitIndex, lastIndex, log } = replica;
-    const name = () => `${formatGroupKey(replica.group)} on broker ${broker}`;
-    if (role === 'leader') {
-      const key = `${replica.group}/${term}`;
-      const other = this.#leaders.get(key);
-      if (other === undefined) this.#leaders.set(key, broker);
-      else if (other !== broker) throw new Violation(`${name()} and broker ${other} both lead term ${term}`);
-    }
+  #failed(violation: Violation): void {
+    this.#violation ??= violation;
+  }
+
+  #look(machine: SimMachine, replica: Replica): void {
+    if (!(replica instanceof RaftReplica)) return;
+    const { role, term, commitIndex, lastIndex } = replica.core;
     const before = this.#seen.get(replica);
+    if (before === undefined) this.#seen.set(replica, { commitIndex, lastIndex, term, role });
+    else if (before.commitIndex === commitIndex && before.lastIndex === lastIndex && before.term === term && before.role === role) return;
+    this.#checkStep(machine, replica, before);
+    if (before !== undefined) Object.assign(before, { commitIndex, lastIndex, term, role });
+  }
+
+  #checkStep({ id }: SimMachine, replica: RaftReplica, before: Seen | undefined): void {
+    const { core, group } = replica;
+    const { role, term, commitIndex, lastIndex } = core;
+    const name = `${formatGroupKey(group)} on broker ${id}`;
     if (before !== undefined) {
-      if (commitIndex < before.commitIndex)
-        throw new Violation(`${name()}: commit index went from ${before.commitIndex} to ${commitIndex}`);
-      if (term < before.term) throw new Violation(`${name()}: term went from ${before.term} to ${term}`);
+      check(commitIndex >= before.commitIndex, `${name}: commit index went from ${before.commitIndex} to ${commitIndex}`);
+      check(term >= before.term, `${name}: term went from ${before.term} to ${term}`);
     }
-    if (lastIndex < commitIndex) throw new Violation(`${name()}: committed ${commitIndex}, and holds entries up to ${lastIndex}`);
-    if (log.lastIndex > commitIndex)
-      throw new Violation(`${name()}: segments reach ${log.lastIndex} beyond the commit index ${commitIndex}`);
-    this.#seen.set(replica, { commitIndex, term, role });
+    check(lastIndex >= commitIndex, `${name}: committed ${commitIndex}, and holds entries up to ${lastIndex}`);
+    if (role === 'leader' && (before?.role !== 'leader' || before.term !== term)) this.#leads(id, replica, name);
+    if (commitIndex > (before?.commitIndex ?? 0)) this.#commits(replica, name, role === 'leader' && before?.role === 'leader');
+  }
+
+  /** Election safety and leader completeness. */
+  #leads(broker: number, { group, core }: RaftReplica, name: string): void {
+    const key = `${group}/${core.term}`;
+    const other = this.#leaders.get(key);
+    check(other === undefined || other === broker, `${name} and broker ${other} both lead term ${core.term}`);
+    this.#leaders.set(key, broker);
+    const committed = this.#committed.get(group);
+    if (committed === undefined || committed.term > core.term) return;
+    const has = core.lastIndex < committed.index ? 'nothing' : core.termAt(committed.index);
+    // Undefined: so old that the log knows no more of it than that it committed.
+    check(
+      has === undefined || has === committed.term,
+      `${name} leads term ${core.term} with ${has === 'nothing' ? `nothing after entry ${core.lastIndex}` : `term ${has} at ${committed.index}`}, and entry ${committed.index} of term ${committed.term} is committed`,
+    );
+  }
+
+  /** State-machine safety; that a leader commits through entries of its own term (B05); that what commits is on a majority of disks. */
+  #commits({ core, group, log }: RaftReplica, name: string, leads: boolean): void {
+    const index = core.commitIndex;
+    const term = core.termAt(index);
+    if (term !== undefined) {
+      check(!leads || term === core.term, `${name} leads term ${core.term} and committed entry ${index} of term ${term}`);
+      const known = this.#committed.get(group);
+      if (known?.index === index)
+        check(known.term === term, `${name}: the committed entry ${index} has term ${term}, elsewhere ${known.term}`);
+      if (known === undefined || index > known.index) {
+        this.#committed.set(group, { index, term });
+        this.#logs.mustHold(group, index, term, core.configuration, name);
+      }
+    }
+    check(log.lastIndex <= index, `${name}: segments reach ${log.lastIndex} beyond the commit index ${index}`);
     const last = log.terms.at(-1);
     if (last === undefined) return;
-    const led = role === 'leader' && before?.role === 'leader' && term === before.term;
-    if (led && commitIndex > before.commitIndex && log.lastIndex === commitIndex && last.term !== term)
-      throw new Violation(`${name()} leads term ${term} and committed entry ${commitIndex} of term ${last.term}`);
-    const place = `${replica.group}@${log.lastIndex}`;
+    const place = `${group}@${log.lastIndex}`;
     const identity = `term ${last.term}, next offset ${log.nextOffset}`;
-    const known = this.#committed.get(place);
-    if (known === undefined) this.#committed.set(place, identity);
-    else if (known !== identity) {
-      throw new Violation(`${name()}: the committed entry ${log.lastIndex} has ${identity}; elsewhere it has ${known}`);
-    }
+    const known = this.#segments.get(place);
+    if (known === undefined) this.#segments.set(place, identity);
+    check(
+      known === undefined || known === identity,
+      `${name}: the committed entry ${log.lastIndex} has ${identity}; elsewhere it has ${known}`,
+    );
   }
+}
 
-  /** Whether all replicas of each group have committed the same entries, by count, and a group has all its replicas or, deleted, none. */
-  converged(): boolean {
-    const commits = new Map<GroupKey, number>();
-    const missing = new Map<GroupKey, number>();
-    for (const { broker } of this.#cluster.machines) {
-      for (const { group, commitIndex, log, configuration } of broker?.replicas ?? []) {
-        const other = commits.get(group);
-        if (log.lastIndex !== commitIndex || (other !== undefined && other !== commitIndex)) return false;
-        commits.set(group, commitIndex);
-        missing.set(group, (missing.get(group) ?? configuration.voters.length) - 1);
-      }
-    }
-    return commits.size > 0 && [...missing.values()].every((count) => count === 0);
-  }
-
-  /** For a person: where each replica stands. */
-  describe(): string {
-    const lines: string[] = [];
-    for (const { id, broker } of this.#cluster.machines) {
-      lines.push(`broker ${id}: ${this.#cluster.isUp(id) ? 'up' : 'down'}`);
-      for (const { group, commitIndex, lastIndex, durableIndex, leadership } of broker?.replicas ?? []) {
-        const { role, term, ready, leader } = leadership;
-        lines.push(
-          `  ${formatGroupKey(group)}: ${role}${ready ? ' (ready)' : ''} term ${term} leader ${leader?.brokerId} commit ${commitIndex} durable ${durableIndex} last ${lastIndex}`,
-        );
-      }
-    }
-    return lines.join('\n');
-  }
-
-  /** All committed entries of all replicas are the same, by their chain hashes. */
-  async compareLogs(): Promise<void> {
-    const chains = new Map<string, string>();
-    for (const { id, broker } of this.#cluster.machines) {
-      for (const { group, log } of broker?.replicas ?? []) {
-        for (let next = 1; next <= log.lastIndex; ) {
-          const page = await log.readEntries(next, PAGE_BYTES);
-          for (const { index, term, chainHigh, chainLow, nextOffset } of page) {
-            if (index !== next++) throw new Violation(`${formatGroupKey(group)} on broker ${id}: entry ${index} where ${next - 1} belongs`);
-            const place = `${group}@${index}`;
-            const identity = `${term}/${nextOffset}/${chainHigh}.${chainLow}`;
-            const other = chains.get(place);
-            if (other === undefined) chains.set(place, identity);
-            else if (other !== identity) {
-              throw new Violation(`${formatGroupKey(group)} on broker ${id}: entry ${index} is ${identity}, elsewhere ${other}`);
-            }
-          }
-          if (page.length === 0) throw new Violation(`${formatGroupKey(group)} on broker ${id}: no entry ${next} of ${log.lastIndex}`);
-        }
-      }
-    }
-  }
+function check(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new Violation(message);
 }

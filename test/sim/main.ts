@@ -1,127 +1,110 @@
-/** The simulator from a shell: the production broker and SDK under faults, by seed. USAGE is its manual. */
-import { parseArgs } from 'node:util';
+/** The simulator from a shell: the production broker and SDK under faults, by seed. `npm run sim -- --help` is its manual. */
 import type { LogFields, Logger } from '../../src/base/environment.ts';
+import { runSeeds } from './campaign.ts';
 import { simulateCore } from './core/simulate.ts';
-import { FAULTS, type Fault } from './nemesis.ts';
-import { DEFAULT_SAFETY_MS, type SimulationResult, simulate } from './run.ts';
+import { type Campaign, codeHash, commitName, nextSeed, readLedger, totalOf, validCampaigns, writeDown } from './ledger.ts';
+import { type Options, parseOptions, replayCommand } from './options.ts';
+import { simulate } from './run.ts';
+import { shrink } from './shrink.ts';
+import { add, EMPTY, summaryOf, table } from './summary.ts';
 
-const USAGE = `npm run sim: the production broker and SDK under faults, on a virtual clock, network and disk, by seed
-
-  npm run sim                              seeds from the time of day on, for a minute
-  npm run sim -- --seed 42                 one seed, told fault by fault
-  npm run sim -- --seeds 500 --from 1      seeds 1 to 500
-  npm run sim -- --minutes 30              as many as fit
-  npm run sim -- --core --seeds 10000      the Raft core alone, in a world of its own
-
-  --seed N         one seed; what it did, fault by fault, and its result
-  --seeds N        so many seeds, one after the other
-  --from N         the first of them (default 1; without --seeds: the time of day)
-  --minutes N      begin no further seed after so many minutes
-  --safety MS      simulated milliseconds under faults before all is healed (default ${DEFAULT_SAFETY_MS})
-  --faults a,b     these instead of those that the seed draws, of:
-                   ${FAULTS.join(', ')}
-  --log            the brokers' logs as well
-  --core           the Raft core alone
-  --keep-going     do not end at the tenth failure
-  --help           this
-
-A seed that fails prints what broke, where each replica stood, and the command that replays it: the same world, event by event.
-Exit 0: no seed failed; 1: some did; 2: the command was not understood.`;
-
-const OPTIONS = {
-  seed: { type: 'string' },
-  seeds: { type: 'string' },
-  from: { type: 'string' },
-  minutes: { type: 'string' },
-  safety: { type: 'string' },
-  faults: { type: 'string' },
-  core: { type: 'boolean', default: false },
-  log: { type: 'boolean', default: false },
-  'keep-going': { type: 'boolean', default: false },
-  help: { type: 'boolean', short: 'h', default: false },
-} as const;
-const values = parsed();
-if (values.help) {
-  console.log(USAGE);
-  process.exit();
-}
 const MAX_FAILURES = 10;
 const REPORT_EVERY_MS = 15_000;
-const safetyMs = numberOf('safety');
-const weather = values.faults === undefined ? undefined : { faults: values.faults.split(',').map(faultOf) };
-const one = numberOf('seed');
-const seeds = one === undefined ? numberOf('seeds') : 1;
-const first = one ?? numberOf('from') ?? (seeds === undefined ? Date.now() % 1e9 : 1);
-const count = seeds ?? Number.POSITIVE_INFINITY;
-const minutes = numberOf('minutes') ?? (seeds === undefined ? 1 : Number.POSITIVE_INFINITY);
-if (one === undefined) {
-  const many = seeds === undefined ? 'seeds' : `${seeds} seeds`;
-  console.log(`${many} from ${first}${Number.isFinite(minutes) ? `, for ${minutes} min` : ''} (--help tells the options)`);
-}
+const SHRINK_MINUTES = 10;
 
-const started = performance.now();
-const elapsedMs = () => performance.now() - started;
-let run = 0;
-let nextReportMs = REPORT_EVERY_MS;
-let failed = 0;
-let simulatedMs = 0;
-let acknowledged = 0;
-for (let seed = first; seed < first + count && elapsedMs() < minutes * 60_000; seed++) {
+const options = parseOptions(process.argv.slice(2));
+if (options.command === 'ledger') ledger();
+else if (options.seed === undefined) process.exitCode = await many(options);
+else if (options.shrink) process.exitCode = await shrink(options.seed, options.overrides, options.minutes ?? SHRINK_MINUTES);
+else process.exitCode = await one(options, options.seed);
+
+/** One seed, told. */
+async function one({ kind, overrides, steps, trace, log }: Options, seed: number): Promise<number> {
   try {
-    const result = values.core ? simulateCore(seed) : await world(seed);
-    if (values.seed !== undefined) console.log(result);
+    const narrate = (line: string) => console.log(line);
+    const result =
+      kind === 'core'
+        ? simulateCore(seed, steps === undefined ? {} : { steps })
+        : await simulate({
+            ...overrides,
+            seed,
+            trace,
+            narrate,
+            untilItCounts: overrides.safetyMs === undefined,
+            log: log ? consoleLogger({}) : undefined,
+          });
+    console.log(result);
+    return 0;
   } catch (error) {
-    failed++;
     console.error(error instanceof Error ? error.message : error);
-    if (values.seed !== undefined && error instanceof Error) console.error(error.cause ?? error.stack);
-    const flags = `${values.core ? ' --core' : ''}${safetyMs === undefined ? '' : ` --safety ${safetyMs}`}${values.faults === undefined ? '' : ` --faults ${values.faults}`}`;
-    console.error(`replay: npm run sim -- --seed ${seed}${flags}\n`);
-    if (failed >= MAX_FAILURES && !values['keep-going']) break;
-  }
-  run++;
-  if (elapsedMs() > nextReportMs) {
-    nextReportMs += REPORT_EVERY_MS;
-    console.log(`… ${run} seeds, ${failed} failed (${(elapsedMs() / 1000).toFixed(0)} s)`);
-  }
-}
-const perMinute = (run / elapsedMs()) * 60_000;
-const hours = values.core
-  ? ''
-  : `, ${(simulatedMs / 3_600_000).toFixed(2)} simulated hours (${(simulatedMs / elapsedMs()).toFixed(0)}x real time), ${acknowledged} records acknowledged`;
-console.log(`${run} seeds from ${first}, ${failed} failed, ${perMinute.toFixed(0)} seeds/min${hours}`);
-process.exitCode = failed === 0 ? 0 : 1;
-
-function parsed() {
-  try {
-    return parseArgs({ options: OPTIONS }).values;
-  } catch (error) {
-    return misunderstood(error instanceof Error ? error.message : String(error));
+    if (error instanceof Error) console.error(error.cause ?? error.stack);
+    console.error(`replay: ${replayCommand(kind, seed, overrides, steps)}\n`);
+    return 1;
   }
 }
 
-function misunderstood(why: string): never {
-  console.error(`${why}; npm run sim -- --help tells the options`);
-  process.exit(2);
+/** Many seeds, added up; in a campaign, written down. */
+async function many({ kind, overrides, steps, campaign, jobs, keepGoing, ...given }: Options): Promise<number> {
+  const minutes = given.minutes ?? (given.seeds === undefined ? 1 : Number.POSITIVE_INFINITY);
+  const from = given.from ?? (campaign ? nextSeed(validCampaigns(kind)) : given.seeds === undefined ? Date.now() % 1e9 : 1);
+  const count = given.seeds ?? Number.POSITIVE_INFINITY;
+  const written = { kind, code: codeHash(kind), commit: commitName(), from };
+  console.log(
+    `${kind} seeds from ${from}, ${jobs} at a time${Number.isFinite(minutes) ? `, for ${minutes} min` : ''} (--help tells the options)`,
+  );
+  const started = performance.now();
+  const elapsedMs = () => performance.now() - started;
+  let summary = EMPTY;
+  let nextReportMs = REPORT_EVERY_MS;
+  let stopped = false;
+  process.once('SIGINT', () => {
+    stopped = true;
+    console.log('ending with the seeds that are under way; once more: at once');
+  });
+  const writeSoFar = () => {
+    if (!campaign || summary.seeds === 0) return;
+    const entry: Campaign = {
+      ...written,
+      to: from + summary.seeds - 1,
+      minutes: Math.round((elapsedMs() / 60_000) * jobs * 10) / 10,
+      summary,
+    };
+    writeDown(entry);
+  };
+  await runSeeds({
+    from,
+    count,
+    jobs,
+    order: { kind, overrides, steps },
+    goOn: () => !stopped && elapsedMs() < minutes * 60_000 && (keepGoing || summary.failed.length < MAX_FAILURES),
+    report: (report) => {
+      summary = add(summary, summaryOf(report));
+      if (report.failure !== undefined) console.error(`${report.failure}\nreplay: ${replayCommand(kind, report.seed, overrides, steps)}\n`);
+      if (elapsedMs() < nextReportMs) return;
+      nextReportMs = elapsedMs() + REPORT_EVERY_MS;
+      console.log(`… ${summary.seeds} seeds, ${summary.failed.length} failed (${(elapsedMs() / 1000).toFixed(0)} s)`);
+      writeSoFar();
+    },
+  });
+  writeSoFar();
+  console.log(table(summary));
+  console.log(
+    `seeds ${from} to ${from + summary.seeds - 1}: ${((summary.seeds / elapsedMs()) * 3_600_000).toFixed(0)} an hour with ${jobs} processes`,
+  );
+  return summary.failed.length === 0 ? 0 : 1;
 }
 
-function numberOf(option: 'seed' | 'seeds' | 'from' | 'minutes' | 'safety'): number | undefined {
-  const text = values[option];
-  if (text === undefined) return undefined;
-  const number = Number(text);
-  if (text.trim() === '' || !(number >= 0)) misunderstood(`--${option} is a number, not '${text}'`);
-  return number;
-}
-
-function faultOf(name: string): Fault {
-  return FAULTS.find((known) => known === name) ?? misunderstood(`there is no fault '${name}', but ${FAULTS.join(', ')}`);
-}
-
-async function world(seed: number): Promise<SimulationResult> {
-  const narrate = values.seed === undefined ? undefined : (line: string) => console.log(line);
-  const result = await simulate({ seed, safetyMs, weather, narrate, log: values.log ? consoleLogger({}) : undefined });
-  simulatedMs += result.simulatedMs;
-  acknowledged += result.acknowledged;
-  return result;
+function ledger(): void {
+  for (const kind of ['core', 'broker'] as const) {
+    const valid = validCampaigns(kind);
+    const older = readLedger().filter((campaign) => campaign.kind === kind).length - valid.length;
+    console.log(`${kind}, code ${codeHash(kind)}: ${valid.length} campaigns (and ${older} of older code)`);
+    for (const { from, to, commit, minutes, summary } of valid) {
+      console.log(`  seeds ${from} to ${to} at ${commit}, ${minutes} min: ${summary.counted} count, ${summary.failed.length} failed`);
+    }
+    if (valid.length > 0) console.log(table(totalOf(valid)));
+    console.log('');
+  }
 }
 
 function consoleLogger(bound: LogFields): Logger {

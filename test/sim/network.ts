@@ -1,27 +1,91 @@
-import { create, type DescMethod, fromBinary, type Message, type MessageShape, toBinary } from '@bufbuild/protobuf';
 import { FlotillaError } from '../../src/base/errors.ts';
-import {
-  type CallContext,
-  type CallOptions,
-  type Connect,
-  methodKey,
-  type RpcChannel,
-  type RpcService,
-  type RpcStream,
-  type StreamOptions,
-  type StreamReceiver,
-} from '../../src/rpc/types.ts';
+import type { Connect, RpcService } from '../../src/rpc/types.ts';
+import { SimChannel } from './network-call.ts';
+import { Pipe } from './network-pipe.ts';
 import type { SeededRandom } from './random.ts';
 import type { VirtualEnvironment, VirtualTime } from './virtual-environment.ts';
 
-/** Bytes that a stream takes before `send` asks to wait. */
-const STREAM_BUFFER_BYTES = 4 << 20;
-
-interface Served {
+export interface Served {
   readonly host: string;
   readonly listener: string;
   readonly environment: VirtualEnvironment;
   readonly service: RpcService;
+}
+
+/** What a fault does to a direction. */
+export interface LinkFault {
+  readonly blocked?: boolean;
+  readonly extraMs?: () => number;
+  /** Bytes that pass in a millisecond, over all connections. */
+  readonly bytesPerMs?: number;
+  /** Called for each delivery that it holds up. */
+  readonly bite?: () => void;
+}
+
+/** How the network is at its best. What TCP makes of a lost packet is a delay, so that is what loss is here. */
+export interface NetworkShape {
+  readonly minDelayMs: number;
+  readonly maxDelayMs: number;
+  /** The part of deliveries that lose a packet and wait for its retransmission. */
+  readonly loss: number;
+}
+
+/** TCP sends a lost packet again after so long, and doubles that each time. */
+const RETRANSMISSION_MS = 200;
+
+/** One direction between two hosts. */
+export class Link {
+  readonly #network: SimNetwork;
+  readonly #from: string;
+  readonly #to: string;
+  readonly #faults = new Set<LinkFault>();
+  #freeAtMs = 0;
+
+  constructor(network: SimNetwork, from: string, to: string) {
+    this.#network = network;
+    this.#from = from;
+    this.#to = to;
+  }
+
+  get isBlocked(): boolean {
+    const { isolated } = this.#network;
+    if (isolated.size > 0 && (isolated.has(this.#from) || isolated.has(this.#to))) return true;
+    if (this.#faults.size > 0) for (const { blocked } of this.#faults) if (blocked === true) return true;
+    return false;
+  }
+
+  impose(fault: LinkFault): void {
+    this.#faults.add(fault);
+  }
+
+  lift(fault: LinkFault): void {
+    this.#faults.delete(fault);
+  }
+
+  liftAll(): void {
+    this.#faults.clear();
+    this.#freeAtMs = 0;
+  }
+
+  swallowed(): void {
+    for (const { blocked, bite } of this.#faults) if (blocked === true) bite?.();
+  }
+
+  /** How long so many bytes take from now on. */
+  delayMs(nowMs: number, bytes: number): number {
+    const { random, shape } = this.#network;
+    let delay = random.between(shape.minDelayMs, shape.maxDelayMs);
+    for (let again = RETRANSMISSION_MS; shape.loss > 0 && random.chance(shape.loss); again *= 2) delay += again;
+    for (const { extraMs, bytesPerMs, bite } of this.#faults) {
+      if (extraMs !== undefined) delay += extraMs();
+      if (bytesPerMs !== undefined) {
+        this.#freeAtMs = Math.max(this.#freeAtMs, nowMs) + bytes / bytesPerMs;
+        delay += this.#freeAtMs - nowMs;
+      }
+      bite?.();
+    }
+    return delay;
+  }
 }
 
 /**
@@ -32,12 +96,14 @@ interface Served {
 export class SimNetwork {
   readonly time: VirtualTime;
   readonly random: SeededRandom;
-  minDelayMs = 0.05;
-  maxDelayMs = 0.5;
+  shape: NetworkShape = { minDelayMs: 0.05, maxDelayMs: 0.5, loss: 0 };
   messages = 0;
+  /** Hosts that nothing reaches and that reach nothing, whoever may come yet. */
+  readonly isolated = new Set<string>();
+  /** Told of each message as it arrives, for a trace. */
+  onMessage: ((from: string, to: string, method: string, message: object) => void) | undefined;
   #served = new Map<string, Served>();
-  #blocked = new Set<string>();
-  #slow = new Map<string, number>();
+  readonly #links = new Map<string, Map<string, Link>>();
   #pipes = new Set<Pipe>();
 
   constructor(time: VirtualTime, random: SeededRandom) {
@@ -75,48 +141,78 @@ export class SimNetwork {
     }
   }
 
+  link(from: string, to: string): Link {
+    let links = this.#links.get(from);
+    if (links === undefined) {
+      links = new Map();
+      this.#links.set(from, links);
+    }
+    let link = links.get(to);
+    if (link === undefined) {
+      link = new Link(this, from, to);
+      links.set(to, link);
+    }
+    return link;
+  }
+
+  /** Imposes a fault on directions, until the function that this returns is called. */
+  impose(directions: readonly (readonly [from: string, to: string])[], fault: LinkFault): () => void {
+    for (const [from, to] of directions) this.link(from, to).impose(fault);
+    return () => {
+      for (const [from, to] of directions) this.link(from, to).lift(fault);
+      this.#resume();
+    };
+  }
+
+  isolate(host: string): () => void {
+    this.isolated.add(host);
+    return () => {
+      this.isolated.delete(host);
+      this.#resume();
+    };
+  }
+
   block(from: string, to: string): void {
-    this.#blocked.add(`${from}>${to}`);
+    this.link(from, to).impose({ blocked: true });
   }
 
   slow(from: string, to: string, extraMs: number): void {
-    this.#slow.set(`${from}>${to}`, extraMs);
+    this.link(from, to).impose({ extraMs: () => extraMs });
   }
 
   /** Opens all directions; connections that had waiting data deliver it, or break by chance. */
   heal(): void {
-    this.#blocked.clear();
-    this.#slow.clear();
-    for (const pipe of [...this.#pipes]) {
-      if (pipe.stalled && this.random.chance(0.5)) pipe.break('connection reset after the partition');
-      else pipe.resume();
-    }
+    this.isolated.clear();
+    for (const links of this.#links.values()) for (const link of links.values()) link.liftAll();
+    this.#resume();
   }
 
-  /** Breaks the connections between two hosts. */
-  reset(a: string, b: string): void {
-    for (const pipe of [...this.#pipes]) {
-      if ((pipe.clientHost === a && pipe.serverHost === b) || (pipe.clientHost === b && pipe.serverHost === a))
-        pipe.break('connection reset');
-    }
+  /** Breaks the connections between two hosts; says how many there were. */
+  reset(a: string, b: string): number {
+    const broken = [...this.#pipes].filter((pipe) => pipe.joins(a, b));
+    for (const pipe of broken) pipe.break('connection reset');
+    return broken.length;
+  }
+
+  /** The connections between two hosts go silent for ever; new ones work. Says how many there were. */
+  silence(a: string, b: string): number {
+    const silenced = [...this.#pipes].filter((pipe) => pipe.joins(a, b));
+    for (const pipe of silenced) pipe.silence();
+    return silenced.length;
   }
 
   /** Bytes on their way from one host to another, over all connections. */
   bufferedBytes(from: string, to: string): number {
     let bytes = 0;
-    for (const { clientHost, serverHost, buffered } of this.#pipes) {
-      if (clientHost === from && serverHost === to) bytes += buffered.up;
-      else if (serverHost === from && clientHost === to) bytes += buffered.down;
+    for (const { clientHost, serverHost, lanes } of this.#pipes) {
+      if (clientHost === from && serverHost === to) bytes += lanes.up.buffered;
+      else if (serverHost === from && clientHost === to) bytes += lanes.down.buffered;
     }
     return bytes;
   }
 
-  isBlocked(from: string, to: string): boolean {
-    return this.#blocked.has(`${from}>${to}`);
-  }
-
-  delay(from: string, to: string): number {
-    return this.random.between(this.minDelayMs, this.maxDelayMs) + (this.#slow.get(`${from}>${to}`) ?? 0);
+  delayMs(from: string, to: string): number {
+    return this.link(from, to).delayMs(this.time.nowMs, 0);
   }
 
   /** The RPC client of a process. */
@@ -127,7 +223,7 @@ export class SimNetwork {
   open(clientHost: string, clientEnvironment: VirtualEnvironment, address: string): Pipe | undefined {
     const served = this.#served.get(address);
     if (served === undefined) return undefined;
-    const pipe = new Pipe(this, clientHost, clientEnvironment, served.host, served.environment, served);
+    const pipe = new Pipe(this, clientHost, clientEnvironment, served);
     this.#pipes.add(pipe);
     return pipe;
   }
@@ -135,326 +231,12 @@ export class SimNetwork {
   closed(pipe: Pipe): void {
     this.#pipes.delete(pipe);
   }
-}
 
-type Direction = 'up' | 'down';
-
-interface Parcel {
-  readonly bytes: number;
-  readonly deliver: () => void;
-}
-
-/** One connection carrying one call. */
-class Pipe {
-  readonly network: SimNetwork;
-  readonly clientHost: string;
-  readonly clientEnvironment: VirtualEnvironment;
-  readonly serverHost: string;
-  readonly serverEnvironment: VirtualEnvironment;
-  readonly served: Served;
-  readonly abort = new AbortController();
-  onBreak: (reason: string) => void = () => {};
-  #open = true;
-  #queues = { up: [] as Parcel[], down: [] as Parcel[] };
-  #moving = { up: false, down: false };
-  buffered = { up: 0, down: 0 };
-  stalled = false;
-  onDrain: { up: () => void; down: () => void } = { up: () => {}, down: () => {} };
-
-  constructor(
-    network: SimNetwork,
-    clientHost: string,
-    clientEnvironment: VirtualEnvironment,
-    serverHost: string,
-    serverEnvironment: VirtualEnvironment,
-    served: Served,
-  ) {
-    this.network = network;
-    this.clientHost = clientHost;
-    this.clientEnvironment = clientEnvironment;
-    this.serverHost = serverHost;
-    this.serverEnvironment = serverEnvironment;
-    this.served = served;
-  }
-
-  get open(): boolean {
-    return this.#open;
-  }
-
-  push(direction: Direction, bytes: number, deliver: () => void): boolean {
-    if (!this.#open) return false;
-    this.network.messages++;
-    this.buffered[direction] += bytes;
-    this.#queues[direction].push({ bytes, deliver });
-    this.#move(direction);
-    return this.buffered[direction] < STREAM_BUFFER_BYTES;
-  }
-
-  resume(): void {
-    this.stalled = false;
-    this.#move('up');
-    this.#move('down');
-  }
-
-  #move(direction: Direction): void {
-    if (this.#moving[direction] || !this.#open || this.#queues[direction].length === 0) return;
-    const [from, to] = direction === 'up' ? [this.clientHost, this.serverHost] : [this.serverHost, this.clientHost];
-    if (this.network.isBlocked(from, to)) {
-      this.stalled = true;
-      return;
+  #resume(): void {
+    for (const pipe of [...this.#pipes]) {
+      const blocked = pipe.lanes.up.link.isBlocked || pipe.lanes.down.link.isBlocked;
+      if (pipe.stalled && !blocked && this.random.chance(0.5)) pipe.break('connection reset after the partition');
+      else pipe.resume();
     }
-    this.#moving[direction] = true;
-    const receiver = direction === 'up' ? this.serverEnvironment : this.clientEnvironment;
-    // All that waits travels together, as a socket's buffer does.
-    const parcels = this.#queues[direction].splice(0);
-    this.network.time.schedule(
-      this.network.delay(from, to),
-      () => {
-        this.#moving[direction] = false;
-        for (const parcel of parcels) {
-          if (!this.#open || receiver.killed) return;
-          const full = this.buffered[direction] >= STREAM_BUFFER_BYTES;
-          this.buffered[direction] -= parcel.bytes;
-          parcel.deliver();
-          if (full && this.buffered[direction] < STREAM_BUFFER_BYTES) this.onDrain[direction]();
-        }
-        this.#move(direction);
-      },
-      receiver,
-    );
-  }
-
-  break(reason: string): void {
-    if (!this.#open) return;
-    this.close();
-    this.onBreak(reason);
-  }
-
-  close(): void {
-    this.#open = false;
-    this.network.closed(this);
-  }
-}
-
-class SimChannel implements RpcChannel {
-  readonly address: string;
-  readonly #network: SimNetwork;
-  readonly #host: string;
-  readonly #environment: VirtualEnvironment;
-  #pipes = new Set<{ cancel(error: FlotillaError): void }>();
-  #closed = false;
-
-  constructor(network: SimNetwork, host: string, environment: VirtualEnvironment, address: string) {
-    this.#network = network;
-    this.#host = host;
-    this.#environment = environment;
-    this.address = address;
-  }
-
-  unary<M extends DescMethod>(method: M, request: MessageShape<M['input']>, options: CallOptions): Promise<MessageShape<M['output']>> {
-    return new Promise((resolve, reject) => {
-      if (options.signal?.aborted) return reject(new FlotillaError('ABORTED', `${method.name} was aborted`));
-      let stream: RpcStream<MessageShape<M['input']>> | undefined;
-      let answer: MessageShape<M['output']> | undefined;
-      const finish = (outcome: () => void) => {
-        timer.cancel();
-        options.signal?.removeEventListener('abort', onAbort);
-        outcome();
-      };
-      const timer = this.#environment.after(options.timeoutMs, () =>
-        finish(() => {
-          reject(new FlotillaError('REQUEST_TIMED_OUT', `${method.name} to ${this.address} took longer than ${options.timeoutMs} ms`));
-          stream?.cancel();
-        }),
-      );
-      const onAbort = () =>
-        finish(() => {
-          reject(new FlotillaError('ABORTED', `${method.name} was aborted`));
-          stream?.cancel();
-        });
-      options.signal?.addEventListener('abort', onAbort);
-      stream = this.#call(
-        method,
-        {
-          message: (message: MessageShape<M['output']>) => {
-            answer = message;
-          },
-          closed: (error) =>
-            finish(() => {
-              if (error !== undefined) reject(error);
-              else if (answer === undefined)
-                reject(new FlotillaError('NETWORK_EXCEPTION', `${method.name}: no answer from ${this.address}`));
-              else resolve(answer);
-            }),
-          drained: () => {},
-        },
-        options.headers ?? {},
-      );
-      stream.send(request);
-      stream.end();
-    });
-  }
-
-  stream<M extends DescMethod>(
-    method: M,
-    receiver: StreamReceiver<MessageShape<M['output']>>,
-    options: StreamOptions,
-  ): RpcStream<MessageShape<M['input']>> {
-    return this.#call(method, receiver, options.headers ?? {});
-  }
-
-  close(): void {
-    this.#closed = true;
-    for (const pipe of [...this.#pipes]) pipe.cancel(new FlotillaError('CLOSED', `the channel to ${this.address} was closed`));
-  }
-
-  #call<M extends DescMethod>(
-    method: M,
-    receiver: StreamReceiver<MessageShape<M['output']>>,
-    headers: Readonly<Record<string, string>>,
-  ): RpcStream<MessageShape<M['input']>> {
-    let ended = false;
-    const closeClient = (error: Error | undefined) => {
-      if (ended) return;
-      ended = true;
-      this.#pipes.delete(handle);
-      if (!this.#environment.killed) receiver.closed(error);
-    };
-    const pipe = this.#closed ? undefined : this.#network.open(this.#host, this.#environment, this.address);
-    const handle = {
-      cancel: (error: FlotillaError) => {
-        pipe?.break(error.message);
-        closeClient(error);
-      },
-    };
-    if (pipe === undefined) {
-      const delay = this.#network.delay(this.#host, this.address);
-      this.#environment.after(delay, () => closeClient(new FlotillaError('NETWORK_EXCEPTION', `${this.address} refused the connection`)));
-      return { send: () => false, end: () => {}, cancel: () => closeClient(new FlotillaError('ABORTED', 'cancelled')) };
-    }
-    this.#pipes.add(handle);
-    const server = new ServerSide(pipe, method, headers, this.#host, {
-      message: (bytes) => {
-        if (!ended) receiver.message(fromBinary(method.output, bytes) as MessageShape<M['output']>);
-      },
-      closed: closeClient,
-    });
-    pipe.onDrain.up = () => {
-      if (!ended) receiver.drained();
-    };
-    pipe.onBreak = (reason) => {
-      const error = new FlotillaError('NETWORK_EXCEPTION', `the connection to ${this.address} broke: ${reason}`);
-      this.#network.time.schedule(this.#network.delay(pipe.serverHost, pipe.clientHost), () => closeClient(error), this.#environment);
-      this.#network.time.schedule(
-        this.#network.delay(pipe.clientHost, pipe.serverHost),
-        () => server.broken(error),
-        pipe.serverEnvironment,
-      );
-    };
-    return {
-      send: (message) => {
-        if (ended) return false;
-        const bytes = toBinary(method.input, message as Message);
-        return pipe.push('up', bytes.length, () => server.message(bytes));
-      },
-      end: () => {
-        if (!ended) pipe.push('up', 0, () => server.end());
-      },
-      cancel: () => handle.cancel(new FlotillaError('ABORTED', 'the stream was cancelled')),
-    };
-  }
-}
-
-/** The far end of a call: runs the service's handler as the gRPC server does. */
-class ServerSide {
-  readonly #pipe: Pipe;
-  readonly #method: DescMethod;
-  readonly #client: { message(bytes: Uint8Array): void; closed(error: Error | undefined): void };
-  readonly #context: CallContext;
-  #receiver: StreamReceiver<never> | undefined;
-  #request: Message | undefined;
-  #closed = false;
-
-  constructor(
-    pipe: Pipe,
-    method: DescMethod,
-    headers: Readonly<Record<string, string>>,
-    peer: string,
-    client: { message(bytes: Uint8Array): void; closed(error: Error | undefined): void },
-  ) {
-    this.#pipe = pipe;
-    this.#method = method;
-    this.#client = client;
-    this.#context = { listener: pipe.served.listener, headers, peer, signal: pipe.abort.signal };
-    const stream = pipe.served.service.streams.get(methodKey(method));
-    // The handler starts when the call's headers arrive.
-    if (stream !== undefined) pipe.push('up', 0, () => this.#open(stream.open));
-    else if (!pipe.served.service.unary.has(methodKey(method))) {
-      pipe.push('up', 0, () => this.#finish(new FlotillaError('UNSUPPORTED_VERSION', `${methodKey(method)} is not served here`)));
-    }
-  }
-
-  #open(open: (responder: RpcStream<never>, context: CallContext) => StreamReceiver<never>): void {
-    const pipe = this.#pipe;
-    const responder: RpcStream<never> = {
-      send: (message, sent) => {
-        const bytes = toBinary(this.#method.output, message as Message);
-        sent?.();
-        return pipe.push('down', bytes.length, () => this.#client.message(bytes));
-      },
-      end: () => this.#finish(undefined),
-      cancel: () => this.#finish(new FlotillaError('NETWORK_EXCEPTION', 'the server cancelled the stream')),
-    };
-    try {
-      this.#receiver = open(responder, this.#context);
-    } catch (error) {
-      this.#closed = true;
-      this.#finish(error instanceof Error ? error : new Error(String(error)));
-      return;
-    }
-    pipe.onDrain.down = () => this.#receiver?.drained();
-  }
-
-  message(bytes: Uint8Array): void {
-    const message = fromBinary(this.#method.input, bytes);
-    if (this.#receiver !== undefined) this.#receiver.message(message as never);
-    else this.#request = message;
-  }
-
-  end(): void {
-    if (this.#receiver !== undefined) {
-      if (!this.#closed) {
-        this.#closed = true;
-        this.#receiver.closed(undefined);
-      }
-      // A client that ended its side of a server stream still reads.
-      return;
-    }
-    const handler = this.#pipe.served.service.unary.get(methodKey(this.#method));
-    if (handler === undefined) return;
-    handler.handle((this.#request ?? create(this.#method.input)) as never, this.#context).then(
-      (response) => {
-        const bytes = toBinary(this.#method.output, response as Message);
-        this.#pipe.push('down', bytes.length, () => this.#client.message(bytes));
-        this.#finish(undefined);
-      },
-      (error: unknown) => this.#finish(error instanceof Error ? error : new Error(String(error))),
-    );
-  }
-
-  #finish(error: Error | undefined): void {
-    if (error !== undefined && !(error instanceof FlotillaError)) throw error;
-    this.#pipe.push('down', 0, () => {
-      this.#pipe.close();
-      this.#client.closed(error);
-      this.broken(undefined);
-    });
-  }
-
-  broken(error: Error | undefined): void {
-    this.#pipe.abort.abort();
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#receiver?.closed(error);
   }
 }

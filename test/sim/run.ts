@@ -1,44 +1,51 @@
 /**
  * One seed, one world: the production broker and SDK on a virtual clock, network and disk. First the safety phase, in which the nemesis breaks what
- * the seed's weather allows; then the liveness phase: a healed majority must commit within a bound, then all machines are healed, everything
- * acknowledged is read back, and all logs are compared.
+ * the seed's weather allows; then the liveness phase: a healed majority must commit within a bound while the rest stays broken, then all is
+ * healed, everything acknowledged is read back, and all logs are compared.
  */
 import type { Logger } from '../../src/base/environment.ts';
 import { check } from '../jepsen-lite/checker.ts';
+import { describeBreakage } from './breakage.ts';
 import { SimCluster } from './cluster.ts';
+import { compareLogs, converged, describe } from './convergence.ts';
 import { Invariants, Violation } from './invariants.ts';
-import { drawWeather, Nemesis, type Weather } from './nemesis.ts';
+import { Nemesis } from './nemesis.ts';
 import { SeededRandom } from './random.ts';
-import { drawWorkload, Workload, type WorkloadShape } from './workload.ts';
+import { traceOf } from './trace.ts';
+import { Workload } from './workload.ts';
+import { drawWorld, type Overrides, type World } from './world.ts';
 
-export interface SimulateOptions {
+export interface SimulateOptions extends Overrides {
   readonly seed: number;
-  /** Simulated milliseconds of the safety phase. Default 20,000. */
-  readonly safetyMs?: number | undefined;
-  /** Instead of what the seed draws: to search near a suspicion. */
-  readonly weather?: Partial<Weather> | undefined;
-  readonly workload?: Partial<WorkloadShape> | undefined;
   readonly log?: Logger | undefined;
   /** Told of each fault and phase, a line each. */
   readonly narrate?: ((line: string) => void) | undefined;
+  /** Each message as well. */
+  readonly trace?: boolean | undefined;
+  /** A seed that has not seen enough when its time is over goes on, until it counts. Default true. */
+  readonly untilItCounts?: boolean | undefined;
 }
 
 export interface SimulationResult {
   readonly seed: number;
   /** Over every event and the history: equal for equal seeds. */
   readonly hash: string;
+  /** See {@link counts}. */
+  readonly counts: boolean;
   readonly simulatedMs: number;
   readonly events: number;
   readonly messages: number;
-  readonly acknowledged: number;
+  /** Operations that the SDK saw succeed: records sent, offsets asked for, calls of an administrator. */
+  readonly operations: number;
   readonly unknown: number;
   readonly elections: number;
-  readonly faults: Readonly<Record<string, number>>;
-  readonly weather: Weather;
-  readonly workload: WorkloadShape;
+  /** Occurrences that took effect, by fault; the others changed nothing. */
+  readonly effects: Readonly<Record<string, number>>;
+  readonly effective: number;
+  readonly inflicted: number;
+  readonly world: World;
 }
 
-export const DEFAULT_SAFETY_MS = 20_000;
 const CHECK_EVERY_MS = 25;
 /** For a cluster of healthy machines to form. */
 const FORM_MS = 60_000;
@@ -46,6 +53,11 @@ const FORM_MS = 60_000;
 const MAJORITY_MS = 30_000;
 /** For all that is left, once all is healed. Below the longest delivery timeout, which must not be needed. */
 const HEALED_MS = 60_000;
+
+/** What makes a seed worth counting, besides a liveness phase. */
+export const LEAST = { simulatedMs: 60_000, operations: 500, effective: 5 } as const;
+/** A world that is too quiet goes on for so much longer, at most. */
+const MAX_SAFETY_FACTOR = 3;
 
 /** Runs a seed. @throws Violation with what broke; replay it with `npm run sim -- --seed N`. */
 export async function simulate(options: SimulateOptions): Promise<SimulationResult> {
@@ -62,88 +74,100 @@ export async function simulate(options: SimulateOptions): Promise<SimulationResu
 class Simulation {
   readonly cluster: SimCluster;
   readonly #options: SimulateOptions;
-  readonly #random: SeededRandom;
-  readonly #weather: Weather;
+  readonly #world: World;
   readonly #workload: Workload;
   readonly #nemesis: Nemesis;
   readonly #invariants: Invariants;
   #phase = 'forming';
 
   constructor(options: SimulateOptions) {
-    const { seed, log, narrate } = options;
     this.#options = options;
-    this.#random = new SeededRandom(seed);
-    const random = this.#random;
-    const election = random.pick([300, 1_000]);
-    this.cluster = new SimCluster({
-      seed: random.uint32(),
-      brokers: random.pick([3, 3, 3, 4, 5]),
-      settings: {
-        'flotilla.wal.file.bytes': '1MiB',
-        'flotilla.wal.file.count': random.pick([2, 4]),
-        'flotilla.raft.election.timeout.ms': election,
-        'flotilla.raft.heartbeat.interval.ms': election / 10,
-        'message.max.bytes': random.pick([100_000, 500_000]),
-      },
-      ...(log === undefined ? {} : { log }),
-    });
-    this.#weather = { ...drawWeather(random.fork()), ...options.weather };
-    this.#workload = new Workload(this.cluster, { ...drawWorkload(random.fork()), ...options.workload }, random.fork());
-    this.#nemesis = new Nemesis(this.cluster, this.#weather, random.fork(), () => this.#workload.hosts, narrate);
-    this.#invariants = new Invariants(this.cluster);
+    const world = drawWorld(options.seed, options);
+    this.#world = world;
+    const { brokers, controllers, settings, seeds } = world;
+    const cluster = new SimCluster({ seed: seeds.cluster, brokers, controllers, settings, ...(options.log && { log: options.log }) });
+    this.cluster = cluster;
+    cluster.network.shape = world.network;
+    const ofDisks = cluster.random.fork();
+    for (const { disk } of cluster.machines) {
+      disk.disorderly = world.disk.disorderly;
+      if (world.disk.latencyMs > 0) disk.latencyMs = () => ofDisks.between(0, world.disk.latencyMs);
+    }
+    const say = (text: string) => options.narrate?.(`${cluster.time.nowMs.toFixed(3)} ${text}`);
+    if (options.trace) traceOf(cluster, say);
+    this.#workload = new Workload(cluster, world.workload, new SeededRandom(seeds.workload));
+    this.#nemesis = new Nemesis(cluster, world.weather, new SeededRandom(seeds.nemesis), () => this.#workload.hosts, say);
+    this.#invariants = new Invariants(cluster);
   }
 
   async run(): Promise<SimulationResult> {
     try {
+      await this.#form();
       await this.#safety();
       await this.#liveness();
+      await this.#readEverything();
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      throw new Violation(
-        `seed ${this.#options.seed}, ${this.#phase}, at ${this.cluster.time.nowMs.toFixed(1)} ms: ${message}\n${this.#report()}`,
-        {
-          cause: error,
-        },
-      );
+      const { nowMs } = this.cluster.time;
+      throw new Violation(`seed ${this.#world.seed}, ${this.#phase}, at ${nowMs.toFixed(1)} ms: ${message}\n${this.#report()}`, {
+        cause: error,
+      });
+    } finally {
+      this.cluster.time.afterEvent = undefined;
     }
     return this.#result();
   }
 
-  async #safety(): Promise<void> {
-    const { time } = this.cluster;
+  async #form(): Promise<void> {
     const { signal } = new AbortController();
     await this.cluster.startAll();
     await this.#settle(Promise.all(this.cluster.machines.map(({ broker }) => broker?.ready(signal))), FORM_MS);
     this.#enter('creating topics');
     await this.#settle(this.#workload.start(), FORM_MS);
+  }
+
+  async #safety(): Promise<void> {
     this.#enter('the safety phase');
     this.#nemesis.start();
-    const end = time.nowMs + (this.#options.safetyMs ?? DEFAULT_SAFETY_MS);
-    while (time.nowMs < end) {
+    const { time } = this.cluster;
+    const { safetyMs } = this.#world;
+    const { untilItCounts = true } = this.#options;
+    const end = time.nowMs + safetyMs;
+    const last = time.nowMs + safetyMs * MAX_SAFETY_FACTOR;
+    while (time.nowMs < end || (untilItCounts && time.nowMs < last && !this.#hasSeenEnough())) {
       await time.run(CHECK_EVERY_MS);
       this.#check();
     }
   }
 
   async #liveness(): Promise<void> {
-    const dead = 1 + this.#random.below(this.cluster.machines.length);
-    this.#enter(`healed but broker ${dead}`);
-    this.#nemesis.heal([dead]);
+    const { breakage } = this.#world;
+    this.#enter(describeBreakage(breakage));
+    this.#nemesis.heal(breakage);
     await this.#settle(this.#workload.probe(MAJORITY_MS), MAJORITY_MS);
     this.#enter('healed');
     this.#nemesis.heal();
     await this.#settle(this.#workload.stopSending(), HEALED_MS);
     this.#enter('using what was created');
     await this.#settle(this.#workload.useCreated(), HEALED_MS);
+  }
+
+  async #readEverything(): Promise<void> {
+    const { cluster } = this;
+    if (this.#world.lastPowerCut) {
+      this.#enter('after a last power cut of all');
+      for (const { id } of cluster.machines) cluster.powerCut(id);
+      this.#nemesis.heal();
+    }
     this.#enter('reading back');
     await this.#settle(this.#workload.readBack(), HEALED_MS);
     this.#enter('converging');
-    for (let left = HEALED_MS; !this.#invariants.converged(); left -= CHECK_EVERY_MS) {
+    for (let left = HEALED_MS; !converged(cluster); left -= CHECK_EVERY_MS) {
       if (left <= 0) throw new Violation('the replicas do not converge');
-      await this.cluster.time.run(CHECK_EVERY_MS);
+      await cluster.time.run(CHECK_EVERY_MS);
       this.#check();
     }
-    await this.#settle(this.#invariants.compareLogs(), HEALED_MS);
+    await this.#settle(compareLogs(cluster), HEALED_MS);
     const verdict = check(this.#workload.history);
     if (!verdict.valid) throw new Violation(`anomalies: ${JSON.stringify(verdict.anomalies)}`);
     if (verdict.sends.ok === 0) throw new Violation('nothing was acknowledged: the run proves nothing');
@@ -172,38 +196,46 @@ class Simulation {
     if (failure !== undefined) throw new Violation(`the SDK failed: ${failure.stack}`, { cause: failure });
   }
 
+  #hasSeenEnough(): boolean {
+    return (
+      this.cluster.time.nowMs >= LEAST.simulatedMs &&
+      this.#workload.acknowledged >= LEAST.operations &&
+      this.#nemesis.effective >= LEAST.effective
+    );
+  }
+
   #enter(phase: string): void {
     this.#phase = phase;
-    this.#options.narrate?.(`${this.cluster.time.nowMs.toFixed(1)} ${phase}`);
+    this.#options.narrate?.(`${this.cluster.time.nowMs.toFixed(3)} ${phase}`);
   }
 
   #report(): string {
-    return `${this.#invariants.describe()}\n${JSON.stringify({ ...this.#weather, ...this.#workload.shape, ...this.#faults() })}`;
-  }
-
-  #faults(): Record<string, number> {
-    return Object.fromEntries(this.#nemesis.counts);
+    const { world, effects } = { world: this.#world, effects: Object.fromEntries(this.#nemesis.effects) };
+    return `${describe(this.cluster)}\n${JSON.stringify({ ...world, weather: { ...world.weather, without: [], muted: [] }, effects })}`;
   }
 
   #result(): SimulationResult {
     const { time, network } = this.cluster;
-    const { history } = this.#workload;
+    const { history, acknowledged } = this.#workload;
     for (const operation of history) {
       if (operation.type === 'send') time.note(operation.outcome === 'ok' ? operation.offset : -1);
       else if (operation.type === 'poll') for (const { offset } of operation.records) time.note(offset);
     }
+    const { effects, effective, inflicted } = this.#nemesis;
     return {
-      seed: this.#options.seed,
+      seed: this.#world.seed,
       hash: time.hash.toString(16).padStart(8, '0'),
+      counts: this.#hasSeenEnough(),
       simulatedMs: time.nowMs,
       events: time.events,
       messages: network.messages,
-      acknowledged: this.#workload.acknowledged,
+      operations: acknowledged,
       unknown: history.filter((operation) => operation.type === 'send' && operation.outcome === 'info').length,
       elections: this.#invariants.elections,
-      faults: this.#faults(),
-      weather: this.#weather,
-      workload: this.#workload.shape,
+      effects: Object.fromEntries(effects),
+      effective,
+      inflicted,
+      world: this.#world,
     };
   }
 }

@@ -2,10 +2,12 @@ import type { Environment, Timer } from '../../src/base/environment.ts';
 import { SeededRandom } from './random.ts';
 
 interface Event {
-  readonly at: number;
-  readonly order: number;
+  at: number;
+  order: number;
   readonly owner: VirtualEnvironment | undefined;
   task: (() => void) | undefined;
+  /** It waited for its process, and is next. */
+  released: boolean;
 }
 
 /**
@@ -17,16 +19,19 @@ export class VirtualTime {
   #order = 0;
   #hash = 0x811c9dc5;
   #heap: Event[] = [];
+  #fired: Event | undefined;
   /** Milliseconds since the epoch at time 0. */
   readonly epochMs = 1_790_000_000_000;
   events = 0;
+  /** Told after each event, once all that follows from it has run: the step after which everything must hold. */
+  afterEvent: ((owner: VirtualEnvironment | undefined) => void) | undefined;
 
   get nowMs(): number {
     return this.#now;
   }
 
   schedule(delayMs: number, task: () => void, owner?: VirtualEnvironment): Event {
-    const event: Event = { at: this.#now + Math.max(0, delayMs), order: this.#order++, owner, task };
+    const event: Event = { at: this.#now + Math.max(0, delayMs), order: this.#order++, owner, task, released: false };
     this.#push(event);
     return event;
   }
@@ -79,6 +84,11 @@ export class VirtualTime {
   #runEvents(done: () => boolean, until: number): boolean | undefined {
     for (let left = EVENTS_A_MACROTASK; left > 0; left--) {
       drainMicrotasks();
+      const fired = this.#fired;
+      if (fired !== undefined) {
+        this.#fired = undefined;
+        this.afterEvent?.(fired.owner);
+      }
       if (done()) return true;
       const event = this.#heap[0];
       if (event === undefined || event.at > until) {
@@ -97,9 +107,10 @@ export class VirtualTime {
     const owner = event.owner;
     if (owner !== undefined) {
       if (owner.killed) return;
-      if (owner.pausedUntilMs > event.at) {
-        event.task = undefined;
-        this.schedule(owner.pausedUntilMs - this.#now, task, owner);
+      if (owner.pausedUntilMs > event.at || (owner.waiting.length > 0 && !event.released)) {
+        owner.deferred++;
+        owner.waiting.push(event);
+        this.#wakeLater(owner);
         return;
       }
     }
@@ -108,7 +119,37 @@ export class VirtualTime {
     this.note(event.order);
     this.note(event.at * 1000);
     event.task = undefined;
+    this.#fired = event;
     task();
+    if (owner?.turnMs !== undefined) owner.pausedUntilMs = Math.max(owner.pausedUntilMs, this.#now + owner.turnMs());
+  }
+
+  /** The process does not run for so long; 0: it goes on now. */
+  pause(owner: VirtualEnvironment, ms: number): void {
+    owner.pausedUntilMs = this.#now + ms;
+    if (owner.waiting.length > 0) this.schedule(ms, () => this.#wake(owner));
+  }
+
+  #wakeLater(owner: VirtualEnvironment): void {
+    if (owner.wakes) return;
+    owner.wakes = true;
+    this.schedule(owner.pausedUntilMs - this.#now, () => this.#wake(owner));
+  }
+
+  /** One event that waited at a time: each may keep the process from the next. */
+  #wake(owner: VirtualEnvironment): void {
+    owner.wakes = false;
+    if (owner.killed) owner.waiting.length = 0;
+    else if (owner.pausedUntilMs <= this.#now) {
+      const event = owner.waiting.shift();
+      if (event !== undefined) {
+        event.released = true;
+        event.at = this.#now;
+        event.order = this.#order++;
+        this.#push(event);
+      }
+    }
+    if (owner.waiting.length > 0) this.#wakeLater(owner);
   }
 
   /** Folds a number into the trace's hash. */
@@ -171,10 +212,24 @@ export class VirtualEnvironment implements Environment {
   readonly time: VirtualTime;
   readonly random: SeededRandom;
   killed = false;
+  /** It was asked to end, and will. */
+  stopping = false;
+  /** The machine that it is on, if that is a broker's. */
+  machine: number | undefined;
   /** Events before this time wait for it: SIGSTOP. */
   pausedUntilMs = 0;
+  /** Events that had to wait for the process so far. */
+  deferred = 0;
+  /** Those that wait now, in their order. */
+  readonly waiting: Event[] = [];
+  /** The clock will see to them. */
+  wakes = false;
+  /** Milliseconds for which an event keeps the process from the next one: a slow event loop. Undefined: none. */
+  turnMs: (() => number) | undefined;
   /** What this process's wall clock shows beyond the true time. */
   wallSkewMs = 0;
+  /** How often it was looked at. */
+  wallReads = 0;
 
   constructor(time: VirtualTime, random: SeededRandom) {
     this.time = time;
@@ -190,6 +245,7 @@ export class VirtualEnvironment implements Environment {
   }
 
   wallMs(): number {
+    this.wallReads++;
     return Math.floor(this.time.epochMs + this.time.nowMs + this.wallSkewMs);
   }
 

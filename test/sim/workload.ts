@@ -6,43 +6,13 @@ import { sleep } from '../../src/client/wait.ts';
 import type { Operation } from '../jepsen-lite/checker.ts';
 import type { SimCluster } from './cluster.ts';
 import type { SeededRandom } from './random.ts';
+import { Tide } from './tide.ts';
 import type { VirtualEnvironment } from './virtual-environment.ts';
-
-export interface WorkloadShape {
-  readonly topics: number;
-  readonly partitions: number;
-  readonly producers: number;
-  readonly consumers: number;
-  /** Milliseconds between two sends of a producer, on average. */
-  readonly sendEveryMs: number;
-  /** Bytes that a value is padded to, at most. */
-  readonly valueBytes: number;
-  readonly deliveryTimeoutMs: number;
-  readonly maxInFlight: number;
-  readonly maxBatchBytes: number;
-  readonly segmentBytes: number;
-  /** Topics are created and deleted all the while. */
-  readonly administers: boolean;
-}
-
-export function drawWorkload(random: SeededRandom): WorkloadShape {
-  return {
-    topics: random.pick([1, 1, 2]),
-    partitions: random.pick([1, 2, 4]),
-    producers: random.pick([1, 2, 3]),
-    consumers: random.pick([1, 1, 2]),
-    sendEveryMs: random.pick([5, 20, 60]),
-    valueBytes: random.pick([16, 16, 200, 2000]),
-    deliveryTimeoutMs: random.pick([1_000, 5_000, 120_000]),
-    maxInFlight: random.pick([1, 5, 5]),
-    maxBatchBytes: random.pick([3_000, 30_000, 80_000]),
-    segmentBytes: random.pick([4_000, 50_000, 1 << 30]),
-    administers: random.chance(0.3),
-  };
-}
+import { Administration } from './workload-administration.ts';
+import type { WorkloadShape } from './workload-shape.ts';
 
 /** A client on a machine of its own. */
-interface Host {
+export interface Host {
   readonly environment: VirtualEnvironment;
   readonly client: Client;
 }
@@ -51,8 +21,6 @@ interface Host {
 const SETUP_MS = 60_000;
 /** An offset query gives up after so long. A short one leaves a paused leader with questions that were asked after it was deposed. */
 const OBSERVE_MS = [100, 500, 3_000];
-/** Topics that are created while the cluster is being broken. */
-const MAX_CREATED = 10;
 const text = new TextDecoder();
 
 /** SDK producers with unique values and SDK consumers from the beginning, all the while; the history is for the checker. */
@@ -68,8 +36,10 @@ export class Workload {
   readonly #work: Promise<unknown>[] = [];
   /** Where each partition is known to reach. */
   readonly #ends = new Map<number, number>();
-  /** Topics whose creation was acknowledged, and that nobody has asked to delete. */
-  readonly #created = new Set<string>();
+  /** Where each partition is known to begin. */
+  readonly #starts = new Map<number, number>();
+  readonly #administration: Administration;
+  readonly #tide: Tide;
   #acknowledged = 0;
   #clients = 0;
   #consumers = 0;
@@ -79,10 +49,21 @@ export class Workload {
     this.#cluster = cluster;
     this.shape = shape;
     this.#random = random;
+    this.#tide = new Tide(cluster.time, random.fork(), shape.rests ? shape.topics : 0);
+    this.#administration = new Administration({
+      open: () => this.#open(),
+      random: random.fork(),
+      signal: this.#stop.signal,
+      topics: shape.topics,
+      partitions: shape.partitions,
+      brokers: cluster.machines.length,
+      failed: (error) => this.failures.push(error),
+    });
   }
 
+  /** Operations that succeeded. */
   get acknowledged(): number {
-    return this.#acknowledged;
+    return this.#acknowledged + this.#administration.succeeded;
   }
 
   /** The names of the machines that clients run on. */
@@ -92,9 +73,8 @@ export class Workload {
 
   /** Creates the topics and begins. */
   async start(): Promise<void> {
-    const { topics, partitions, producers, consumers, segmentBytes } = this.shape;
+    const { topics, partitions, replicas, producers, consumers, segmentBytes } = this.shape;
     const { client } = await this.#open();
-    const replicas = Math.min(3, this.#cluster.machines.length);
     for (let topic = 0; topic < topics; topic++) {
       await client.admin.createTopic({
         name: nameOf(topic),
@@ -107,7 +87,7 @@ export class Workload {
     for (let producer = 1; producer <= producers; producer++) this.#run(this.#produce(producer));
     for (let consumer = 0; consumer < consumers; consumer++) this.#run(this.#consume());
     this.#run(this.#observe());
-    if (this.shape.administers) this.#run(this.#administer());
+    if (this.shape.administers) this.#run(this.#administration.run());
   }
 
   /** Sends one record to each partition, and waits until all are acknowledged. */
@@ -126,12 +106,9 @@ export class Workload {
     await Promise.all(this.#work.splice(0));
   }
 
-  /** Topics that were created, and not deleted, take records. */
+  /** Topics that were created, and not deleted, take records; those that were deleted are gone. */
   async useCreated(): Promise<void> {
-    const { client } = await this.#open();
-    const producer = client.producer();
-    await Promise.all(Array.from(this.#created, (name) => producer.send(name, { value: 'used' })));
-    await client.close();
+    await this.#administration.finish();
   }
 
   /** Reads everything that was acknowledged from the beginning, and ends all consumers. */
@@ -172,7 +149,10 @@ export class Workload {
     const sends: Promise<unknown>[] = [];
     while (!this.#stop.signal.aborted) {
       const burst = this.#random.chance(0.1) ? 20 : 1;
-      for (let i = 0; i < burst; i++) sends.push(this.#send(handle, producer, this.#random.below(topics * partitions), false));
+      for (let i = 0; i < burst; i++) {
+        const place = this.#random.below(topics * partitions);
+        if (!this.#tide.rests(Math.floor(place / partitions))) sends.push(this.#send(handle, producer, place, false));
+      }
       await sleep(environment, this.#random.between(0, 2 * sendEveryMs * burst));
     }
     await Promise.all(sends);
@@ -213,51 +193,24 @@ export class Workload {
       await sleep(environment, this.#random.between(0, 200));
       const place = this.#random.pick(places);
       const floor = this.#ends.get(place) ?? 0;
-      const query = { topic: nameOf(Math.floor(place / partitions)), partition: place % partitions, at: 'end' } as const;
+      const partition = { topic: nameOf(Math.floor(place / partitions)), partition: place % partitions };
+      // A question is load, too.
+      if (this.#tide.rests(Math.floor(place / partitions))) continue;
       try {
-        const [end = -1] = await client.admin.listOffsets([query], { timeoutMs: this.#random.pick(OBSERVE_MS) });
+        const timeoutMs = this.#random.pick(OBSERVE_MS);
+        const [end = -1] = await client.admin.listOffsets([{ ...partition, at: 'end' }], { timeoutMs });
         if (end < floor) this.failures.push(new Error(`the end of partition ${place} was ${end}, after it was known to be ${floor}`));
         this.#endIsAtLeast(place, end);
+        this.#acknowledged++;
+        const before = this.#starts.get(place) ?? 0;
+        const [start = -1] = await client.admin.listOffsets([{ ...partition, at: 'beginning' }], { timeoutMs });
+        if (start < before) this.failures.push(new Error(`partition ${place} began at ${start}, after it had begun at ${before}`));
+        this.#starts.set(place, start);
       } catch (error) {
         if (!(error instanceof FlotillaError) || error.code !== 'REQUEST_TIMED_OUT') throw error;
       }
     }
     await client.close();
-  }
-
-  /** Creates topics, and deletes some of them again. */
-  async #administer(): Promise<void> {
-    const { client, environment } = await this.#open();
-    const { signal } = this.#stop;
-    for (let count = 0; count < MAX_CREATED && !signal.aborted; count++) {
-      await sleep(environment, this.#random.between(0, 3_000));
-      const name = `created-${count}`;
-      const created = await this.#ask(
-        () => client.admin.createTopic({ name, partitions: 1 + this.#random.below(2), replicas: 3 }),
-        ['TOPIC_ALREADY_EXISTS'],
-      );
-      if (created) this.#created.add(name);
-      if (!created || !this.#random.chance(0.6)) continue;
-      await sleep(environment, this.#random.between(0, 1_000));
-      // Whatever comes of it: it may be carried out later.
-      this.#created.delete(name);
-      await this.#ask(() => client.admin.deleteTopic(name), ['UNKNOWN_TOPIC_OR_PARTITION']);
-    }
-    await client.close();
-  }
-
-  /** Whether the call was carried out for certain: `meansDone` come when an earlier try of it was. */
-  async #ask(call: () => Promise<unknown>, meansDone: readonly string[]): Promise<boolean> {
-    try {
-      await call();
-      return true;
-    } catch (error) {
-      if (!(error instanceof FlotillaError)) throw error;
-      if (meansDone.includes(error.code)) return true;
-      // With brokers down there may be too few to hold the replicas.
-      if (error.code !== 'REQUEST_TIMED_OUT' && error.code !== 'INVALID_REPLICATION_FACTOR') throw error;
-      return false;
-    }
   }
 
   #endIsAtLeast(place: number, offset: number): void {

@@ -1,7 +1,7 @@
 import { crc32c } from '@node-rs/crc32';
 import { must } from '../../src/base/assert.ts';
 import { type Environment, silentLogger } from '../../src/base/environment.ts';
-import { type BrokerId, encodeGroupKey, type GroupKey, type TopicId } from '../../src/base/ids.ts';
+import { type BrokerId, encodeGroupKey, type GroupKey, type ReplicaId, type TopicId } from '../../src/base/ids.ts';
 import { crc32 } from '../../src/platform/crc32.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import { makeEntry, putUint32, putUint64 } from '../../src/raft/core/entry-codec.ts';
@@ -122,6 +122,9 @@ export function chainOf(
 }
 
 export const smallWal: StorageSettings = { walFileBytes: 64 * 1024, walFiles: 2 };
+
+/** Whose logs the tests open. */
+export const REPLICA = 7 as ReplicaId;
 
 export class Fixture {
   environment: TestEnvironment;

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { BrokerId, DirectoryId, ReplicaId } from '../../src/base/ids.ts';
 import { encodeConfiguration } from '../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
-import { bytesOf, chainOf, Fixture, groupKey, nextEntry } from './fixture.ts';
+import { bytesOf, chainOf, Fixture, groupKey, nextEntry, REPLICA } from './fixture.ts';
 
 const A = groupKey(3);
 
@@ -30,7 +30,7 @@ describe('partition log', () => {
       fc.asyncProperty(fc.array(action, { maxLength: 25 }), async (actions) => {
         const fixture = new Fixture(5);
         let storage = await fixture.open();
-        let { log } = await storage.openLog(A, { segmentBytes: 4000 });
+        let { log } = await storage.openLog(A, { segmentBytes: 4000 }, REPLICA);
         const all: Entry[] = [];
         for (const step of actions) {
           if (step.type === 'append') {
@@ -46,7 +46,7 @@ describe('partition log', () => {
           else if (step.type === 'reopen') {
             await storage.close();
             storage = await fixture.open();
-            ({ log } = await storage.openLog(A, { segmentBytes: 4000 }));
+            ({ log } = await storage.openLog(A, { segmentBytes: 4000 }, REPLICA));
             expect(log.lastIndex).toBe(all.length);
           } else if (step.type === 'time') {
             const batches = all.filter(({ recordCount }) => recordCount > 0);
@@ -84,7 +84,7 @@ describe('partition log', () => {
   it('keeps the configuration and the state of the last roll', async () => {
     const fixture = new Fixture(2);
     const storage = await fixture.open();
-    const { log } = await storage.openLog(A, { segmentBytes: 2000 });
+    const { log } = await storage.openLog(A, { segmentBytes: 2000 }, REPLICA);
     log.snapshotSource = (nextOffset) => Uint8Array.of(nextOffset);
     const member = { replicaId: 5 as ReplicaId, brokerId: 1 as BrokerId, directoryId: 'b'.repeat(32) as DirectoryId };
     const configuration = { voters: [member], outgoing: [], learners: [] };
@@ -93,7 +93,7 @@ describe('partition log', () => {
     await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
     for (const entry of entries) log.append([entry]);
     await storage.close();
-    const again = await (await fixture.open()).openLog(A, { segmentBytes: 2000 });
+    const again = await (await fixture.open()).openLog(A, { segmentBytes: 2000 }, REPLICA);
     expect(again.whole).toBe(true);
     expect(again.log.configuration?.configuration).toEqual(configuration);
     expect(again.log.configuration?.index).toBe(1);
@@ -105,7 +105,7 @@ describe('partition log', () => {
   it('reads into memory that was given back, and into no other', async () => {
     const fixture = new Fixture(3, { walFileBytes: 16 << 20, walFiles: 2 });
     const storage = await fixture.open();
-    const { log } = await storage.openLog(A, { segmentBytes: 1e8 });
+    const { log } = await storage.openLog(A, { segmentBytes: 1e8 }, REPLICA);
     const entries = chainOf(10, { bytes: 600_000 });
     await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
     log.append(entries);
@@ -128,7 +128,7 @@ describe('partition log', () => {
   it('refuses an offset below the start, and never hands on a rotten entry (B23)', async () => {
     const fixture = new Fixture(2);
     const storage = await fixture.open();
-    const { log } = await storage.openLog(A, { segmentBytes: 1e6 });
+    const { log } = await storage.openLog(A, { segmentBytes: 1e6 }, REPLICA);
     const entries = chainOf(5, { bytes: 300 });
     await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
     log.append(entries);
@@ -152,7 +152,7 @@ describe('segments under damage', () => {
   ])('never hand on the batches behind an offset that rotted: the %s batch (B23)', async (_, batch, byte, mask) => {
     const fixture = new Fixture();
     const storage = await fixture.open();
-    const { log } = await storage.openLog(A, { segmentBytes: 1e6 });
+    const { log } = await storage.openLog(A, { segmentBytes: 1e6 }, REPLICA);
     const entries = chainOf(5, { bytes: 300, records: 3 });
     await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
     log.append(entries);
@@ -169,7 +169,7 @@ describe('segments under damage', () => {
   it('are not whole when a row is lost that recovery needs: the terms behind it are not known (B22)', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
-    const { log } = await storage.openLog(A, { segmentBytes: 2000 });
+    const { log } = await storage.openLog(A, { segmentBytes: 2000 }, REPLICA);
     let last: Entry | undefined;
     for (let term = 1; term <= 6; term++) {
       const entries = chainOf(3, { after: last, bytes: 500, term });
@@ -182,13 +182,13 @@ describe('segments under damage', () => {
     await storage.close();
     const files = fixture.disk.files();
     for (const snapshot of files.filter((name) => name.endsWith('.snapshot'))) fixture.disk.corrupt(snapshot, 20);
-    const intact = await (await fixture.open()).openLog(A, { segmentBytes: 2000 });
+    const intact = await (await fixture.open()).openLog(A, { segmentBytes: 2000 }, REPLICA);
     expect(intact.whole).toBe(true);
     expect(intact.log.terms).toEqual(terms);
     fixture.disk.crash();
     fixture.restart();
     fixture.disk.corrupt(files.filter((name) => name.endsWith('.entries'))[1] as string, 10);
-    expect((await (await fixture.open()).openLog(A, { segmentBytes: 2000 })).whole).toBe(false);
+    expect((await (await fixture.open()).openLog(A, { segmentBytes: 2000 }, REPLICA)).whole).toBe(false);
   });
 });
 
@@ -196,7 +196,7 @@ describe('the write-ahead log under damage', () => {
   async function written(): Promise<{ fixture: Fixture; entries: Entry[]; wal: string }> {
     const fixture = new Fixture(9, { walFileBytes: 1 << 20, walFiles: 2 });
     const storage = await fixture.open();
-    await storage.openLog(A, { segmentBytes: 1e6 });
+    await storage.openLog(A, { segmentBytes: 1e6 }, REPLICA);
     const entries: Entry[] = [];
     for (let i = 0; i < 10; i++) {
       const entry = nextEntry(entries.at(-1), { bytes: 2000 });
@@ -213,7 +213,7 @@ describe('the write-ahead log under damage', () => {
   it('cuts a torn last frame and stays whole', async () => {
     const { fixture, entries, wal } = await written();
     fixture.disk.corrupt(wal, frameOf(9) + 900);
-    const { tail, whole } = await (await fixture.open()).openLog(A, { segmentBytes: 1e6 });
+    const { tail, whole } = await (await fixture.open()).openLog(A, { segmentBytes: 1e6 }, REPLICA);
     expect(whole).toBe(true);
     expect(bytesOf(tail)).toEqual(bytesOf(entries.slice(0, 9)));
   });
@@ -221,7 +221,7 @@ describe('the write-ahead log under damage', () => {
   it.each([10, 60, 100, 300, 1500])('tells rot before a later frame from a torn tail, at byte %i (B22)', async (at) => {
     const { fixture, entries, wal } = await written();
     fixture.disk.corrupt(wal, frameOf(4) + at);
-    const { tail, whole } = await (await fixture.open()).openLog(A, { segmentBytes: 1e6 });
+    const { tail, whole } = await (await fixture.open()).openLog(A, { segmentBytes: 1e6 }, REPLICA);
     // Only rot of the entry itself loses it; all else stands twice.
     expect(whole).toBe(at < 192);
     expect(bytesOf(tail)).toEqual(bytesOf(entries.slice(0, whole ? 10 : 4)));
@@ -232,7 +232,7 @@ describe('the write-ahead log under damage', () => {
     fixture.disk.corrupt(wal, frameOf(4) + 1500);
     let storage = await fixture.open();
     for (let turn = 0; turn < 3; turn++) {
-      const { whole, hardState } = await storage.openLog(A, { segmentBytes: 1e6 });
+      const { whole, hardState } = await storage.openLog(A, { segmentBytes: 1e6 }, REPLICA);
       expect(whole).toBe(false);
       expect(hardState.term).toBe(1);
       await storage.close();
@@ -243,7 +243,7 @@ describe('the write-ahead log under damage', () => {
   it('a directory without any HardState is not whole (B03)', async () => {
     const { fixture } = await written();
     for (const name of fixture.disk.files().filter((file) => file.endsWith('.wal'))) await fixture.disk.remove(name);
-    const { whole } = await (await fixture.open()).openLog(A, { segmentBytes: 1e6 });
+    const { whole } = await (await fixture.open()).openLog(A, { segmentBytes: 1e6 }, REPLICA);
     expect(whole).toBe(false);
   });
 });

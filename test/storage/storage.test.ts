@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type Random, randomBelow } from '../../src/base/environment.ts';
 import type { Entry } from '../../src/raft/core/entry.ts';
 import type { PartitionLog } from '../../src/storage/types.ts';
-import { bytesOf, chainOf, Fixture, groupKey, seeded } from './fixture.ts';
+import { bytesOf, chainOf, Fixture, groupKey, REPLICA, seeded } from './fixture.ts';
 
 const A = groupKey(0);
 const settings = { segmentBytes: 20_000 };
@@ -18,13 +18,13 @@ describe('storage', () => {
   it('gives back what was acknowledged, after a clean close', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
-    const { log, whole } = await storage.openLog(A, settings);
+    const { log, whole } = await storage.openLog(A, settings, REPLICA);
     expect(whole).toBe(true);
     const entries = chainOf(50, { bytes: 900 });
     await storage.wal.append([write(entries, { hardState: { term: 1, vote: 3, commit: 40 } })]);
     log.append(entries.slice(0, 40));
     await storage.close();
-    const again = await (await fixture.open()).openLog(A, settings);
+    const again = await (await fixture.open()).openLog(A, settings, REPLICA);
     expect(again.whole).toBe(true);
     expect(again.hardState).toEqual({ term: 1, vote: 3, commit: 40 });
     expect(again.log.lastIndex).toBe(40);
@@ -36,8 +36,8 @@ describe('storage', () => {
   it('recycles files over many turns and keeps the uncommitted tail (B09)', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
-    const { log } = await storage.openLog(A, settings);
-    const other = await storage.openLog(groupKey(1), settings);
+    const { log } = await storage.openLog(A, settings, REPLICA);
+    const other = await storage.openLog(groupKey(1), settings, REPLICA);
     const kept = chainOf(3, { bytes: 500 });
     await storage.wal.append([{ ...write(kept, { hardState: { term: 1, vote: 7, commit: 0 } }), group: groupKey(1) }]);
     let all: Entry[] = [];
@@ -52,11 +52,11 @@ describe('storage', () => {
     fixture.disk.crash();
     fixture.disk.restart();
     const reopened = await fixture.open();
-    const recovered = await reopened.openLog(groupKey(1), settings);
+    const recovered = await reopened.openLog(groupKey(1), settings, REPLICA);
     expect(recovered.whole).toBe(true);
     expect(recovered.hardState).toEqual({ term: 1, vote: 7, commit: 0 });
     expect(bytesOf(recovered.tail)).toEqual(bytesOf(kept));
-    const first = await reopened.openLog(A, settings);
+    const first = await reopened.openLog(A, settings, REPLICA);
     expect(first.whole).toBe(true);
     const stored = await readAll(first.log);
     expect(bytesOf([...stored, ...first.tail])).toEqual(bytesOf(all));
@@ -65,13 +65,13 @@ describe('storage', () => {
 
   it('opens a closed log again in the same process, whole', async () => {
     const storage = await new Fixture().open();
-    const { log } = await storage.openLog(A, settings);
-    await expect(storage.openLog(A, settings)).rejects.toThrow('open already');
+    const { log } = await storage.openLog(A, settings, REPLICA);
+    await expect(storage.openLog(A, settings, REPLICA)).rejects.toThrow('open already');
     const entries = chainOf(5);
     await storage.wal.append([write(entries, { hardState: { term: 1, vote: 2, commit: 3 } })]);
     log.append(entries.slice(0, 3));
     await log.close();
-    const again = await storage.openLog(A, settings);
+    const again = await storage.openLog(A, settings, REPLICA);
     expect(again.whole).toBe(true);
     expect(again.hardState).toEqual({ term: 1, vote: 2, commit: 3 });
     expect(again.log.lastIndex).toBe(3);
@@ -81,7 +81,7 @@ describe('storage', () => {
   it('stops for ever when a sync fails (B25)', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
-    await storage.openLog(A, settings);
+    await storage.openLog(A, settings, REPLICA);
     fixture.disk.intercept = ({ kind, path }) => (kind === 'sync' && path.endsWith('.wal') ? 'EIO' : undefined);
     await expect(storage.wal.append([write(chainOf(1))])).rejects.toThrow('EIO');
     fixture.disk.intercept = undefined;
@@ -92,7 +92,7 @@ describe('storage', () => {
   it('tells once that it failed, whoever finds out', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
-    const { log } = await storage.openLog(A, settings);
+    const { log } = await storage.openLog(A, settings, REPLICA);
     const entries = chainOf(3);
     await storage.wal.append([write(entries)]);
     fixture.disk.intercept = ({ kind }) => (kind === 'write' || kind === 'sync' ? 'EIO' : undefined);
@@ -118,7 +118,7 @@ describe('storage', () => {
     const written = new Map<number, Entry[]>();
     const logs: PartitionLog[] = [];
     for (let partition = 0; partition < 12; partition++) {
-      const { log } = await storage.openLog(groupKey(partition), settings);
+      const { log } = await storage.openLog(groupKey(partition), settings, REPLICA);
       const entries = chainOf(100, { bytes: 900 });
       for (let at = 0; at < 100; at += 10) log.append(entries.slice(at, at + 10));
       await log.flush();
@@ -135,7 +135,7 @@ describe('storage', () => {
     expect(open).toBe(0);
     const reopened = await fixture.open();
     for (const [partition, entries] of written) {
-      const { log } = await reopened.openLog(groupKey(partition), settings);
+      const { log } = await reopened.openLog(groupKey(partition), settings, REPLICA);
       expect(bytesOf(await readAll(log))).toEqual(bytesOf(entries));
     }
   });
@@ -143,7 +143,7 @@ describe('storage', () => {
   it('writes a mark-only frame after 50 ms', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
-    await storage.openLog(A, settings);
+    await storage.openLog(A, settings, REPLICA);
     const before = storage.wal.statistics.flushes;
     for (let i = 0; i < 5; i++) {
       fixture.environment.advance(60);
@@ -155,7 +155,7 @@ describe('storage', () => {
   it('a group that is deleted while its segments are synced or read is closed once they are, and not opened again', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
-    const { log } = await storage.openLog(A, settings);
+    const { log } = await storage.openLog(A, settings, REPLICA);
     const entries = chainOf(4, { bytes: 400 });
     await storage.wal.append([write(entries)]);
     log.append(entries);
@@ -179,13 +179,14 @@ describe('storage', () => {
   it('a deleted group is forgotten and its data quarantined (B24)', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
-    const { log } = await storage.openLog(A, settings);
+    const { log } = await storage.openLog(A, settings, REPLICA);
     const entries = chainOf(4);
     await storage.wal.append([write(entries)]);
     log.append(entries);
     await storage.deleteLog(A);
     await storage.close();
-    expect(fixture.disk.files().some((name) => name.includes('quarantine'))).toBe(false);
+    expect(fixture.disk.files().some((name) => name.includes('groups'))).toBe(false);
+    expect(fixture.disk.files().some((name) => name.includes('quarantine'))).toBe(true);
     const again = await fixture.open();
     expect(again.recovered.has(A)).toBe(false);
     expect(again.groups()).toEqual([]);
@@ -227,7 +228,7 @@ describe('power cuts in a row', () => {
 /** Recovers, checks, and goes on. Commits lag by a few files, so that of each recycled file some entries are appended again. */
 async function lag(fixture: Fixture, model: Model, random: Random, context: string): Promise<void> {
   const storage = await fixture.open();
-  const { log, tail, whole } = await storage.openLog(A, settings);
+  const { log, tail, whole } = await storage.openLog(A, settings, REPLICA);
   expect(whole, context).toBe(true);
   const found = [...(await readAll(log)), ...tail];
   check(found, model, context);
@@ -259,7 +260,7 @@ async function crashAt(seed: number, at: number): Promise<boolean> {
   fixture.disk.restart();
   const storage = await fixture.open();
   // A second cut, before anything new was written: what recovery found it must find again.
-  const first = await storage.openLog(A, settings);
+  const first = await storage.openLog(A, settings, REPLICA);
   const found = [...(await readAll(first.log)), ...first.tail];
   const context = `seed ${seed}, operation ${at}`;
   expect(first.whole, context).toBe(true);
@@ -267,7 +268,7 @@ async function crashAt(seed: number, at: number): Promise<boolean> {
   expect(first.hardState.term, context).toBeGreaterThanOrEqual(model.durableTerm);
   fixture.disk.crash();
   fixture.disk.restart();
-  const second = await (await fixture.open()).openLog(A, settings);
+  const second = await (await fixture.open()).openLog(A, settings, REPLICA);
   expect(second.whole, context).toBe(true);
   expect(bytesOf([...(await readAll(second.log)), ...second.tail]), context).toEqual(bytesOf(found));
   expect(second.hardState, context).toEqual(first.hardState);
@@ -305,7 +306,7 @@ async function powerCut(fixture: Fixture): Promise<false> {
 async function workload(fixture: Fixture, model: Model, seed: number): Promise<true> {
   const random = seeded(seed);
   const storage = await fixture.open();
-  const { log } = await storage.openLog(A, { segmentBytes: 12_000 });
+  const { log } = await storage.openLog(A, { segmentBytes: 12_000 }, REPLICA);
   for (let round = 0; round < 25; round++) {
     const truncates = model.log.length > model.committed && randomBelow(random, 4) === 0;
     if (truncates) {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Entry } from '../../src/raft/core/entry.ts';
 import type { StorageSettings } from '../../src/storage/storage.ts';
 import type { WalWrite } from '../../src/storage/types.ts';
-import { bytesOf, chainOf, Fixture, groupKey, nextEntry, seeded, smallWal } from './fixture.ts';
+import { bytesOf, chainOf, Fixture, groupKey, nextEntry, REPLICA, seeded, smallWal } from './fixture.ts';
 
 const settings = { segmentBytes: 1 << 20 };
 const committing = groupKey(1);
@@ -26,7 +26,8 @@ describe('files of the write-ahead log', () => {
     fixture.disk.intercept = ({ kind, path }) =>
       kind === 'open' && path.endsWith('.wal') && walFiles(fixture) > most ? 'ENOSPC' : undefined;
     const storage = await fixture.open();
-    const { log } = await storage.openLog(committing, settings);
+    const { log } = await storage.openLog(committing, settings, REPLICA);
+    for (const group of stuck) await storage.openLog(group, settings, REPLICA);
     const tails: Entry[][] = stuck.map(() => []);
     let live = 0;
     let last: Entry | undefined;
@@ -50,11 +51,11 @@ describe('files of the write-ahead log', () => {
     fixture.restart();
     const reopened = await fixture.open();
     for (const [at, group] of stuck.entries()) {
-      const { tail, whole } = await reopened.openLog(group, settings);
+      const { tail, whole } = await reopened.openLog(group, settings, REPLICA);
       expect(whole).toBe(true);
       expect(bytesOf(tail)).toEqual(bytesOf(tails[at] as Entry[]));
     }
-    expect((await reopened.openLog(committing, settings)).whole).toBe(true);
+    expect((await reopened.openLog(committing, settings, REPLICA)).whole).toBe(true);
   });
 
   it.each([
@@ -65,6 +66,7 @@ describe('files of the write-ahead log', () => {
     const fixture = new Fixture(1, sized(before));
     const small = chainOf(40, { bytes: 3000 });
     const storage = await fixture.open();
+    await storage.openLog(committing, settings, REPLICA);
     for (const entry of small) await storage.wal.append([write(committing, [entry])]);
     fixture.disk.crash();
     fixture.restart();
@@ -75,7 +77,7 @@ describe('files of the write-ahead log', () => {
     expect(resized.failures).toEqual([]);
     fixture.disk.crash();
     resized.restart();
-    const { tail, whole } = await (await resized.open()).openLog(committing, settings);
+    const { tail, whole } = await (await resized.open()).openLog(committing, settings, REPLICA);
     expect(whole).toBe(true);
     expect(bytesOf(tail)).toEqual(bytesOf([...small, ...large]));
   });
@@ -83,7 +85,9 @@ describe('files of the write-ahead log', () => {
   it('stay few while the process dies soon after each start', async () => {
     const fixture = new Fixture();
     const entries = chainOf(5, { bytes: 1000 });
-    await (await fixture.open()).wal.append([write(committing, entries)]);
+    const storage = await fixture.open();
+    await storage.openLog(committing, settings, REPLICA);
+    await storage.wal.append([write(committing, entries)]);
     for (let start = 0; start < 20; start++) {
       fixture.disk.crash();
       fixture.restart();
@@ -92,7 +96,7 @@ describe('files of the write-ahead log', () => {
     expect(walFiles(fixture)).toBeLessThanOrEqual(2 * (smallWal.walFiles ?? 0) + 1);
     fixture.disk.crash();
     fixture.restart();
-    const { tail } = await (await fixture.open()).openLog(committing, settings);
+    const { tail } = await (await fixture.open()).openLog(committing, settings, REPLICA);
     expect(bytesOf(tail)).toEqual(bytesOf(entries));
   });
 });

@@ -12,6 +12,8 @@ export interface FollowerProgress {
   /** It answered since the last check of the quorum. */
   readonly active: boolean;
   readonly state: ProgressState;
+  /** Appends sent and not acknowledged. */
+  readonly inflight: { readonly count: number; readonly bytes: number };
 }
 
 /**

@@ -117,6 +117,10 @@ export class RaftCore {
   get durableIndex(): number {
     return this.#log.durableIndex;
   }
+  /** The first entry that can be sent to a follower: what is below needs a snapshot. */
+  get firstReplicableIndex(): number {
+    return this.#log.firstReplicableIndex;
+  }
   /** The last configuration in the log: in force since it was appended. */
   get configuration(): Configuration {
     return this.#log.configuration;

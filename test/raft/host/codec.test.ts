@@ -48,10 +48,23 @@ const message: fc.Arbitrary<Message> = fc.oneof(
     lastTerm: term,
     transfer: fc.boolean(),
   }),
-  fc.record({ type: fc.constant('voteResponse' as const), ...envelope, pre: fc.boolean(), granted: fc.boolean(), lastIndex: index, lastTerm: term }),
+  fc.record({
+    type: fc.constant('voteResponse' as const),
+    ...envelope,
+    pre: fc.boolean(),
+    granted: fc.boolean(),
+    lastIndex: index,
+    lastTerm: term,
+  }),
   fc.record({ type: fc.constant('pull' as const), ...envelope, prevIndex: index, prevTerm: term }),
   fc
-    .record({ ...envelope, prevIndex: index, lastIndex: index, lastTerm: term, payloads: fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 5 }) })
+    .record({
+      ...envelope,
+      prevIndex: index,
+      lastIndex: index,
+      lastTerm: term,
+      payloads: fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 5 }),
+    })
     .map(({ payloads, ...rest }): Message => {
       const atTerm = Math.max(1, rest.term);
       return { type: 'pullResponse', ...rest, term: atTerm, prevTerm: atTerm - 1, entries: entriesAfter(rest.prevIndex, atTerm, payloads) };

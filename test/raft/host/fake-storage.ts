@@ -100,7 +100,7 @@ class FakeWal implements WriteAheadLog {
     return this.stalledSince === undefined ? 0 : this.#environment.monotonicMs() - this.stalledSince;
   }
 
-  forget(group: GroupKey): void {
+  async forget(group: GroupKey): Promise<void> {
     this.#disk.groups.delete(group);
   }
 
@@ -115,6 +115,7 @@ export class FakePartitionLog implements PartitionLog {
   readonly snapshot = undefined;
   readonly sizeBytes = 0;
   readonly logStartOffset = 0;
+  readonly firstReplicableIndex = 1;
   closed = false;
   readonly #isDead: () => boolean;
 
@@ -174,6 +175,10 @@ export class FakePartitionLog implements PartitionLog {
     throw new Error('not used by the host');
   }
   async offsetForTime(): Promise<undefined> {}
+  async openSnapshot(): Promise<undefined> {}
+  async dropBefore(): Promise<number> {
+    return this.firstReplicableIndex;
+  }
   async scanBatchHeaders(): Promise<void> {}
 
   async flush(): Promise<void> {

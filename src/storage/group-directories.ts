@@ -1,0 +1,110 @@
+/**
+ * The directories of groups: their names, whose they are, and their way into quarantine. Every change of a name is durable when it returns (hazard B26).
+ *
+ *   groups/TOPICID-PARTITION.GENERATION             a replica's log
+ *   groups/TOPICID-PARTITION.GENERATION.new         one that is being made
+ *   quarantine/TOPICID-PARTITION.GENERATION[.N].INCARNATION    what was deleted or replaced in that process life; N from 2 on where it was more than one
+ */
+import type { Disk } from '../base/environment.ts';
+import { decodeGroupKey, encodeGroupKey, type GroupKey, isUuid, type ReplicaId, type TopicId } from '../base/ids.ts';
+import { bindDirectory, boundTo } from './replica-file.ts';
+import type { Crc32 } from './wal-frame.ts';
+
+const UNNAMED = '.new';
+
+export interface GroupDirectoriesOptions {
+  readonly disk: Disk;
+  /** The data directory. */
+  readonly path: string;
+  readonly incarnation: number;
+  readonly crc32: Crc32;
+}
+
+export class GroupDirectories {
+  readonly #options: GroupDirectoriesOptions;
+  readonly #groups: Set<GroupKey>;
+
+  private constructor(options: GroupDirectoriesOptions, groups: Iterable<GroupKey>) {
+    this.#options = options;
+    this.#groups = new Set(groups);
+  }
+
+  static async list(options: GroupDirectoriesOptions): Promise<GroupDirectories> {
+    const names = await options.disk.list(`${options.path}/groups`);
+    for (const name of names) if (name.endsWith(UNNAMED)) await options.disk.removeTree(`${options.path}/groups/${name}`);
+    return new GroupDirectories(
+      options,
+      names.map(parseGroupName).filter((group) => group !== undefined),
+    );
+  }
+
+  get groups(): readonly GroupKey[] {
+    return [...this.#groups];
+  }
+
+  has(group: GroupKey): boolean {
+    return this.#groups.has(group);
+  }
+
+  pathOf(group: GroupKey): string {
+    return `${this.#options.path}/groups/${groupName(group)}`;
+  }
+
+  ownerOf(group: GroupKey): Promise<ReplicaId | 'unbound' | 'damaged'> {
+    const { disk, crc32 } = this.#options;
+    return boundTo(disk, this.pathOf(group), crc32);
+  }
+
+  bind(group: GroupKey, replicaId: ReplicaId): Promise<void> {
+    const { disk, crc32 } = this.#options;
+    return bindDirectory(disk, this.pathOf(group), replicaId, crc32);
+  }
+
+  /** A directory has its name only once it says whose it is. */
+  async create(group: GroupKey, replicaId: ReplicaId): Promise<void> {
+    const { disk, path, crc32 } = this.#options;
+    const unnamed = `${this.pathOf(group)}${UNNAMED}`;
+    await disk.makeDirectory(unnamed);
+    await bindDirectory(disk, unnamed, replicaId, crc32);
+    await disk.rename(unnamed, this.pathOf(group));
+    await disk.syncDirectory(`${path}/groups`);
+    this.#groups.add(group);
+  }
+
+  /** Moves the group's directory out of the way; a later start purges it (hazard B24). */
+  async quarantine(group: GroupKey): Promise<void> {
+    if (!this.#groups.delete(group)) return;
+    const { disk, path } = this.#options;
+    await disk.rename(this.pathOf(group), await this.#freeName(groupName(group)));
+    await disk.syncDirectory(`${path}/groups`);
+    await disk.syncDirectory(`${path}/quarantine`);
+  }
+
+  async #freeName(name: string): Promise<string> {
+    const { disk, path, incarnation } = this.#options;
+    for (let n = 1; ; n++) {
+      const free = `${path}/quarantine/${name}${n === 1 ? '' : `.${n}`}.${incarnation}`;
+      if (!(await disk.exists(free))) return free;
+    }
+  }
+}
+
+export function groupName(group: GroupKey): string {
+  const { topicId, partition, groupGeneration } = decodeGroupKey(group);
+  return `${topicId}-${partition}.${groupGeneration}`;
+}
+
+export function parseGroupName(name: string): GroupKey | undefined {
+  const match = /^([0-9a-f]{32})-(\d+)\.(\d+)$/.exec(name);
+  const topicId = match?.[1];
+  if (match === null || topicId === undefined || !isUuid(topicId)) return undefined;
+  return encodeGroupKey({ topicId: topicId as TopicId, partition: Number(match[2]), groupGeneration: Number(match[3]) });
+}
+
+/** What was put there before the incarnation that has just ended is gone for good: a start lies between, to notice a mistake. */
+export async function purgeQuarantine(disk: Disk, directory: string, incarnation: number): Promise<void> {
+  for (const name of await disk.list(directory)) {
+    const deletedIn = Number(name.slice(name.lastIndexOf('.') + 1));
+    if (deletedIn < incarnation - 1) await disk.removeTree(`${directory}/${name}`);
+  }
+}

@@ -1,0 +1,59 @@
+/** What must be so once all is healed: all replicas of a group are there, and hold the same. */
+import { formatGroupKey, type GroupKey } from '../../src/base/ids.ts';
+import type { SimCluster } from './cluster.ts';
+import { Violation } from './invariants.ts';
+
+const PAGE_BYTES = 1 << 20;
+
+/** Whether all replicas of each group have committed the same entries, by count, and a group has all its replicas or, deleted, none. */
+export function converged(cluster: SimCluster): boolean {
+  const commits = new Map<GroupKey, number>();
+  const missing = new Map<GroupKey, number>();
+  for (const { broker } of cluster.machines) {
+    for (const { group, commitIndex, log, configuration } of broker?.replicas ?? []) {
+      const other = commits.get(group);
+      if (log.lastIndex !== commitIndex || (other !== undefined && other !== commitIndex)) return false;
+      commits.set(group, commitIndex);
+      missing.set(group, (missing.get(group) ?? configuration.voters.length) - 1);
+    }
+  }
+  return commits.size > 0 && [...missing.values()].every((count) => count === 0);
+}
+
+/** All committed entries of all replicas are the same, by their chain hashes. */
+export async function compareLogs(cluster: SimCluster): Promise<void> {
+  const chains = new Map<string, string>();
+  for (const { id, broker } of cluster.machines) {
+    for (const { group, log } of broker?.replicas ?? []) {
+      for (let next = 1; next <= log.lastIndex; ) {
+        const page = await log.readEntries(next, PAGE_BYTES);
+        for (const { index, term, chainHigh, chainLow, nextOffset } of page) {
+          if (index !== next++) throw new Violation(`${formatGroupKey(group)} on broker ${id}: entry ${index} where ${next - 1} belongs`);
+          const place = `${group}@${index}`;
+          const identity = `${term}/${nextOffset}/${chainHigh}.${chainLow}`;
+          const other = chains.get(place);
+          if (other === undefined) chains.set(place, identity);
+          else if (other !== identity) {
+            throw new Violation(`${formatGroupKey(group)} on broker ${id}: entry ${index} is ${identity}, elsewhere ${other}`);
+          }
+        }
+        if (page.length === 0) throw new Violation(`${formatGroupKey(group)} on broker ${id}: no entry ${next} of ${log.lastIndex}`);
+      }
+    }
+  }
+}
+
+/** For a person: where each replica stands. */
+export function describe(cluster: SimCluster): string {
+  const lines: string[] = [];
+  for (const { id, broker } of cluster.machines) {
+    lines.push(`broker ${id}: ${cluster.isUp(id) ? 'up' : 'down'}`);
+    for (const { group, commitIndex, lastIndex, durableIndex, leadership } of broker?.replicas ?? []) {
+      const { role, term, ready, leader } = leadership;
+      lines.push(
+        `  ${formatGroupKey(group)}: ${role}${ready ? ' (ready)' : ''} term ${term} leader ${leader?.brokerId} commit ${commitIndex} durable ${durableIndex} last ${lastIndex}`,
+      );
+    }
+  }
+  return lines.join('\n');
+}

@@ -1,0 +1,133 @@
+/**
+ * What the simulated disks hold for certain, read off the frames of the write-ahead logs as they become durable. So what brokers say of their
+ * disks is checked against the disks, and not against what they believe.
+ */
+import { crc32 } from 'node:zlib';
+import { formatGroupKey, type GroupKey } from '../../src/base/ids.ts';
+import { decodeFrame } from '../../src/raft/codec.ts';
+import { decodeEntry, entrySize } from '../../src/raft/core/entry-codec.ts';
+import type { Configuration, Member } from '../../src/raft/core/types.ts';
+import { FRAME_HEADER_BYTES, frameIntact, type Row, RowKind, readHeader, readRows } from '../../src/storage/wal-frame.ts';
+import type { Inode } from './disk-inode.ts';
+
+/** A group on one machine's disk. */
+interface DurableLog {
+  /** The term of the entry at each index. */
+  readonly terms: number[];
+  hardState: { term: number; vote: number };
+}
+
+export class DurableLogs {
+  readonly #disks = new Map<number, Map<GroupKey, DurableLog>>();
+  /** By group, index and term: what all logs that hold that entry agree on. */
+  readonly #chains = new Map<GroupKey, (string | undefined)[]>();
+  readonly #committed = new Map<GroupKey, { index: number; term: number }>();
+  readonly #failed: (message: string) => void;
+
+  constructor(failed: (message: string) => void) {
+    this.#failed = failed;
+  }
+
+  /** A range of a file has become durable: a flush of the write-ahead log is written, and so becomes durable, as one. */
+  durable(broker: number, path: string, inode: Inode, position: number, length: number): void {
+    if (!path.endsWith('.wal')) return;
+    const bytes = inode.durable.subarray(position, position + length);
+    for (let at = 0; at < bytes.length; ) {
+      const header = readHeader(bytes, at, crc32);
+      if (header === undefined || !frameIntact(bytes, at, header, crc32)) return;
+      for (const row of readRows(bytes, at + FRAME_HEADER_BYTES, header, crc32) ?? []) this.#apply(broker, row, bytes, at);
+      at += header.length;
+    }
+  }
+
+  /** The disk is gone. */
+  wiped(broker: number): void {
+    this.#disks.delete(broker);
+  }
+
+  /** The entry has committed: a majority of each configuration in force must hold it. */
+  mustHold(group: GroupKey, index: number, term: number, { voters, outgoing }: Configuration, by: string): void {
+    this.#committed.set(group, { index, term });
+    for (const members of [voters, outgoing]) {
+      const holders = members.filter((member) => this.#log(member.brokerId, group).terms[index] === term);
+      if (members.length === 0 || holders.length * 2 > members.length) continue;
+      this.#failed(`${by}: entry ${index} of term ${term} committed with durable copies on ${named(holders)} of ${named(members)}`);
+    }
+  }
+
+  /** What a message promises must be on the sender's disk when it leaves (hazards B01, B04). */
+  sent(broker: number, frame: Uint8Array): void {
+    for (const { group, message } of decodeFrame(frame)) {
+      const { hardState, terms } = this.#log(broker, group);
+      const where = () => `${formatGroupKey(group)} on broker ${broker}`;
+      if ((message.type === 'vote' || (message.type === 'voteResponse' && message.granted)) && !message.pre) {
+        const vote = message.type === 'vote' ? message.from : message.to;
+        const kept = hardState.term > message.term || (hardState.term === message.term && hardState.vote === vote);
+        if (!kept) this.#failed(`${where()}: sent a vote of term ${message.term} for ${vote}; durable is ${JSON.stringify(hardState)}`);
+      } else if (message.type === 'appendResponse' && !message.rejected && message.matchIndex > 0) {
+        if (terms[message.matchIndex] === undefined)
+          this.#failed(`${where()}: acknowledged entry ${message.matchIndex}, which is not durable`);
+      }
+    }
+  }
+
+  #apply(broker: number, row: Row, bytes: Uint8Array, frameAt: number): void {
+    const log = this.#log(broker, row.group);
+    if (row.kind === RowKind.hardState) log.hardState = { term: row.term, vote: row.index };
+    else if (row.kind === RowKind.truncate) this.#truncate(broker, row.group, log, row.index);
+    else if (row.kind === RowKind.forget) this.#disks.get(broker)?.delete(row.group);
+    else if (row.kind === RowKind.entries || row.kind === RowKind.moved) {
+      let at = frameAt + row.position;
+      for (let left = row.extra; left > 0; left--) {
+        const entry = decodeEntry(bytes, at);
+        at += entrySize(entry);
+        log.terms[entry.index] = entry.term;
+        this.#match(row.group, entry.index, entry.term, `${entry.chainHigh}.${entry.chainLow}`);
+      }
+    }
+  }
+
+  /** No log gives up what has committed (hazard B06). */
+  #truncate(broker: number, group: GroupKey, { terms }: DurableLog, index: number): void {
+    const committed = this.#committed.get(group);
+    if (committed !== undefined && index < committed.index && terms[committed.index] === committed.term) {
+      this.#failed(
+        `${formatGroupKey(group)} on broker ${broker}: cut off after entry ${index}, and entry ${committed.index} has committed`,
+      );
+    }
+    terms.length = Math.min(terms.length, index + 1);
+  }
+
+  /** Log matching: the same index and term, the same log up to there. */
+  #match(group: GroupKey, index: number, term: number, chain: string): void {
+    let chains = this.#chains.get(group);
+    if (chains === undefined) {
+      chains = [];
+      this.#chains.set(group, chains);
+    }
+    const identity = `${term}:${chain}`;
+    const known = chains[index];
+    if (known === identity) return;
+    // Of an index that had several terms, the newest is remembered.
+    if (known?.startsWith(`${term}:`)) this.#failed(`${formatGroupKey(group)}: two logs that end in entry ${index} of term ${term}`);
+    if (known === undefined || Number.parseInt(known, 10) < term) chains[index] = identity;
+  }
+
+  #log(broker: number, group: GroupKey): DurableLog {
+    let groups = this.#disks.get(broker);
+    if (groups === undefined) {
+      groups = new Map();
+      this.#disks.set(broker, groups);
+    }
+    let log = groups.get(group);
+    if (log === undefined) {
+      log = { terms: [], hardState: { term: 0, vote: 0 } };
+      groups.set(group, log);
+    }
+    return log;
+  }
+}
+
+function named(members: readonly Member[]): string {
+  return `[${members.map(({ brokerId }) => brokerId).join(', ')}]`;
+}

@@ -1,0 +1,104 @@
+import type { SimMachine } from '../cluster.ts';
+import type { DiskOperation, Fate } from '../disk.ts';
+import { type Fault, type Occurrence, victimOf } from './fault.ts';
+
+const ISSUE_5 = 'the repair of damaged logs (issue 5)';
+
+/** What a disk does besides forgetting at a power cut. After a failed write or sync the process must end by itself (hazard B25). */
+export const diskFaults: readonly Fault[] = [
+  { name: 'slowDisk', about: 'each operation of a disk takes long', inflict: slow },
+  { name: 'stallDisk', about: 'a disk ends no operation for a while', inflict: (occurrence) => stall(occurrence, [victimOf(occurrence)]) },
+  {
+    name: 'stallAllDisks',
+    about: 'all brokers share one disk, which stalls',
+    inflict: (occurrence) => stall(occurrence, occurrence.cluster.machines),
+  },
+  { name: 'readError', about: 'EIO: reads fail for a while', inflict: (occurrence) => fail(occurrence, readsFail(occurrence)) },
+  { name: 'writeError', about: 'EIO: one write fails, done in part', inflict: (occurrence) => fail(occurrence, once('write', 'EIO')) },
+  {
+    name: 'syncError',
+    about: 'EIO: one fsync fails, and what it covered is clean and not durable',
+    inflict: (occurrence) => fail(occurrence, once('sync', 'EIO')),
+  },
+  {
+    name: 'directoryError',
+    about: 'EIO: one fsync of a directory fails',
+    inflict: (occurrence) => fail(occurrence, once('syncDirectory', 'EIO')),
+  },
+  {
+    name: 'diskFull',
+    about: 'ENOSPC: nothing grows for a while',
+    inflict: (occurrence) => fail(occurrence, ({ grows }) => (grows ? 'ENOSPC' : undefined)),
+  },
+  { name: 'misdirect', about: 'a write goes to a wrong place of its file', waitsFor: ISSUE_5, inflict: misdirect },
+  { name: 'rot', about: 'bits of a file flip, on a minority of the disks', waitsFor: ISSUE_5, inflict: rot },
+];
+
+function slow(occurrence: Occurrence): void {
+  const { random, bite, until } = occurrence;
+  const { disk } = victimOf(occurrence);
+  const most = random.pick([20, 200, 1_500]);
+  until(
+    disk.slow(() => {
+      bite();
+      return random.between(0, most);
+    }),
+  );
+}
+
+/** A stall is long beside the other faults: elections must run their course in it. */
+const STALL_FACTOR = 3;
+
+function stall({ random, ms, bite, until }: Occurrence, machines: readonly SimMachine[]): void {
+  const lastMs = random.chance(0.5) ? ms : ms * STALL_FACTOR;
+  for (const { disk } of machines) until(disk.stall(bite), lastMs);
+}
+
+function fail(occurrence: Occurrence, fate: (operation: DiskOperation) => Fate): void {
+  const { bite, until } = occurrence;
+  const { disk } = victimOf(occurrence);
+  until(
+    disk.impose((operation) => {
+      const met = fate(operation);
+      if (met !== undefined) bite();
+      return met;
+    }),
+  );
+}
+
+function once(kind: DiskOperation['kind'], code: Fate): (operation: DiskOperation) => Fate {
+  let done = false;
+  return (operation) => {
+    if (done || operation.kind !== kind) return undefined;
+    done = true;
+    return code;
+  };
+}
+
+function readsFail({ random }: Occurrence): (operation: DiskOperation) => Fate {
+  const chance = random.pick([0.1, 1]);
+  return ({ kind }) => (kind === 'read' && random.chance(chance) ? 'EIO' : undefined);
+}
+
+function misdirect(occurrence: Occurrence): void {
+  const goesAstray = once('write', 'misdirect');
+  if (isOfMinority(occurrence, victimOf(occurrence))) fail(occurrence, goesAstray);
+}
+
+function rot(occurrence: Occurrence): void {
+  const { random, bite } = occurrence;
+  const machine = victimOf(occurrence);
+  const { disk } = machine;
+  const files = disk.files().filter((path) => disk.sizeOf(path) > 0);
+  if (files.length === 0 || !isOfMinority(occurrence, machine)) return;
+  const path = random.pick(files);
+  for (let bytes = random.pick([1, 16, 512]); bytes > 0; bytes--)
+    disk.corrupt(path, random.below(disk.sizeOf(path)), 1 + random.below(255));
+  bite();
+}
+
+/** The atlas of damage: only the last machines' disks are ever damaged, so that a majority keeps one good copy of everything. */
+function isOfMinority({ cluster }: Occurrence, { id }: SimMachine): boolean {
+  const voters = Math.min(3, cluster.machines.length);
+  return id > cluster.machines.length - Math.floor((voters - 1) / 2);
+}

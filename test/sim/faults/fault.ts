@@ -1,0 +1,36 @@
+import { hostOf, type SimCluster, type SimMachine } from '../cluster.ts';
+import type { SeededRandom } from '../random.ts';
+
+/** One occurrence of a fault: what it may use, and how it says that it took effect. */
+export interface Occurrence {
+  readonly cluster: SimCluster;
+  /** Its own: what one occurrence draws shifts no other. */
+  readonly random: SeededRandom;
+  /** Where clients run. */
+  readonly clients: readonly string[];
+  /** How long it is to last, in milliseconds. */
+  readonly ms: number;
+  /** The fault took effect: something went another way because of it. */
+  bite(): void;
+  /** Calls `end` after so many milliseconds (default `ms`), or when all is healed. */
+  until(end: () => void, ms?: number): void;
+  /** Starts a machine's process, unless it runs. */
+  up(id: number): void;
+}
+
+export interface Fault {
+  readonly name: string;
+  /** For a person, a line. */
+  readonly about: string;
+  /** It is off unless it is asked for by name: what the broker has yet to learn before it can live with it. */
+  readonly waitsFor?: string;
+  inflict(occurrence: Occurrence): void;
+}
+
+export function victimOf({ cluster, random }: Occurrence): SimMachine {
+  return random.pick(cluster.machines);
+}
+
+export function otherBrokers(cluster: SimCluster, id: number): string[] {
+  return cluster.machines.filter((machine) => machine.id !== id).map((machine) => hostOf(machine.id));
+}

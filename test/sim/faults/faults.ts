@@ -1,0 +1,18 @@
+import { diskFaults } from './disk.ts';
+import type { Fault } from './fault.ts';
+import { membershipFaults } from './membership.ts';
+import { networkFaults } from './network.ts';
+import { processFaults } from './process.ts';
+
+/** Every fault that there is, by name. The order decides what a seed draws: new ones come last in their file, and change all seeds. */
+export const FAULTS: ReadonlyMap<string, Fault> = new Map(
+  [...processFaults, ...networkFaults, ...diskFaults, ...membershipFaults].map((fault) => [fault.name, fault]),
+);
+
+/** Those that a seed draws from by itself. */
+export const ACTIVE_FAULTS: readonly string[] = [...FAULTS.values()]
+  .filter(({ waitsFor }) => waitsFor === undefined)
+  .map(({ name }) => name);
+
+/** Those that the broker can't live with yet, and what for. */
+export const WAITING_FAULTS: readonly Fault[] = [...FAULTS.values()].filter(({ waitsFor }) => waitsFor !== undefined);

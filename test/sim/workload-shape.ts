@@ -1,0 +1,41 @@
+import type { SeededRandom } from './random.ts';
+
+/** A seed's mix of load. */
+export interface WorkloadShape {
+  readonly topics: number;
+  readonly partitions: number;
+  /** Of each partition. */
+  readonly replicas: number;
+  readonly producers: number;
+  readonly consumers: number;
+  /** Milliseconds between two sends of a producer, on average. */
+  readonly sendEveryMs: number;
+  /** Bytes that a value is padded to, at most. */
+  readonly valueBytes: number;
+  readonly deliveryTimeoutMs: number;
+  readonly maxInFlight: number;
+  readonly maxBatchBytes: number;
+  readonly segmentBytes: number;
+  /** Topics are created, used and deleted, and leaderships moved, all the while. */
+  readonly administers: boolean;
+  /** Now and then topics get nothing for seconds, so that their groups come to rest. */
+  readonly rests: boolean;
+}
+
+export function drawWorkload(random: SeededRandom, brokers: number): WorkloadShape {
+  return {
+    topics: random.pick([1, 1, 2]),
+    partitions: random.pick([1, 2, 4]),
+    replicas: Math.min(brokers, random.pick([1, 2, 3, 3, 3, 3, 3, 3, 5])),
+    producers: random.pick([1, 2, 3]),
+    consumers: random.pick([1, 1, 2]),
+    sendEveryMs: random.pick([20, 50, 80]),
+    valueBytes: random.pick([16, 16, 200, 2000]),
+    deliveryTimeoutMs: random.pick([1_000, 5_000, 120_000]),
+    maxInFlight: random.pick([1, 5, 5]),
+    maxBatchBytes: random.pick([3_000, 30_000, 80_000]),
+    segmentBytes: random.pick([4_000, 50_000, 1 << 30]),
+    administers: random.chance(0.4),
+    rests: random.chance(0.4),
+  };
+}

@@ -1,0 +1,157 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { ReplicaId } from '../../src/base/ids.ts';
+import { crc32 } from '../../src/platform/crc32.ts';
+import { decodeReplicaFile, encodeReplicaFile } from '../../src/storage/replica-file.ts';
+import { bytesOf, chainOf, Fixture, groupKey, REPLICA } from './fixture.ts';
+
+const A = groupKey(0);
+const settings = { segmentBytes: 5_000 };
+const SUCCESSOR = 8 as ReplicaId;
+const vote = { term: 5, vote: 3, commit: 30 };
+
+/** A replica that voted, acknowledged 40 entries and has 30 of them in segments. */
+async function formerReplica(fixture: Fixture) {
+  const storage = await fixture.open();
+  const { log } = await storage.openLog(A, settings, REPLICA);
+  const entries = chainOf(40, { bytes: 900, term: 5 });
+  await storage.wal.append([{ group: A, hardState: { ...vote, vote: 3 as ReplicaId }, truncateTo: undefined, entries }]);
+  for (const entry of entries.slice(0, 30)) log.append([entry]);
+  await log.flush();
+  return { storage, entries };
+}
+
+const nothing = { term: 0, vote: 0, commit: 0 };
+
+describe('the binding of a directory to a replica', () => {
+  it('is read as it was written, and with any byte changed it is nobody’s', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 2 ** 53 - 1 }), fc.nat(19), fc.integer({ min: 1, max: 255 }), (id, at, mask) => {
+        const bytes = encodeReplicaFile(id as ReplicaId, crc32);
+        expect(decodeReplicaFile(bytes, crc32)).toBe(id);
+        bytes[at] = (bytes[at] as number) ^ mask;
+        expect(decodeReplicaFile(bytes, crc32)).toBeUndefined();
+      }),
+    );
+  });
+
+  it('a replica in the place of another adopts none of its entries, votes or sync marks (B14)', async () => {
+    const fixture = new Fixture();
+    const { storage } = await formerReplica(fixture);
+    await storage.closeLog(A);
+    const opened = await storage.openLog(A, settings, SUCCESSOR);
+    expect(opened).toMatchObject({ whole: true, hardState: nothing, tail: [] });
+    expect(opened.log.lastIndex).toBe(0);
+    expect(fixture.disk.files().filter((name) => name.includes('quarantine')).length).toBeGreaterThan(3);
+    const own = chainOf(3, { term: 1 });
+    await storage.wal.append([{ group: A, hardState: { term: 1, vote: SUCCESSOR, commit: 0 }, truncateTo: undefined, entries: own }]);
+    await storage.close();
+    const again = await (await fixture.open()).openLog(A, settings, SUCCESSOR);
+    expect(again).toMatchObject({ whole: true, hardState: { term: 1, vote: SUCCESSOR, commit: 0 } });
+    expect(bytesOf(again.tail)).toEqual(bytesOf(own));
+  });
+
+  it('holds over restarts, and a directory without one becomes that of the replica that opens it', async () => {
+    const fixture = new Fixture();
+    const { storage, entries } = await formerReplica(fixture);
+    await storage.close();
+    const path = fixture.disk.files().find((name) => name.endsWith('/replica')) as string;
+    await fixture.disk.remove(path);
+    const adopted = await fixture.open();
+    const opened = await adopted.openLog(A, settings, REPLICA);
+    expect(opened).toMatchObject({ whole: true, hardState: vote });
+    expect(bytesOf(opened.tail)).toEqual(bytesOf(entries.slice(30)));
+    await adopted.close();
+    expect(fixture.disk.files()).toContain(path);
+    expect(await (await fixture.open()).openLog(A, settings, SUCCESSOR)).toMatchObject({ hardState: nothing });
+  });
+
+  it('is not given back to an earlier replica: metadata that are replayed may name it', async () => {
+    const fixture = new Fixture();
+    const { storage } = await formerReplica(fixture);
+    await storage.close();
+    const reopened = await fixture.open();
+    await expect(reopened.openLog(A, settings, 6 as ReplicaId)).rejects.toThrow('of replica 7, which took the place of replica 6');
+    expect(await reopened.openLog(A, settings, REPLICA)).toMatchObject({ whole: true, hardState: vote });
+  });
+
+  it('that is damaged makes the replica one that takes no part, until another takes its place', async () => {
+    const fixture = new Fixture();
+    const { storage } = await formerReplica(fixture);
+    await storage.close();
+    fixture.disk.corrupt(fixture.disk.files().find((name) => name.endsWith('/replica')) as string, 9);
+    for (let life = 0; life < 2; life++) {
+      const reopened = await fixture.open();
+      expect((await reopened.openLog(A, settings, REPLICA)).whole).toBe(false);
+      await reopened.close();
+    }
+    expect(await (await fixture.open()).openLog(A, settings, SUCCESSOR)).toMatchObject({ whole: true, hardState: nothing });
+  });
+
+  it('a directory that vanished leaves records that nobody may adopt', async () => {
+    const fixture = new Fixture();
+    const { storage } = await formerReplica(fixture);
+    await storage.close();
+    const path = (fixture.disk.files().find((name) => name.endsWith('/replica')) as string).replace('/replica', '');
+    await fixture.disk.removeTree(path);
+    for (let life = 0; life < 2; life++) {
+      const reopened = await fixture.open();
+      expect((await reopened.openLog(A, settings, REPLICA)).whole).toBe(false);
+      await reopened.close();
+    }
+  });
+
+  it('the replacement is safe from a power cut at every operation', { timeout: 60_000 }, async () => {
+    let cuts = 0;
+    for (let at = 1; ; at++) {
+      const fixture = new Fixture(at);
+      const { storage, entries } = await formerReplica(fixture);
+      await storage.closeLog(A);
+      const first = fixture.disk.operations;
+      fixture.disk.intercept = ({ number }) => (number === first + at ? 'crash' : undefined);
+      const replaced = storage.openLog(A, settings, SUCCESSOR).then(() => true);
+      if (await Promise.race([replaced, powerCut(fixture)])) break;
+      cuts++;
+      fixture.disk.intercept = undefined;
+      fixture.restart();
+      const reopened = await fixture.open();
+      const context = `cut at operation ${at}`;
+      if (at % 2 === 0) {
+        // Whoever comes next: the successor finds nothing.
+        const opened = await reopened.openLog(A, settings, SUCCESSOR);
+        expect(opened, context).toMatchObject({ whole: true, hardState: nothing, tail: [] });
+        expect(opened.log.lastIndex, context).toBe(0);
+        continue;
+      }
+      // While its directory is there, the former one has all of its own, or takes no part.
+      if (!reopened.groups().includes(A)) continue;
+      const opened = await reopened.openLog(A, settings, REPLICA).catch((error: Error) => error.message);
+      if (typeof opened === 'string') expect(opened, context).toContain('of replica 8');
+      else if (opened.whole) {
+        expect(opened.hardState, context).toEqual(vote);
+        expect(bytesOf(opened.tail), context).toEqual(bytesOf(entries.slice(30)));
+      }
+    }
+    expect(cuts).toBeGreaterThan(10);
+  });
+
+  it('a power cut in a deletion never leaves the log’s records to a later replica', { timeout: 60_000 }, async () => {
+    for (let at = 1; ; at++) {
+      const fixture = new Fixture(at);
+      const { storage } = await formerReplica(fixture);
+      const first = fixture.disk.operations;
+      fixture.disk.intercept = ({ number }) => (number === first + at ? 'crash' : undefined);
+      const deleted = storage.deleteLog(A).then(() => true);
+      if (await Promise.race([deleted, powerCut(fixture)])) break;
+      fixture.disk.intercept = undefined;
+      fixture.restart();
+      const opened = await (await fixture.open()).openLog(A, settings, SUCCESSOR);
+      expect(opened, `cut at operation ${at}`).toMatchObject({ whole: true, hardState: nothing, tail: [] });
+    }
+  });
+});
+
+async function powerCut(fixture: Fixture): Promise<false> {
+  while (!fixture.disk.off) await new Promise((resolve) => setImmediate(resolve));
+  return false;
+}
