@@ -12,7 +12,7 @@ import { decodeFrame, type GroupMessage } from './codec.ts';
 import { membersOf } from './core/configuration.ts';
 import type { Entry } from './core/entry.ts';
 import { RaftCore } from './core/raft.ts';
-import type { HardState, Message } from './core/types.ts';
+import type { HardState, Message, RaftOptions } from './core/types.ts';
 import { within } from './deadline.ts';
 import { decodeHeartbeat, type NodeHeartbeat } from './heartbeat-codec.ts';
 import { Heartbeats } from './heartbeats.ts';
@@ -20,7 +20,7 @@ import { Outbox } from './outbox.ts';
 import { RaftReplica, type ReplicaHost } from './replica.ts';
 import type { RaftHostSettings } from './settings.ts';
 import { TurnLoop } from './turn-loop.ts';
-import type { Lane, Peer, PeerTransport, RaftHost, Replica, ReplicaOptions } from './types.ts';
+import type { Lane, MakeCore, Peer, PeerTransport, RaftHost, Replica, ReplicaOptions } from './types.ts';
 
 export interface RaftHostOptions {
   readonly environment: Environment;
@@ -34,6 +34,8 @@ export interface RaftHostOptions {
   readonly incarnation: number;
   readonly log: Logger;
   readonly settings: RaftHostSettings;
+  /** Instead of the core itself, one that tells what it does. Default: the core. */
+  readonly makeCore?: MakeCore | undefined;
   /** Storage failed or an invariant is broken (hazard B25). Called once; it must end the process: nothing runs or is answered after it. */
   readonly fatal: (error: unknown) => void;
 }
@@ -210,7 +212,8 @@ class GroupHost implements RaftHost, ReplicaHost {
       );
     }
     const { settings } = this;
-    const core = new RaftCore({
+    const { makeCore = (options) => new RaftCore(options) } = this.#options;
+    const coreOptions: RaftOptions = {
       id: replicaId,
       hardState,
       configuration,
@@ -224,7 +227,8 @@ class GroupHost implements RaftHost, ReplicaHost {
       maxInflightMessages: settings.maxInflightMessages,
       maxUncommittedBytes: settings.maxUncommittedBytes,
       maxWindowBytes: settings.maxWindowBytes,
-    });
+    };
+    const core = makeCore(coreOptions, group);
     const replica = new RaftReplica(options, core, log, this);
     this.#replicas.set(group, replica);
     replica.recovered(tail);

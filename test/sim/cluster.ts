@@ -5,6 +5,7 @@ import { type Logger, silentLogger } from '../../src/base/environment.ts';
 import { type Broker, type ServedTransport, startBroker } from '../../src/broker/broker.ts';
 import { loadConfig } from '../../src/broker/config.ts';
 import { nativeCrc32c } from '../../src/platform/crc32c.ts';
+import type { MakeCore } from '../../src/raft/types.ts';
 import { RpcPeerTransport } from '../../src/rpc/peer-transport.ts';
 import { MemoryStateStore } from '../../src/storage/memory-state-store.ts';
 import { SimDisk } from './disk.ts';
@@ -58,6 +59,8 @@ export interface SimClusterOptions {
   /** Broker settings by Kafka's keys, on top of what the simulation needs. */
   readonly settings?: Readonly<Record<string, string | number>>;
   readonly log?: Logger;
+  /** Makes the Raft cores of all brokers: ones that tell what they do. */
+  readonly makeCore?: MakeCore;
 }
 
 /** The production broker, several times over, on a virtual clock, network and disk. One seed, one schedule. */
@@ -127,6 +130,7 @@ export class SimCluster {
       crc32,
       crc32c: nativeCrc32c,
       log: (this.#options.log ?? silentLogger).child({ broker: id }),
+      makeCore: this.#options.makeCore,
       fatal: (error) => {
         this.kill(id);
         if (isOfDisk(error)) this.onDiskFailure(id, error);

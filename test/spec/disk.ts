@@ -113,6 +113,11 @@ export class Disk {
     return this.#votes.get(term) === vote;
   }
 
+  /** True when the vote can't be given again: it is durable, or a later term is. */
+  binds(term: number, vote: number): boolean {
+    return this.term > term || this.voted(term, vote);
+  }
+
   /** The write that must be durable before entry `index` is; 0: it is. */
   writeOf(index: number): number {
     if (index <= this.index) return 0;

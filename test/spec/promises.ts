@@ -16,6 +16,8 @@ export class Promises {
   /** A leader's entries that it has, by term and index: the write that must be durable first. */
   readonly #accepted = new Map<string, number>();
   readonly #said = new Set<string>();
+  /** By term. */
+  readonly #votes = new Map<string, number>();
 
   campaigns(term: number, pre: boolean, lastIndex: number, lastTerm: number): void {
     remember(this.#campaigns, `${term} ${pre}`, `${lastIndex} ${lastTerm}`);
@@ -23,6 +25,10 @@ export class Promises {
 
   accepts(term: number, index: number, write: number): void {
     remember(this.#accepted, `${term} ${index}`, write);
+  }
+
+  votes(term: number, to: number): void {
+    remember(this.#votes, String(term), to);
   }
 
   mayReject(leader: number): void {
@@ -54,6 +60,10 @@ export class Promises {
     return this.#said.has(what);
   }
 
+  votedFor(term: number): number | undefined {
+    return this.#votes.get(String(term));
+  }
+
   campaignOf(term: number, pre: boolean): string | undefined {
     return this.#campaigns.get(`${term} ${pre}`);
   }
@@ -78,7 +88,7 @@ export function checkSent(replica: SpecReplica, message: TraceMessage): ActionNa
         promises.campaignOf(message.term, pre) === `${lastIndex} ${lastTerm}`,
         `asks for votes of term ${message.term} without a campaign, or with another log`,
       );
-      must(pre || disk.voted(message.term, id), `campaigns at term ${message.term} before its own vote is durable`);
+      must(pre || disk.binds(message.term, id), `campaigns at term ${message.term} before its own vote is durable`);
       return pre ? 'SendPreVoteRequest' : 'SendVoteRequest';
     }
     case 'voteResponse': {
@@ -87,7 +97,10 @@ export function checkSent(replica: SpecReplica, message: TraceMessage): ActionNa
         must(promises.has(`pre-vote ${message.to} ${message.term}`), 'grants a pre-vote to a log that is behind');
         return 'SendPreVote';
       }
-      must(disk.voted(message.term, message.to), `votes for ${message.to} in term ${message.term} before that is durable`);
+      must(
+        promises.votedFor(message.term) === message.to && disk.binds(message.term, message.to),
+        `votes for ${message.to} in term ${message.term} before that is durable`,
+      );
       return 'SendVote';
     }
     case 'append':

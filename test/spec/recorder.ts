@@ -1,11 +1,18 @@
+import { formatGroupKey } from '../../src/base/ids.ts';
 import { decodeConfiguration } from '../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import type { Members } from '../../src/raft/core/membership.ts';
 import { RaftCore } from '../../src/raft/core/raft.ts';
 import type { Message, Proposal, RaftOptions, Ready, TermStart } from '../../src/raft/core/types.ts';
+import type { MakeCore } from '../../src/raft/types.ts';
 import type { Happening, Observed, TraceEntry, TraceEvent, TraceLog } from './trace.ts';
 
 export type Record = (event: TraceEvent) => void;
+
+/** Makes cores that tell what they do, for a host. */
+export function recorded(record: Record): MakeCore {
+  return (options, group) => new RecordedCore(options, record, formatGroupKey(group));
+}
 
 /** The production core, which tells what it does. It adds nothing to what the core decides. */
 export class RecordedCore extends RaftCore {

@@ -346,6 +346,7 @@ export class SpecReplica {
     must(isNewEnough, `votes for ${from}, whose log is behind`);
     this.#take('GrantVote');
     this.vote = from;
+    this.promises.votes(this.term, from);
   }
 
   #voteAnswered({ from, pre, granted, term, lastIndex }: MessageOf<'voteResponse'>): void {
