@@ -22,6 +22,8 @@ export class RecordedCore extends RaftCore {
   readonly #terms: TermStart[];
   #lastIndex: number;
   #inStep = false;
+  /** Since the last event. */
+  #ticks = 0;
   /** Messages that wait for a write. */
   #held: { readonly token: number; readonly messages: readonly Message[] }[] = [];
 
@@ -39,7 +41,12 @@ export class RecordedCore extends RaftCore {
   }
 
   override tick(): void {
-    this.#step({ type: 'call', name: 'tick' }, () => super.tick());
+    const { role, term } = this;
+    this.#inStep = true;
+    super.tick();
+    this.#inStep = false;
+    this.#ticks++;
+    if (this.role !== role || this.term !== term || this.hasReady()) this.#tell({ type: 'call', name: 'tick' });
   }
 
   override step(message: Message): void {
@@ -107,7 +114,15 @@ export class RecordedCore extends RaftCore {
 
   #tell(what: Happening): void {
     const log = this.#logChange();
-    const event = { replica: this.id as number, what, ...(log === undefined ? {} : { log }), after: this.#observed() };
+    const ticks = this.#ticks;
+    this.#ticks = 0;
+    const event: TraceEvent = {
+      replica: this.id as number,
+      what,
+      ...(ticks > 0 && { ticks }),
+      ...(log !== undefined && { log }),
+      after: this.#observed(),
+    };
     this.#record(this.#group === undefined ? event : { group: this.#group, ...event });
   }
 

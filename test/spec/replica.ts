@@ -51,7 +51,8 @@ export class SpecReplica {
   }
 
   /** Throws Rejected. */
-  explain({ what, log, after }: TraceEvent): void {
+  explain({ what, ticks, log, after }: TraceEvent): void {
+    this.#ticks += ticks ?? 0;
     this.#appended = log?.appended ?? [];
     this.#truncatedTo = log?.truncatedTo;
     this.#happened(what, after);
@@ -106,7 +107,6 @@ export class SpecReplica {
   // Calls
 
   #called(name: string, after: Observed): void {
-    if (name === 'tick') this.#ticks++;
     if (name === 'propose') this.#propose();
     else if (name === 'proposeMembers') this.#change();
     else if (name === 'tick' || name === 'campaign') this.#timeOut(after, name === 'campaign');

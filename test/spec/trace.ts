@@ -65,6 +65,8 @@ export interface TraceEvent {
   readonly group?: string;
   readonly replica: number;
   readonly what: Happening;
+  /** Since the event before; a tick that brought nothing is no event of its own. */
+  readonly ticks?: number;
   /** How the step changed the log: cut off above `truncatedTo`, then entries appended. */
   readonly log?: { readonly truncatedTo?: number; readonly appended: readonly TraceEntry[] };
   readonly after: Observed;
