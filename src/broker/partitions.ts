@@ -27,6 +27,9 @@ export const MAX_CONCURRENT_CHANGES = 16;
 
 /** Orphans that the log names. */
 const MAX_ORPHANS_NAMED = 20;
+/** Between tries to open or remove a replica that the disk refused; doubled each time. */
+const MIN_RETRY_MS = 1_000;
+const MAX_RETRY_MS = 60_000;
 
 export interface PartitionsOptions {
   readonly brokerId: BrokerId;
@@ -61,6 +64,8 @@ interface Slot {
   queued: boolean;
   /** Why it could not be opened, when last tried. */
   failure: string | undefined;
+  /** Milliseconds until the next try, after one that failed. */
+  retryMs: number;
 }
 
 export class Partitions {
@@ -189,11 +194,20 @@ export class Partitions {
     const { brokerId, directoryId } = this.#options;
     const mine = partition.replicas.find((replica) => replica.brokerId === brokerId && replica.directoryId === directoryId);
     if (mine === undefined) return;
-    const group = encodeGroupKey({ topicId: topic.topicId, partition: partition.partition, groupGeneration: partition.groupGeneration });
+    const { topicId } = topic;
+    const group = encodeGroupKey({ topicId, partition: partition.partition, groupGeneration: partition.groupGeneration });
     let slot = this.#slots.get(group);
     if (slot === undefined) {
-      const { topicId } = topic;
-      slot = { group, topicId, partition: partition.partition, wanted: undefined, opened: undefined, queued: false, failure: undefined };
+      slot = {
+        group,
+        topicId,
+        partition: partition.partition,
+        wanted: undefined,
+        opened: undefined,
+        queued: false,
+        failure: undefined,
+        retryMs: MIN_RETRY_MS,
+      };
       this.#slots.set(group, slot);
     }
     slot.wanted = exists ? { topic, partition, replicaId: mine.replicaId } : undefined;
@@ -224,17 +238,27 @@ export class Partitions {
   async #change(slot: Slot): Promise<void> {
     const { wanted } = slot;
     slot.failure = undefined;
+    let failed = false;
     try {
       if (wanted === undefined) await this.#remove(slot);
       else if (slot.opened === undefined && this.#mayOpen(slot)) await this.#open(slot, wanted);
+      slot.retryMs = MIN_RETRY_MS;
     } catch (error) {
       const { topicId, partition } = slot;
       slot.failure = messageOf(error);
       this.#options.log.error('partition.change-failed', { topicId, partition, wanted: wanted !== undefined, error: messageOf(error) });
+      failed = !isDamaged(error);
     }
     slot.queued = false;
     if (slot.wanted !== wanted) this.#enqueue(slot);
+    else if (failed) this.#retryLater(slot);
     else if (wanted === undefined) this.#slots.delete(slot.group);
+  }
+
+  /** Otherwise what one error of the disk kept closed would stay so for as long as the process lives. */
+  #retryLater(slot: Slot): void {
+    this.#options.environment.after(slot.retryMs, () => this.#enqueue(slot));
+    slot.retryMs = Math.min(2 * slot.retryMs, MAX_RETRY_MS);
   }
 
   async #open(slot: Slot, wanted: Wanted): Promise<void> {
@@ -293,6 +317,11 @@ export class Partitions {
       return this.#options.topicDefaults;
     }
   }
+}
+
+/** What is damaged on disk is no better the next time. */
+function isDamaged(error: unknown): boolean {
+  return error instanceof FlotillaError && error.code === 'STORAGE_ERROR';
 }
 
 function configurationOf(partition: PartitionImage): Configuration {

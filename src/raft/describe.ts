@@ -22,7 +22,7 @@ export function describeReplica(replica: RaftReplica, configuredMs: number): Rep
     appliedIndex: replica.log.lastIndex,
     lastIndex: core.lastIndex,
     durableIndex: core.durableIndex,
-    firstReplicableIndex: core.firstReplicableIndex,
+    firstReplicableIndex: replica.log.firstReplicableIndex,
     nextOffset: core.lastNextOffset,
     quiesced: replica.quiesced,
     configuration: {

@@ -109,6 +109,26 @@ export interface BatchRun {
   readonly release?: (() => void) | undefined;
 }
 
+/** A snapshot that is coming from a leader. Its files are named by their place in `files`. */
+export interface Staging {
+  readonly files: readonly SnapshotFile[];
+  /** The crc32 of what is there of a chunk already, or undefined. */
+  storedChecksum(file: number, position: number, length: number): Promise<number | undefined>;
+  write(file: number, position: number, bytes: Uint8Array): Promise<void>;
+  /** All has come: makes it durable and verifies it. @throws STORAGE_ERROR when it is not whole. */
+  verify(): Promise<{ readonly lastIndex: number; readonly lastTerm: number }>;
+  /** What is there stays, for the next attempt. */
+  close(): Promise<void>;
+}
+
+/** What {@link Storage.openLog} gives. */
+export interface OpenedLog {
+  readonly log: PartitionLog;
+  readonly tail: readonly Entry[];
+  readonly hardState: HardState;
+  readonly whole: boolean;
+}
+
 /** A snapshot that is being read for a follower. */
 export interface LogSnapshot {
   /** The last entry that it covers; committed. */
@@ -147,11 +167,16 @@ export interface Storage {
    * quarantine first, and its records in the write-ahead log are void (hazard B14).
    * @throws DATA_DIRECTORY when what is here is of a later replica: ids only grow.
    */
-  openLog(
-    group: GroupKey,
-    settings: LogSettings,
-    replicaId: ReplicaId,
-  ): Promise<{ log: PartitionLog; tail: readonly Entry[]; hardState: HardState; whole: boolean }>;
+  openLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog>;
+  /** Takes a snapshot from a leader, or goes on with what is there of it. @throws INVALID_REQUEST when the files are none of a snapshot. */
+  stageSnapshot(group: GroupKey, files: readonly SnapshotFile[]): Promise<Staging>;
+  /**
+   * Puts the snapshot, which was verified, in the place of the replica's log, which goes to quarantine; opens the new one. What the write-ahead log has
+   * of the group's entries is void, its term and vote stay. Nothing may be in flight for the group. A crash leaves the old log or the new one.
+   */
+  installSnapshot(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog>;
+  /** Removes what came of a snapshot that is not needed any more, or that is damaged. */
+  discardStaged(group: GroupKey): Promise<void>;
   /** Deletes a replica's data, on a committed tombstone only: rename to quarantine, purge later (hazard B24). */
   deleteLog(group: GroupKey): Promise<number>;
   close(): Promise<void>;

@@ -168,6 +168,21 @@ export class Wal implements WriteAheadLog {
     this.#armIdleTimer();
   }
 
+  /**
+   * A snapshot takes the place of the group's log: its segments hold all up to `index`, and no entry of it counts that is in this log. Its term and vote
+   * stay. Durable when it resolves.
+   */
+  rebase(key: GroupKey, index: number): Promise<void> {
+    const group = this.#group(key);
+    assert(index >= group.synced && index >= group.flushed, 'a snapshot is not behind the log', { index, synced: group.synced });
+    const { term, vote } = group.hardState;
+    // In this order: whatever frame a crash ends at, the entries that are left are consecutive.
+    this.#queue.push({ group, kind: RowKind.truncate, term: 0, index: 0, extra: 0, entries: undefined });
+    this.#queue.push({ group, kind: RowKind.synced, term: 0, index, extra: 0, entries: undefined });
+    this.#queue.push({ group, kind: RowKind.hardState, term, index: vote, extra: index, entries: undefined });
+    return this.append([]);
+  }
+
   /** Up to where the group's segments are durable for certain. */
   syncedIndex(key: GroupKey): number {
     const group = this.#groups.get(key);
@@ -280,6 +295,8 @@ export class Wal implements WriteAheadLog {
         break;
       case RowKind.synced:
         group.synced = Math.max(group.synced, record.index);
+        group.flushed = Math.max(group.flushed, record.index);
+        group.release(record.index);
         break;
       case RowKind.forget:
         group.forgotten = true;

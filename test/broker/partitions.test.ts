@@ -39,7 +39,9 @@ const registered = (incarnation: number): MetadataRecord => ({
 });
 
 /** The second process on a directory, and what it opens and removes as it replays the metadata. */
-function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
+function secondProcess(held: readonly GroupKey[], { damaged = false, refusals = 0 } = {}) {
+  const environment = new ManualEnvironment();
+  let left = refusals;
   const opened: GroupKey[] = [];
   const closed: GroupKey[] = [];
   const removed: GroupKey[] = [];
@@ -47,6 +49,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
   const host = {
     open: async ({ group, owner }: ReplicaOptions) => {
       opened.push(group);
+      if (left-- > 0) throw Object.assign(new Error('EIO'), { code: 'EIO' });
       const { replica } = new FakeReplica({ voters: 1 });
       if (damaged) replica.log.scanBatchHeaders = () => Promise.reject(new FlotillaError('STORAGE_ERROR', 'damaged'));
       owner(replica);
@@ -64,7 +67,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
     host,
     metadata,
     topicDefaults: defaults,
-    environment: new ManualEnvironment(),
+    environment,
     crc32c,
     log: { ...silentLogger, warn: (...said) => void warned.push(said) },
     leadershipChanged: () => {},
@@ -74,7 +77,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
     metadata.publish(applyRecords(metadata.image, metadata.image.index + 1, records));
     await new Promise((resolve) => setImmediate(resolve));
   };
-  return { opened, closed, removed, warned, replay, partitions, metadata };
+  return { opened, closed, removed, warned, environment, replay, partitions, metadata };
 }
 
 it('opens at once what the directory holds', async () => {
@@ -123,6 +126,25 @@ it('tells who asks for the replica why it is not open', async () => {
     pendingDiskBytes: 7n,
     replicas: [{ group: 'orders/0', replicaId: 1n, notOpen: 'damaged', role: RaftRole.UNSPECIFIED }],
   });
+});
+
+it('tries again to open a replica that the disk refused once, later each time', async () => {
+  const { opened, environment, replay } = secondProcess([group], { refusals: 2 });
+  const pass = async (ms: number) => {
+    environment.advance(ms);
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  await replay(registered(1));
+  await replay(created);
+  expect(opened).toEqual([group]);
+  await pass(1_000);
+  expect(opened).toHaveLength(2);
+  await pass(1_000);
+  expect(opened).toHaveLength(2);
+  await pass(1_000);
+  expect(opened).toHaveLength(3);
+  await pass(100_000);
+  expect(opened).toHaveLength(3);
 });
 
 it('says which replicas the metadata do not know any more, and leaves them alone (B24)', async () => {

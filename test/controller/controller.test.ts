@@ -103,7 +103,7 @@ async function cluster(brokers = 3): Promise<Node> {
 describe('QuorumController', () => {
   test('the first leader records feature level and cluster', async () => {
     const { metadata } = await cluster(0);
-    expect(metadata.image).toMatchObject({ clusterId, featureLevel: 1, nextReplicaId: 4 });
+    expect(metadata.image).toMatchObject({ clusterId, featureLevel: 2, nextReplicaId: 4 });
   });
 
   test("refuses another cluster's metadata", async () => {

@@ -189,6 +189,24 @@ const records: readonly MetadataRecord[] = [
   { type: 'allocateProducerIds', nextProducerId: 2 ** 40 },
 ];
 const image = metadataMachine.apply(metadataMachine.empty, 70, records).state;
+const replicasOf = (...ids: readonly (readonly [replicaId: number, brokerId: number])[]) =>
+  ids.map(([replicaId, brokerId]) => ({
+    replicaId: replicaId as ReplicaId,
+    brokerId: brokerId as BrokerId,
+    directoryId: directory(brokerId),
+  }));
+/** Replicas that move: from feature level 2 on. */
+const moves: readonly MetadataRecord[] = [
+  { type: 'featureLevel', level: 2 },
+  { type: 'setTarget', topicId, partition: 0, epoch: 1, replicas: replicasOf([4, 1], [20, 4]), leaving: [] },
+  { type: 'setTarget', topicId, partition: 0, epoch: 2, replicas: replicasOf([4, 1], [5, 2], [300, 5]), leaving: replicasOf([20, 4]) },
+  { type: 'replicasCommitted', topicId, partition: 0, term: 7, index: 1000, replicas: replicasOf([4, 1], [20, 4]) },
+  { type: 'replicaFailed', topicId, partition: 0, replicaId: 20 as ReplicaId },
+  { type: 'setTarget', topicId, partition: 1, epoch: 1, replicas: replicasOf([301, 3]), leaving: [] },
+  { type: 'replicasCommitted', topicId, partition: 1, term: 301, index: 12, replicas: replicasOf([301, 3]) },
+  { type: 'clearTarget', topicId, partition: 1 },
+];
+const movedImage = metadataMachine.apply(image, 71, moves).state;
 const imageText = ({ index, clusterId, featureLevel, brokers, topics, nextReplicaId, nextProducerId }: MetadataImage) => {
   return { index, clusterId, featureLevel, brokers: [...brokers.values()], topics: [...topics.values()], nextReplicaId, nextProducerId };
 };
@@ -393,6 +411,20 @@ export const formats: readonly Format[] = [
     write: () => encodeRecords(metadataCodec, records),
     read: (bytes) => decodeRecords(metadataCodec, bytes),
     says: records,
+    uncovered: 'all',
+  },
+  {
+    name: 'metadata-moves-v0',
+    write: () => encodeRecords(metadataCodec, moves),
+    read: (bytes) => decodeRecords(metadataCodec, bytes),
+    says: moves,
+    uncovered: 'all',
+  },
+  {
+    name: 'metadata-image-v2',
+    write: () => encodeImage(movedImage),
+    read: (bytes) => imageText(decodeImage(bytes)),
+    says: imageText(movedImage),
     uncovered: 'all',
   },
   {

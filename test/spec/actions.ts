@@ -2,6 +2,7 @@
 export const ACTIONS = [
   'Start',
   'Restart',
+  'InstallSnapshot',
   'AdoptTerm',
   'IgnoreStale',
   'KeepLease',
@@ -23,6 +24,7 @@ export const ACTIONS = [
   'TruncateConflict',
   'RejectAppend',
   'FollowCommit',
+  'LearnCommitted',
   'LearnMatch',
   'LearnRejection',
   'HearFollower',

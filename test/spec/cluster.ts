@@ -88,6 +88,7 @@ export class TraceChecker {
   #start(group: Group, known: SpecReplica | undefined, { log, electionTicks }: Start, { replica, after }: TraceEvent): void {
     if (known !== undefined) {
       known.restart(new SpecLog(log), after);
+      group.committed(known, 0);
       return;
     }
     this.coverage.took('Start');

@@ -73,6 +73,10 @@ export class RecordedCore extends RaftCore {
     this.#step({ type: 'call', name: 'leaderUnreachable' }, () => super.leaderUnreachable());
   }
 
+  override hasCommitted(index: number, term: number): boolean {
+    return this.#step({ type: 'call', name: 'hasCommitted' }, () => super.hasCommitted(index, term));
+  }
+
   override persisted(token: number): void {
     this.#step({ type: 'written', token }, () => super.persisted(token));
     while ((this.#held[0]?.token ?? Number.POSITIVE_INFINITY) <= token) {
@@ -100,16 +104,18 @@ export class RecordedCore extends RaftCore {
     return ready;
   }
 
-  /** The core calls some of its methods itself: one step is one event. */
+  /** The core calls some of its methods itself: one step is one event. What it refuses is none. */
   #step<T>(what: Happening, run: () => T): T {
     if (this.#inStep) return run();
     this.#inStep = true;
+    let result: T;
     try {
-      return run();
+      result = run();
     } finally {
       this.#inStep = false;
-      this.#tell(what);
     }
+    this.#tell(what);
+    return result;
   }
 
   #tell(what: Happening): void {

@@ -63,12 +63,17 @@ export class SpecReplica {
 
   /** The process ended and began again, with what its disk had. */
   restart(log: SpecLog, after: Observed): void {
-    this.#take('Restart');
     must(
       this.disk.mayHold(after.term, after.vote),
       `came back with term ${after.term} and vote ${after.vote}, which its disk did not hold`,
     );
-    must(this.log.agreesWith(log, this.disk.index), `came back without entry ${this.disk.index}, which was durable`);
+    if (this.log.agreesWith(log, this.disk.index) && log.last <= this.log.last) this.#take('Restart');
+    else {
+      // A snapshot takes the place of a log that has not its last entry; all of it is committed.
+      must(after.commit === log.last && after.term === this.term, `came back without entry ${this.disk.index}, which was durable`);
+      must(log.last > this.commit && !this.log.agreesWith(log, log.last), 'a snapshot took the place of a log that had it all');
+      this.#take('InstallSnapshot');
+    }
     must(after.role === 'follower' && after.leader === 0, 'came back with a role');
     must(after.commit <= Math.max(this.commit, log.last), 'came back with a commit index that it never had');
     this.role = 'follower';
@@ -111,6 +116,7 @@ export class SpecReplica {
     else if (name === 'proposeMembers') this.#change();
     else if (name === 'tick' || name === 'campaign') this.#timeOut(after, name === 'campaign');
     else if (name === 'leaderUnreachable') this.#forgetLeader(after);
+    else if (name === 'hasCommitted') this.#learnCommitted(after.commit);
     else this.#take('Pass');
   }
 
@@ -183,6 +189,17 @@ export class SpecReplica {
     must(this.role === 'follower', 'forgot the leader in another role than a follower’s');
     this.#take('ForgetLeader');
     this.leader = 0;
+  }
+
+  /** It is offered a snapshot of what its log has, so that is committed. That it is, the group's other replicas show. */
+  #learnCommitted(commit: number): void {
+    if (commit === this.commit) {
+      this.#take('Pass');
+      return;
+    }
+    must(this.role !== 'leader' && commit > this.commit && commit <= this.log.last, `takes ${commit} for committed`);
+    this.#take('LearnCommitted');
+    this.commit = commit;
   }
 
   // Messages
@@ -335,7 +352,8 @@ export class SpecReplica {
       this.#take('AnswerPreVote');
       return;
     }
-    if (after.vote !== from) {
+    // One that is asked again may have got a newer log since: its answer is no, and its vote stays.
+    if (after.vote !== from || (this.vote === from && !isNewEnough)) {
       this.#take('RefuseVote');
       return;
     }

@@ -86,10 +86,11 @@ export class Leader {
     const { electionTicks, heartbeatTicks } = this.#options;
     if (this.#transferee !== 0 && ++this.#transferElapsed >= electionTicks) this.#transferee = 0;
     if (!this.#quorum.isAlone(this.#options.id)) {
-      this.#stalledTicks = this.#log.commitIndex < this.#log.lastIndex ? this.#stalledTicks + 1 : 0;
+      if (this.#log.commitIndex === this.#log.lastIndex) this.#stalledTicks = 0;
+      else if (!this.#installs()) this.#stalledTicks++;
       if (this.#stalledTicks > electionTicks) return false;
-      if (++this.#checkElapsed >= electionTicks && !this.#checkQuorum()) return false;
     }
+    if (++this.#checkElapsed >= electionTicks && !this.#checkQuorum()) return false;
     if (++this.#heartbeatElapsed >= heartbeatTicks) this.#broadcastHeartbeat();
     return true;
   }
@@ -107,6 +108,8 @@ export class Leader {
       this.#stalledTicks = 0;
       this.maybeCommit();
     }
+    // What it holds is enough by now, whatever becomes of the snapshot.
+    if (progress.state === 'snapshot' && progress.matchIndex + 1 >= this.#log.firstReplicableIndex) progress.probe();
     if (progress.replicaId === this.#transferee) this.#maybeTimeoutNow(progress);
   }
 
@@ -193,6 +196,25 @@ export class Leader {
     this.#sendAppend(progress, entries);
   }
 
+  /** The host brought a follower a snapshot up to `index`, or could not. */
+  snapshotDone(to: ReplicaId, index: number | undefined): void {
+    const progress = this.#progress.get(to);
+    if (progress?.state !== 'snapshot') return;
+    if (index === undefined) progress.snapshotFailed = true;
+    else progress.probe(Math.min(index, this.#log.lastIndex));
+    this.#dirty = true;
+  }
+
+  /**
+   * A voter is getting a snapshot, which takes its time. If the others are no majority nothing commits meanwhile, and another leader would be none
+   * the better for it. {@link #checkQuorum} goes on watching the others.
+   */
+  #installs(): boolean {
+    for (const { replicaId, state, snapshotFailed } of this.#progress.values())
+      if (state === 'snapshot' && !snapshotFailed && this.#quorum.has(replicaId)) return true;
+    return false;
+  }
+
   /** A voter that stays one: only such a one takes over. */
   #isIncoming(id: ReplicaId | 0): boolean {
     return this.#configuration.voters.some(({ replicaId }) => replicaId === id);
@@ -241,9 +263,17 @@ export class Leader {
   }
 
   #wantEntries(progress: Progress): void {
-    if (progress.nextIndex < this.#log.firstReplicableIndex) return;
+    if (progress.nextIndex < this.#log.firstReplicableIndex) {
+      this.#wantSnapshot(progress);
+      return;
+    }
     progress.reading = true;
     this.#outbox.reads.push({ to: progress.replicaId, fromIndex: progress.nextIndex, maxBytes: this.#options.maxAppendBytes });
+  }
+
+  #wantSnapshot(progress: Progress): void {
+    progress.awaitSnapshot();
+    this.#outbox.snapshots.push({ to: progress.replicaId });
   }
 
   /**
@@ -275,6 +305,7 @@ export class Leader {
     const active = this.#quorum.reached((id) => (id === this.#options.id || this.#progress.get(id)?.active === true ? 1 : 0)) === 1;
     for (const progress of this.#progress.values()) {
       progress.active = false;
+      if (progress.state === 'snapshot' && progress.snapshotFailed) this.#wantSnapshot(progress);
       if (!progress.reading) continue;
       // The host has not answered for an election timeout: ask again.
       progress.reading = false;

@@ -18,7 +18,7 @@ const MIN_RING = 16;
  */
 export class RaftLog {
   /** The first index that can be sent to a follower. */
-  readonly firstReplicableIndex: number;
+  #firstReplicableIndex: number;
   readonly #terms: TermTable;
   readonly #configurations: ConfigurationHistory;
   /** A ring: the entry at `index` is in slot `index & mask`. */
@@ -38,7 +38,7 @@ export class RaftLog {
   constructor(initial: InitialLog, commitHint: number, configuration: EffectiveConfiguration) {
     const { base, tail } = initial;
     this.#configurations = new ConfigurationHistory(configuration);
-    this.firstReplicableIndex = initial.firstReplicableIndex;
+    this.#firstReplicableIndex = initial.firstReplicableIndex;
     this.#terms = new TermTable(initial.terms);
     this.#base = positionOf(base);
     this.#last = this.#base;
@@ -54,6 +54,9 @@ export class RaftLog {
     this.#configurations.commitTo(this.#commitIndex);
   }
 
+  get firstReplicableIndex(): number {
+    return this.#firstReplicableIndex;
+  }
   get last(): LogPosition {
     return this.#last;
   }
@@ -187,6 +190,11 @@ export class RaftLog {
     this.#handedIndex = this.lastIndex;
     this.#truncatedTo = undefined;
     return { truncateTo, entries };
+  }
+
+  /** Entries below `index` can't be read any more. */
+  startAt(index: number): void {
+    this.#firstReplicableIndex = Math.max(this.#firstReplicableIndex, index);
   }
 
   get hasUnsurfaced(): boolean {

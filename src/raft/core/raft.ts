@@ -117,10 +117,6 @@ export class RaftCore {
   get durableIndex(): number {
     return this.#log.durableIndex;
   }
-  /** The first entry that can be sent to a follower: what is below needs a snapshot. */
-  get firstReplicableIndex(): number {
-    return this.#log.firstReplicableIndex;
-  }
   /** The last configuration in the log: in force since it was appended. */
   get configuration(): Configuration {
     return this.#log.configuration;
@@ -301,6 +297,23 @@ export class RaftCore {
     else this.#pull.supply(to, entries, this.#term);
   }
 
+  /** `Ready.snapshots` asked for it: the follower has a snapshot up to `index`; undefined: it could not be brought there, and is asked for again. */
+  snapshotDone(to: ReplicaId, index: number | undefined): void {
+    this.#leader?.snapshotDone(to, index);
+  }
+
+  /** A snapshot up to a committed entry is offered. True: this log has the entry, and now knows that it is committed. */
+  hasCommitted(index: number, term: number): boolean {
+    const has = this.#log.termAt(index) === term;
+    if (has && this.#leader === undefined) this.#follower.commitTo(index);
+    return has;
+  }
+
+  /** Entries below `index` can't be read from segments any more: whoever needs them gets a snapshot. */
+  startAt(index: number): void {
+    this.#log.startAt(index);
+  }
+
   /** Entries up to `index` can be read from segments, so they may leave memory. */
   release(index: number): void {
     this.#log.release(index, this.#options.maxWindowBytes ?? DEFAULT_WINDOW_BYTES);
@@ -340,22 +353,10 @@ export class RaftCore {
   /** What is to be done since the last call. See {@link Ready} for what the host owes. */
   ready(): Ready {
     this.#leader?.flush();
-    const outbox = this.#outbox;
-    const persist = this.#persistence.take(this.#log, this.#term, this.#vote, outbox.afterPersist.length > 0);
-    const { reads, readStates } = outbox;
-    let { messages, afterPersist } = outbox;
-    if (persist === undefined && afterPersist.length > 0) {
-      // Nothing is under way, so nothing has to be waited for.
-      messages = messages.concat(afterPersist);
-      afterPersist = [];
-    }
-    outbox.messages = [];
-    outbox.afterPersist = [];
-    outbox.reads = [];
-    outbox.readStates = [];
+    const persist = this.#persistence.take(this.#log, this.#term, this.#vote, this.#outbox.afterPersist.length > 0);
     const softState = this.#softStateChanged() ? this.#softState() : undefined;
     if (softState !== undefined) this.#surfacedSoftState = softState;
-    return { persist, messages, afterPersist, committed: this.#log.surface(), reads, readStates, softState };
+    return { persist, ...this.#outbox.take(persist !== undefined), committed: this.#log.surface(), softState };
   }
 
   #softState(): SoftState {

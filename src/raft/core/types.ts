@@ -148,6 +148,10 @@ export interface Ready {
   readonly committed: readonly Entry[];
   /** Replicas that need entries which are no longer in memory here: the host reads them from segments and calls `supplyEntries`. */
   readonly reads: readonly EntriesWanted[];
+  /**
+   * Followers, or candidates that pull, that need entries below the log's start: the host brings them a snapshot, and calls `snapshotDone` in any case.
+   */
+  readonly snapshots: readonly SnapshotWanted[];
   /** ReadIndex requests that are confirmed: serve when applied >= index. */
   readonly readStates: readonly ReadState[];
   /** Present when role, term or leader changed since the last Ready. */
@@ -166,6 +170,10 @@ export interface EntriesWanted {
   readonly to: ReplicaId;
   readonly fromIndex: number;
   readonly maxBytes: number;
+}
+
+export interface SnapshotWanted {
+  readonly to: ReplicaId;
 }
 
 export interface ReadState {

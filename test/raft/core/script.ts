@@ -13,17 +13,23 @@
  *   stabilize [ID…]        all of it, until nothing moves; prints states only
  *   members ID voters=1,2,3 learners=4                      begins a change of members
  *   crash ID               restart ID
+ *   start ID I             the log of ID starts at I from now on: what is below is in a snapshot
+ *   install ID FROM I      ID gets the snapshot of FROM up to I in place of its log
+ *   snapshot ID TO I|failed      tells ID that TO has a snapshot up to I, or that it could not get one
  *   append FROM TO term=T prev=I/T commit=C log=2,2         a hand-made append, into the network
  */
 import type { ReplicaId } from '../../../src/base/ids.ts';
 import { CHAIN_START } from '../../../src/raft/core/chain.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import { makeEntry } from '../../../src/raft/core/entry-codec.ts';
-import { RaftCore } from '../../../src/raft/core/raft.ts';
-import type { HardState, LogPosition, Member, Message, PersistUnit, Ready } from '../../../src/raft/core/types.ts';
+import type { RaftCore } from '../../../src/raft/core/raft.ts';
+import type { HardState, InitialLog, LogPosition, Member, Message, PersistUnit, Ready } from '../../../src/raft/core/types.ts';
 import { configurationOf, memberOf } from '../../sim/core/simulated-replica.ts';
+import { type Record, RecordedCore } from '../../spec/recorder.ts';
 
 interface Node {
+  /** How often a node of this number was made before: traces tell them apart. */
+  readonly world: number;
   readonly id: number;
   readonly voters: number;
   core: RaftCore | undefined;
@@ -31,6 +37,8 @@ interface Node {
   disk: Entry[];
   waiting: { unit: PersistUnit; afterwards: readonly Message[] }[];
   commit: number;
+  /** Up to here it has a snapshot. */
+  base: number;
 }
 
 const ORIGIN: LogPosition = { index: 0, term: 0, nextOffset: 0, ...CHAIN_START };
@@ -53,9 +61,9 @@ export function makeLog(terms: readonly number[]): Entry[] {
   });
 }
 
-/** Runs a script and returns it with what its commands really printed. */
-export function runScript(text: string): string {
-  const world = new World();
+/** Runs a script and returns it with what its commands really printed. `record` gets the trace of its nodes. */
+export function runScript(text: string, record: Record = () => {}): string {
+  const world = new World(record);
   const blocks = text.split(/\n{2,}/).filter((block) => block.trim() !== '');
   return `${blocks.map((block) => runBlock(world, block)).join('\n\n')}\n`;
 }
@@ -74,6 +82,11 @@ class World {
   #nodes = new Map<number, Node>();
   #network: Message[] = [];
   #cut = new Set<string>();
+  readonly #record: Record;
+
+  constructor(record: Record) {
+    this.#record = record;
+  }
 
   run(line: string): void {
     const [command = '', ...words] = line.trim().split(/\s+/);
@@ -99,6 +112,9 @@ class World {
     else if (command === 'duplicate') this.#network.push(this.#network.findLast((m) => m.from === first && m.to === second)!);
     else if (command === 'append') this.#network.push(handMade(first, second, words));
     else if (command === 'restart') this.#start(this.#nodes.get(first)!);
+    else if (command === 'install') this.#install(this.#nodes.get(first)!, this.#nodes.get(second)!, third ?? 0);
+    else if (command === 'snapshot')
+      this.#nodes.get(first)!.core!.snapshotDone(second as ReplicaId, words[2] === 'failed' ? undefined : third);
     else if (command === 'log') this.output.push(`${first}: ${logOf(this.#nodes.get(first)!)}`);
     else this.#drive(command, this.#nodes.get(first)!, words, second, numbers.length > 1 ? second : undefined);
   }
@@ -116,7 +132,10 @@ class World {
       core.proposeMembers({ voters: listOf(words, 'voters').map(memberOf), learners: listOf(words, 'learners').map(memberOf) });
     else if (command === 'read') core.readIndex(second);
     else if (command === 'transfer') this.output.push(String(core.transferLeadership(second as ReplicaId)));
-    else if (command === 'ready') this.#ready(node, true);
+    else if (command === 'start') {
+      core.release(second - 1);
+      core.startAt(second);
+    } else if (command === 'ready') this.#ready(node, true);
     else if (command === 'persist') this.#persist(node, count ?? Number.POSITIVE_INFINITY, true);
     else if (command === 'persisted') core.persisted(second);
     else throw new Error(`unknown command ${command}`);
@@ -126,27 +145,41 @@ class World {
     const disk = makeLog(listOf(words, 'log'));
     const term = option(words, 'term') ?? disk.at(-1)?.term ?? 0;
     const hardState = { term, vote: (option(words, 'vote') ?? 0) as ReplicaId, commit: option(words, 'commit') ?? 0 };
-    const node: Node = { id, voters: option(words, 'of') ?? 3, core: undefined, hardState, disk, waiting: [], commit: 0 };
+    const world = (this.#nodes.get(id)?.world ?? -1) + 1;
+    const node: Node = { world, id, voters: option(words, 'of') ?? 3, core: undefined, hardState, disk, waiting: [], commit: 0, base: 0 };
     this.#nodes.set(id, node);
     this.#start(node);
   }
 
   #start(node: Node): void {
     node.commit = node.hardState.commit;
-    node.core = new RaftCore({
-      id: node.id as ReplicaId,
-      hardState: node.hardState,
-      configuration: configurationOf(node.voters),
-      configurationIndex: 0,
-      log: { base: ORIGIN, tail: [...node.disk], terms: [], firstReplicableIndex: 1 },
-      electionTicks: 10,
-      heartbeatTicks: 2,
-      uint32: () => node.id * 0x1000_0000,
-      maxAppendBytes: 1000,
-      maxInflightBytes: 4000,
-      maxInflightMessages: 3,
-      maxUncommittedBytes: 1000,
-    });
+    node.core = new RecordedCore(
+      {
+        id: node.id as ReplicaId,
+        hardState: node.hardState,
+        configuration: configurationOf(node.voters),
+        configurationIndex: 0,
+        log: initialOf(node),
+        electionTicks: 10,
+        heartbeatTicks: 2,
+        uint32: () => node.id * 0x1000_0000,
+        maxAppendBytes: 1000,
+        maxInflightBytes: 4000,
+        maxInflightMessages: 3,
+        maxUncommittedBytes: 1000,
+        maxWindowBytes: 0,
+      },
+      this.#record,
+      String(node.world),
+    );
+  }
+
+  #install(node: Node, from: Node, index: number): void {
+    node.disk = from.disk.slice(0, index);
+    node.base = index;
+    node.hardState = { ...node.hardState, commit: index };
+    node.waiting = [];
+    this.#start(node);
   }
 
   #ready(node: Node, verbose: boolean): boolean {
@@ -171,6 +204,7 @@ class World {
       node.commit = committed.at(-1)!.index;
       this.output.push(`${node.id}: commit ${node.commit}`);
     }
+    this.output.push(...ready.snapshots.map(({ to }) => `${node.id}: snapshot for ${to}`));
     this.output.push(...ready.readStates.map(({ context, index }) => `${node.id}: read ${context} at ${index}`));
   }
 
@@ -247,6 +281,12 @@ class World {
       }
     }
   }
+}
+
+function initialOf({ disk, base }: Node): InitialLog {
+  const below = disk.slice(0, base);
+  const terms = below.filter(({ term }, at) => term !== below[at - 1]?.term).map(({ term, index }) => ({ term, index }));
+  return { base: disk[base - 1] ?? ORIGIN, tail: disk.slice(base), terms, firstReplicableIndex: base + 1 };
 }
 
 function idsOf(members: readonly Member[]): string {

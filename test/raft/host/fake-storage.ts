@@ -214,6 +214,14 @@ export class FakeStorage implements Storage {
     return { log, tail, hardState: disk.hardState, whole: disk.whole };
   }
 
+  async stageSnapshot(): Promise<never> {
+    throw new Error('these logs have no snapshots');
+  }
+  async installSnapshot(): Promise<never> {
+    throw new Error('these logs have no snapshots');
+  }
+  async discardStaged(): Promise<void> {}
+
   async deleteLog(group: GroupKey): Promise<number> {
     this.#disk.groups.delete(group);
     return 0;

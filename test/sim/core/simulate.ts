@@ -2,7 +2,7 @@ import { FlotillaError } from '../../../src/base/errors.ts';
 import type { ReplicaId } from '../../../src/base/ids.ts';
 import { EntryKind } from '../../../src/raft/core/entry.ts';
 import type { Members } from '../../../src/raft/core/membership.ts';
-import type { EntriesWanted, Message } from '../../../src/raft/core/types.ts';
+import type { EntriesWanted, Message, Role } from '../../../src/raft/core/types.ts';
 import { TraceChecker } from '../../spec/cluster.ts';
 import type { Record } from '../../spec/recorder.ts';
 import { SeededRandom } from '../random.ts';
@@ -22,6 +22,7 @@ export interface SimulationResult {
   readonly reads: number;
   readonly crashes: number;
   readonly memberChanges: number;
+  readonly snapshots: number;
   /** Over everything that happened: equal for equal seeds. */
   readonly hash: number;
 }
@@ -47,6 +48,8 @@ type Action =
   | 'heal'
   | 'transfer'
   | 'release'
+  | 'drop'
+  | 'snapshot'
   | 'supply'
   | 'hint'
   | 'members'
@@ -70,6 +73,7 @@ class Simulation {
   readonly #totalWeight: number;
   #network: Message[] = [];
   #reads: { readonly by: SimulatedReplica; readonly core: unknown; readonly wanted: EntriesWanted }[] = [];
+  #snapshots: { readonly by: SimulatedReplica; readonly core: unknown; readonly to: ReplicaId }[] = [];
   /** Directed links that are cut: `from * 32 + to`. */
   readonly #cut = new Set<number>();
   /** A replica whose clock is ten times slower than the others', so that it leads on when it is deposed; 0: none. */
@@ -78,6 +82,7 @@ class Simulation {
   #context = 0;
   #crashes = 0;
   #memberChanges = 0;
+  #installs = 0;
   #hash = 0x811c9dc5;
 
   constructor(seed: number, record: Record) {
@@ -86,7 +91,7 @@ class Simulation {
     const voters = random.pick([1, 3, 3, 3, 3, 5, 5, 2, 4]);
     this.#voters = voters;
     const configuration = configurationOf(voters);
-    const window = random.pick([0, 200, 1000, 1_000_000]);
+    const window = random.pick([0, 0, 200, 1000, 1_000_000]);
     const spares = random.pick([0, 2, 4]);
     const ids = Array.from({ length: voters + spares }, (_, i) => (i + 1) as ReplicaId);
     this.#replicas = ids.map((id) => new SimulatedReplica(id, configuration, random.fork(), window, record));
@@ -111,6 +116,7 @@ class Simulation {
       reads: confirmedReads,
       crashes: this.#crashes,
       memberChanges: this.#memberChanges,
+      snapshots: this.#installs,
       hash: this.#hash,
     };
   }
@@ -158,6 +164,13 @@ class Simulation {
       case 'release':
         replica.release();
         return;
+      case 'drop':
+        replica.release();
+        replica.drop();
+        return;
+      case 'snapshot':
+        this.#bringSnapshot();
+        return;
       case 'tick':
         if (replica.id === this.#slowClock && random.chance(0.9)) return;
         replica.core?.tick();
@@ -202,6 +215,7 @@ class Simulation {
       this.#invariants.committed(replica, ready.committed);
       for (const read of ready.readStates) this.#invariants.readConfirmed(read);
       for (const wanted of ready.reads) this.#reads.push({ by: replica, core, wanted });
+      for (const { to } of ready.snapshots) this.#snapshots.push({ by: replica, core, to });
       this.#invariants.led(replica);
       this.#mix(core.term * 7919 + core.commitIndex * 31 + core.lastIndex);
     }
@@ -345,10 +359,36 @@ class Simulation {
     const read = this.#reads.shift();
     if (read === undefined || read.by.core === undefined || read.by.core !== read.core) return;
     const { fromIndex, to } = read.wanted;
-    const lost = this.#random.chance(0.1);
+    const lost = this.#random.chance(0.1) || fromIndex < read.by.firstIndex;
     const end = Math.min(read.by.segmentIndex, fromIndex + this.#random.below(4));
     read.by.core.supplyEntries(to, lost ? [] : read.by.durable.slice(fromIndex - 1, end));
     this.#drain(read.by);
+  }
+
+  /** What the host does for a follower below the log's start: brings it a snapshot of any committed entry from there on, or fails to. */
+  #bringSnapshot(): void {
+    const wanted = this.#snapshots.shift();
+    if (wanted === undefined || wanted.by.core === undefined || wanted.by.core !== wanted.core) return;
+    const { by, to } = wanted;
+    const index = by.firstIndex - 1 + this.#random.below(by.segmentIndex - by.firstIndex + 2);
+    const brought = index > 0 && !this.#random.chance(0.2) && this.#install(by, this.#replicas[to - 1] as SimulatedReplica, index);
+    by.core?.snapshotDone(to, brought ? index : undefined);
+    this.#drain(by);
+  }
+
+  /** A log that holds the entry stays; what was under way on the follower's disk is done first. */
+  #install(from: SimulatedReplica, to: SimulatedReplica, index: number): boolean {
+    const term = from.core?.termAt(index) ?? 0;
+    while (to.pending.length > 0) this.#completeOne(to);
+    if (to.core === undefined || isCandidate(to.core.role) || to.core.term < term) return false;
+    if (to.core.hasCommitted(index, term)) {
+      this.#drain(to);
+      return true;
+    }
+    to.install(from, index);
+    this.#installs++;
+    this.#drain(to);
+    return true;
   }
 
   // Liveness
@@ -417,6 +457,7 @@ class Simulation {
     for (const message of messages) if (!this.#cut.has(message.from * 32 + message.to)) this.#deliver(message);
     for (const replica of this.#replicas) while (replica.pending.length > 0) this.#completeOne(replica);
     while (this.#reads.length > 0) this.#supplyOne();
+    while (this.#snapshots.length > 0) this.#bringSnapshot();
   }
 
   #mix(value: number): void {
@@ -443,12 +484,19 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
       ['heal', random.pick([0.1, 0.5])],
       ['transfer', some(2)],
       ['release', some(4)],
+      ['drop', random.pick([0, 1, 6])],
       ['supply', 4],
+      ['snapshot', 2],
       ['hint', some(1)],
       ['members', random.pick([0, 2, 12])],
       ['wipe', some(0.1)],
     ],
   };
+}
+
+/** Or leads already: such a one has votes to count, and is not behind for long. */
+function isCandidate(role: Role): boolean {
+  return role === 'leader' || role === 'candidate';
 }
 
 /** Runs what an operating error may refuse. */

@@ -38,6 +38,8 @@ export class SimulatedReplica {
   durable: Entry[] = [];
   /** Up to here the entries are in segments and out of the write-ahead log. */
   segmentIndex = 0;
+  /** The first entry that segments still hold. */
+  firstIndex = 1;
   pending: Pending[] = [];
   appliedIndex = 0;
   /** Votes that became durable, by term: never two. */
@@ -64,7 +66,7 @@ export class SimulatedReplica {
         hardState: this.hardState,
         configuration: inForce === undefined ? this.#configuration : decodeConfiguration(inForce.payload),
         configurationIndex: inForce?.index ?? 0,
-        log: { base, tail: this.durable.slice(this.segmentIndex), terms, firstReplicableIndex: 1 },
+        log: { base, tail: this.durable.slice(this.segmentIndex), terms, firstReplicableIndex: this.firstIndex },
         electionTicks: 10,
         heartbeatTicks: 2,
         uint32: () => this.#random.uint32(),
@@ -109,6 +111,22 @@ export class SimulatedReplica {
     if (this.core === undefined) return;
     this.segmentIndex = Math.max(this.segmentIndex, Math.min(this.appliedIndex, this.core.durableIndex, this.durable.length));
     this.core.release(this.segmentIndex);
+  }
+
+  /** Drops some of what is in segments: a snapshot stands for it. */
+  drop(): void {
+    const index = this.#random.chance(0.5) ? this.segmentIndex : this.#random.below(this.segmentIndex + 1);
+    this.firstIndex = Math.max(this.firstIndex, index + 1);
+    this.core?.startAt(this.firstIndex);
+  }
+
+  /** Takes another's snapshot, up to `index`, in place of its log. */
+  install(from: SimulatedReplica, index: number): void {
+    this.durable = from.durable.slice(0, index);
+    this.segmentIndex = index;
+    this.firstIndex = from.firstIndex;
+    this.hardState = { ...this.hardState, commit: index };
+    this.start();
   }
 
   hasDurable(index: number, term: number): boolean {
