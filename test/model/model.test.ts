@@ -31,6 +31,12 @@ describe('the exhaustive small model', () => {
     expect(status).toBe(0);
   });
 
+  test('every state up to depth 6 from where a replica pulls what its leader does not have', () => {
+    const { status, stdout, stderr } = model('--world', 'pull', '--from', 'test/model/scripts/pull.txt', '--depth', '6');
+    expect(stdout, stderr).toContain('all of depth 6;');
+    expect(status).toBe(0);
+  });
+
   test('a world that ends is searched to its end', () => {
     expect(model('--world', 'elections', '--terms', '1', '--servers', '2').stdout).toContain('there are no more');
   });
