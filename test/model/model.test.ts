@@ -21,7 +21,7 @@ describe('the exhaustive small model', () => {
     ['crash', 7],
     ['network', 7],
     ['preVote', 7],
-    ['removal', 10],
+    ['removal', 9],
     ['promotion', 12],
     ['everything', 4],
   ])('%s: every state up to depth %i', (world, depth) => {
