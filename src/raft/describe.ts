@@ -34,10 +34,10 @@ export function describeReplica(replica: RaftReplica, configuredMs: number): Rep
     },
     followers: core.progress().map((progress) => describeFollower(progress, configuration, core.lastIndex)),
     inSync: replica.inSync(),
-    // Snapshots and quarantine are still to come; who brings them fills these in.
+    // Still to come; who brings them fills this in.
     lastSnapshot: undefined,
     divergedIndex: core.divergedIndex,
-    quarantined: undefined,
+    quarantined: replica.quarantined,
   };
 }
 

@@ -5,7 +5,7 @@
 import { assert } from '../base/assert.ts';
 import { type Environment, type Logger, randomBelow, type Timer } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
-import { type BrokerId, type DirectoryId, formatGroupKey, type GroupKey } from '../base/ids.ts';
+import { type BrokerId, type DirectoryId, formatGroupKey, type GroupKey, METADATA_GROUP, type ReplicaId } from '../base/ids.ts';
 import type { PartitionLog, Storage } from '../storage/types.ts';
 import { CatchUp } from './catch-up.ts';
 import { decodeFrame, type GroupMessage } from './codec.ts';
@@ -17,8 +17,9 @@ import { within } from './deadline.ts';
 import { decodeHeartbeat, type NodeHeartbeat } from './heartbeat-codec.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { Outbox } from './outbox.ts';
+import { Quiescence } from './quiescence.ts';
 import { RaftReplica, type ReplicaHost } from './replica.ts';
-import type { RaftHostSettings } from './settings.ts';
+import { CAMPAIGN_PACE_MS, type RaftHostSettings } from './settings.ts';
 import { TurnLoop } from './turn-loop.ts';
 import type { Lane, MakeCore, Peer, PeerTransport, RaftHost, Replica, ReplicaOptions } from './types.ts';
 
@@ -38,6 +39,8 @@ export interface RaftHostOptions {
   readonly makeCore?: MakeCore | undefined;
   /** Storage failed or an invariant is broken (hazard B25). Called once; it must end the process: nothing runs or is answered after it. */
   readonly fatal: (error: unknown) => void;
+  /** A replica here takes no part any more, since a majority of the voters has another log (hazard B29): it is to be replaced. */
+  readonly quarantined?: (group: GroupKey, replicaId: ReplicaId, reason: string) => void;
 }
 
 /** Late ticks are made up for up to this many: after a pause of ours the others must get to speak before our timeouts fire. */
@@ -56,6 +59,7 @@ class GroupHost implements RaftHost, ReplicaHost {
   readonly deadlines: Environment;
   readonly #options: RaftHostOptions;
   readonly #heartbeats: Heartbeats;
+  readonly #quiescence: Quiescence;
   readonly #loop: TurnLoop;
   readonly #replicas = new Map<GroupKey, RaftReplica>();
   readonly #opening = new Set<GroupKey>();
@@ -66,19 +70,23 @@ class GroupHost implements RaftHost, ReplicaHost {
   #untilBeat = 0;
   #untilLagSample = 0;
   #untilHandOver = 0;
+  /** Milliseconds of running time that the present flush has been waiting for the disk. */
+  #stalledMs = 0;
   #stopped = false;
 
   constructor(options: RaftHostOptions) {
-    const { environment, storage, transport, incarnation, log, settings, fatal } = options;
+    const { environment, storage, transport, brokerId, incarnation, log, settings, fatal } = options;
     this.#options = options;
     this.settings = settings;
     this.deadlines = environment;
+    this.#quiescence = new Quiescence(brokerId);
     this.#heartbeats = new Heartbeats({
       transport,
       incarnation,
       timeoutMs: settings.heartbeatTimeoutMs,
       peerDown: (broker) => this.#peerDown(broker),
       peerUp: (broker) => this.#peerUp(broker),
+      quiescedWith: (broker) => this.#quiescence.ledWith(broker),
     });
     this.#loop = new TurnLoop({
       scheduler: environment,
@@ -115,8 +123,26 @@ class GroupHost implements RaftHost, ReplicaHost {
     return broker === this.#options.brokerId || this.#heartbeats.isAlive(broker);
   }
 
+  isDiskFresh(broker: BrokerId): boolean {
+    return broker === this.#options.brokerId ? this.#stalledMs < this.settings.diskFreshMs : this.#heartbeats.isDiskFresh(broker);
+  }
+
+  get someDiskStalls(): boolean {
+    return this.#stalledMs >= this.settings.diskFreshMs || this.#heartbeats.someDiskStalls;
+  }
+
+  get diskStalls(): boolean {
+    return this.#stalledMs >= this.settings.electionTicks * this.settings.tickMs;
+  }
+
+  quarantined({ group, replicaId }: RaftReplica, reason: string): void {
+    this.#options.log.error('replica quarantined', { group: formatGroupKey(group), replicaId, reason });
+    this.#options.quarantined?.(group, replicaId, reason);
+  }
+
   schedule(replica: RaftReplica): void {
     this.#loop.schedule(replica);
+    this.#quiescence.settle(replica);
   }
 
   guard(inputs: () => void): void {
@@ -221,6 +247,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       log: { ...log.initial, tail },
       electionTicks: settings.electionTicks,
       heartbeatTicks: Math.max(1, Math.round(settings.heartbeatMs / settings.tickMs)),
+      quiesceTicks: Math.ceil(settings.quiesceAfterMs / settings.tickMs),
       uint32: () => environment.uint32(),
       maxAppendBytes: settings.maxAppendBytes,
       maxInflightBytes: settings.maxInflightBytes,
@@ -231,6 +258,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     const core = makeCore(coreOptions, group);
     const replica = new RaftReplica(options, core, log, this);
     this.#replicas.set(group, replica);
+    this.#quiescence.add(replica);
     replica.recovered(tail);
     const early = this.#earlyVotes.get(group);
     this.#earlyVotes.delete(group);
@@ -252,7 +280,12 @@ class GroupHost implements RaftHost, ReplicaHost {
   }
 
   #heartbeat(from: BrokerId, heartbeat: NodeHeartbeat): void {
-    if (this.#heartbeats.received(from, heartbeat)) this.#receive(from, heartbeat.messages);
+    if (!this.#heartbeats.received(from, heartbeat)) return;
+    this.#receive(from, heartbeat.messages);
+    if (heartbeat.wake) this.#quiescence.wakeLedWith(from);
+    if (!this.#quiescence.differs(from, heartbeat.quiesced)) return;
+    this.#quiescence.wakeFollowed(from);
+    this.#heartbeats.askToWake(from);
   }
 
   #receive(from: BrokerId, messages: readonly GroupMessage[]): void {
@@ -276,12 +309,28 @@ class GroupHost implements RaftHost, ReplicaHost {
   #peerDown(broker: BrokerId): void {
     if (this.#stopped) return;
     this.#options.log.info('peer down', { peer: broker });
-    for (const replica of this.#replicas.values()) replica.peerDown(broker);
+    const orphans: RaftReplica[] = [];
+    for (const replica of this.#replicas.values()) {
+      if (replica.leaderBroker === broker) orphans.push(replica);
+      else replica.peerDown(broker, 0);
+    }
+    this.#pace(broker, orphans);
+  }
+
+  /** Elections of thousands of groups at once would hold up each other, and all else: the groups that others wait for come first. */
+  #pace(broker: BrokerId, orphans: RaftReplica[]): void {
+    const { tickMs, campaignsPerPace } = this.settings;
+    const rank = ({ group, internal }: RaftReplica) => (group === METADATA_GROUP ? 0 : internal ? 1 : 2);
+    orphans.sort((a, b) => rank(a) - rank(b) || (a.group < b.group ? -1 : 1));
+    orphans.forEach((replica, at) => {
+      const paces = Math.floor(at / campaignsPerPace);
+      replica.peerDown(broker, Math.round((paces * CAMPAIGN_PACE_MS) / tickMs));
+    });
   }
 
   #peerUp(broker: BrokerId): void {
     if (this.#stopped) return;
-    for (const replica of this.#replicas.values()) replica.peerUp(broker);
+    for (const replica of this.#quiescence.active) replica.peerUp(broker);
   }
 
   #tick(): void {
@@ -292,16 +341,32 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#tickedAt = now;
     this.#timer = this.#options.environment.after(tickMs, () => this.#tick());
     this.#loop.run(() => {
+      this.#watchDisk(ticks * tickMs);
       this.#heartbeats.advance(ticks * tickMs);
-      for (const replica of this.#replicas.values()) for (let i = 0; i < ticks; i++) replica.tick();
+      for (const replica of this.#quiescence.active) {
+        for (let i = 0; i < ticks; i++) replica.tick();
+        this.#quiescence.settle(replica);
+      }
     });
     // After the turn, so that what the tick brought goes out with this heartbeat.
     this.#loop.guard(() => this.#periodic(ticks * tickMs));
   }
 
+  /** @throws FlotillaError STORAGE_ERROR when the disk has stalled for so long that the process is to end. */
+  #watchDisk(ms: number): void {
+    // Not longer than this process ran: after a pause the flush may long be done, and only its callback wait.
+    this.#stalledMs = Math.min(this.#options.storage.wal.stalledMs(), this.#stalledMs + ms);
+    if (this.#stalledMs <= this.settings.fatalStallMs) return;
+    throw new FlotillaError(
+      'STORAGE_ERROR',
+      `the disk has not finished a flush of the write-ahead log for ${Math.round(this.#stalledMs / 1000)} s. This broker ends, so that others take its place: ` +
+        'look at the disk, then start the broker again.',
+    );
+  }
+
   #periodic(ms: number): void {
     const { settings } = this;
-    const stalledMs = this.#options.storage.wal.stalledMs();
+    const stalledMs = this.#stalledMs;
     this.#untilBeat -= ms;
     this.#untilLagSample -= ms;
     this.#untilHandOver -= ms;
@@ -311,16 +376,18 @@ class GroupHost implements RaftHost, ReplicaHost {
     }
     if (this.#untilLagSample <= 0) {
       this.#untilLagSample = settings.inSyncLagMs;
-      for (const replica of this.#replicas.values()) replica.sampleLag();
+      for (const replica of this.#quiescence.active) replica.sampleLag();
+      this.#quiescence.release();
     }
     if (stalledMs > settings.handOverStallMs && this.#untilHandOver <= 0) {
       this.#untilHandOver = MS_BETWEEN_HAND_OVERS;
-      for (const replica of this.#replicas.values()) replica.handOver((broker) => this.#heartbeats.isDiskFresh(broker));
+      for (const replica of this.#replicas.values()) replica.handOver();
     }
   }
 
   #detach(replica: RaftReplica): void {
     this.#replicas.delete(replica.group);
+    this.#quiescence.remove(replica);
     replica.close();
   }
 

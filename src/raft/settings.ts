@@ -1,3 +1,6 @@
+/** See {@link RaftHostSettings.campaignsPerPace}. */
+export const CAMPAIGN_PACE_MS = 100;
+
 /** What a Raft host can be tuned by, and the bounds that it keeps. */
 export interface RaftHostSettings {
   /** Milliseconds between two ticks of all groups. */
@@ -8,10 +11,16 @@ export interface RaftHostSettings {
   readonly heartbeatMs: number;
   /** Milliseconds without a heartbeat after which a peer counts as down. */
   readonly heartbeatTimeoutMs: number;
+  /** Milliseconds in which a group has nothing to do before it rests: then it costs neither ticks nor heartbeats. 0: never. */
+  readonly quiesceAfterMs: number;
+  /** When a broker dies, so many of the groups that it led begin their elections each {@link CAMPAIGN_PACE_MS}. */
+  readonly campaignsPerPace: number;
   /** The disk is fresh while no flush has been waiting for longer than this. */
   readonly diskFreshMs: number;
   /** A leader whose flush has been waiting for longer than this hands over to a voter with a fresh disk (hazard B38). */
   readonly handOverStallMs: number;
+  /** A flush that has been waiting for longer than this ends the process: others are to take its place (hazard B38). */
+  readonly fatalStallMs: number;
   /** A voter is in sync that holds what was committed this long ago (at most twice as long). Kafka: replica.lag.time.max.ms. */
   readonly inSyncLagMs: number;
   /** Deadline of {@link import('./types.ts').Replica.readIndex}. */
@@ -40,8 +49,11 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   electionTicks: 10,
   heartbeatMs: 100,
   heartbeatTimeoutMs: 600,
+  quiesceAfterMs: 300,
+  campaignsPerPace: 1_000,
   diskFreshMs: 200,
   handOverStallMs: 2_000,
+  fatalStallMs: 20_000,
   inSyncLagMs: 5_000,
   readTimeoutMs: 5_000,
   transferTimeoutMs: 2_000,

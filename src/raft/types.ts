@@ -43,6 +43,8 @@ export interface ReplicaOptions {
   readonly settings: LogSettings;
   /** Campaign at once (the quorum chose this replica as the new partition's first leader). */
   readonly campaign: boolean;
+  /** A topic of the system's own, which others wait for: when a broker dies it has its leader before they have. Default false. */
+  readonly internal?: boolean;
   readonly owner: (replica: Replica) => ReplicaOwner;
 }
 
@@ -84,6 +86,8 @@ export interface Replica {
   campaign(): void;
   /** The group is idle and its heartbeats rest, until anything happens in it. */
   readonly quiesced: boolean;
+  /** Why this replica takes no part although it is open: a majority of the voters has another log (hazard B29). Undefined: it does. */
+  readonly quarantined: string | undefined;
   /** Everything that this replica knows of its group, at this moment: for people. Costs some objects, changes nothing. */
   describe(): ReplicaDescription;
   /** Where segments ended at open. The owner's `apply` gets the entries after it; its state up to it, the owner rebuilds itself. */

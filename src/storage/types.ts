@@ -23,7 +23,7 @@ export interface WriteAheadLog {
   append(writes: readonly WalWrite[]): Promise<void>;
   /** Bytes queued or in flight. The host stops taking proposals above its bound. */
   readonly pendingBytes: number;
-  /** Milliseconds that the present flush has been waiting for the disk; 0 when none is. For `diskFresh`. */
+  /** Milliseconds that the frame on its way has been waiting for the disk; 0 when none is. For `diskFresh`. */
   stalledMs(): number;
   /** A group was deleted, or its replica replaced: its records are void, durably once this resolves. */
   forget(group: GroupKey): Promise<void>;

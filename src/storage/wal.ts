@@ -76,6 +76,7 @@ export class Wal implements WriteAheadLog {
   #position = 0;
   #starting = true;
   #flushing: Promise<void> | undefined;
+  /** 0: no frame is on its way to the disk. */
   #flushStartedMs = 0;
   #lastFlushMs = 0;
   #idleTimer: Timer | undefined;
@@ -256,7 +257,6 @@ export class Wal implements WriteAheadLog {
       this.#fail(error);
     }
     this.#flushing = undefined;
-    this.#flushStartedMs = 0;
     this.#armIdleTimer();
   }
 
@@ -329,6 +329,7 @@ export class Wal implements WriteAheadLog {
     this.#flushStartedMs = this.#options.environment.monotonicMs();
     await file.write(this.#position, [bytes]);
     await file.sync();
+    this.#flushStartedMs = 0;
     this.#lastFlushMs = this.#options.environment.monotonicMs();
     this.#lsn = frame.lsn;
     this.#checksum = checksum;

@@ -132,9 +132,20 @@ const messagesV1: readonly Message[] = [
   { type: 'timeoutNow', ...envelope },
 ];
 const beats = [
-  { type: 'heartbeat', ...envelope, commit: 3, readContext: 8 },
-  { type: 'heartbeatResponse', ...envelope, readContext: 8 },
+  { type: 'heartbeat', ...envelope, commit: 3, readContext: 8, quiesce: false, check: undefined, verdict: false },
+  { type: 'heartbeatResponse', ...envelope, readContext: 8, awake: false, check: undefined },
 ] as readonly Message[];
+const check = { index: 3, chainHigh: 0xfedcba98, chainLow: 0x76543210 };
+const beatsOfV2 = [
+  ...beats,
+  { type: 'heartbeat', ...envelope, commit: 3, readContext: 0, quiesce: true, check, verdict: true },
+  { type: 'heartbeatResponse', ...envelope, readContext: 0, awake: true, check },
+] as readonly Message[];
+const heartbeatOfV2 = {
+  ...{ incarnation: 6, seq: 99, diskFresh: true, wake: true },
+  quiesced: { count: 700, hash: 0x89abcdef },
+  messages: beatsOfV2.map((message) => ({ group, message })),
+};
 const grouped = (all: readonly Message[]): GroupMessage[] => all.map((message) => ({ group, message }));
 const plain = (all: readonly GroupMessage[]) =>
   all.map(({ group: of, message }) => ({
@@ -401,9 +412,15 @@ export const formats: readonly Format[] = [
   },
   {
     name: 'heartbeat-frame-v1',
-    write: () => encodeHeartbeat({ incarnation: 6, seq: 99, diskFresh: true, messages: grouped(beats) }),
     read: decodeHeartbeat,
-    says: { incarnation: 6, seq: 99, diskFresh: true, messages: grouped(beats) },
+    says: { incarnation: 6, seq: 99, diskFresh: true, wake: false, quiesced: { count: 0, hash: 0 }, messages: grouped(beats) },
+    uncovered: 'all',
+  },
+  {
+    name: 'heartbeat-frame-v2',
+    write: () => encodeHeartbeat(heartbeatOfV2),
+    read: decodeHeartbeat,
+    says: heartbeatOfV2,
     uncovered: 'all',
   },
   {

@@ -15,6 +15,7 @@ const USAGE = `npm run mutants: plants known bugs one at a time, and says which 
   npm run mutants -- --resume            only those that have no result of these sources and tests
   npm run mutants -- --list              what is planted, and what waits
 
+  --hunters a,b  these alone, of tests, core, broker
   --seeds N      at most so many seeds of a simulator for each, whatever its patch says
   --seconds N    at most so long for each hunter (default 90)
   --minutes N    begin no further mutant after so many minutes
@@ -32,6 +33,7 @@ const OPTIONS = {
   list: { type: 'boolean', default: false },
   smoke: { type: 'boolean', default: false },
   json: { type: 'boolean', default: false },
+  hunters: { type: 'string' },
   seeds: { type: 'string' },
   seconds: { type: 'string', default: '90' },
   minutes: { type: 'string' },
@@ -40,6 +42,7 @@ const OPTIONS = {
 } as const;
 /** Quick to kill, each by another net. */
 const SMOKE: readonly string[] = ['B01', 'B05', 'B06', 'B25', 'B30'];
+/** From the cheapest on. */
 const HUNTERS: readonly HunterName[] = ['tests', 'core', 'broker'];
 
 const values = parsed();
@@ -77,7 +80,10 @@ function boundsOf(mutants: readonly Mutant[]): Bounds {
 }
 
 const huntersFor = ({ tests, core, broker }: Bounds): readonly HunterName[] =>
-  HUNTERS.filter((name) => (name === 'tests' ? tests.length > 0 : (name === 'core' ? core : broker) > 0));
+  HUNTERS.filter(
+    (name) =>
+      (values.hunters?.split(',').includes(name) ?? true) && (name === 'tests' ? tests.length > 0 : (name === 'core' ? core : broker) > 0),
+  );
 
 /** What is not mutated must pass all that the mutants are to fail, or a kill says nothing. */
 async function baseline(tree: Tree, mutants: readonly Mutant[]): Promise<void> {

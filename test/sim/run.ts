@@ -53,13 +53,15 @@ const CHECK_EVERY_MS = 25;
 const FORM_MS = 60_000;
 /** For a healed majority to elect, tell its clients and commit. */
 const MAJORITY_MS = 30_000;
+/** And for their keepalives, one after the other, to give up connections that went silent for ever. */
+const SILENCE_MS = 30_000;
 /** For all that is left, once all is healed. Below the longest delivery timeout, which must not be needed. */
 const HEALED_MS = 60_000;
 
 /** What makes a seed worth counting, besides a liveness phase. */
 export const LEAST = { simulatedMs: 60_000, operations: 500, effective: 5 } as const;
 /** A world that is too quiet goes on for so much longer, at most. */
-const MAX_SAFETY_FACTOR = 3;
+const MAX_SAFETY_FACTOR = 2;
 
 /** Runs a seed. @throws Violation with what broke; replay it with `npm run sim -- --seed N`. */
 export async function simulate(options: SimulateOptions): Promise<SimulationResult> {
@@ -154,7 +156,8 @@ class Simulation {
     const { breakage } = this.#world;
     this.#enter(describeBreakage(breakage));
     this.#nemesis.heal(breakage);
-    await this.#settle(this.#workload.probe(MAJORITY_MS), MAJORITY_MS);
+    const withinMs = MAJORITY_MS + (this.#world.weather.faults.includes('halfOpen') ? SILENCE_MS : 0);
+    await this.#settle(this.#workload.probe(withinMs), withinMs);
     this.#enter('healed');
     this.#nemesis.heal();
     await this.#settle(this.#workload.stopSending(), HEALED_MS);

@@ -15,7 +15,7 @@ export class Promises {
   readonly #campaigns = new Map<string, string>();
   /** A leader's entries that it has, by term and index: the write that must be durable first. */
   readonly #accepted = new Map<string, number>();
-  readonly #said = new Set<string>();
+  readonly #said = new Map<string, boolean>();
   /** By term. */
   readonly #votes = new Map<string, number>();
 
@@ -52,8 +52,7 @@ export class Promises {
   }
 
   #may(what: string): void {
-    if (this.#said.size > MOST) this.#said.clear();
-    this.#said.add(what);
+    remember(this.#said, what, true);
   }
 
   has(what: string): boolean {

@@ -1,4 +1,4 @@
-import { formatGroupKey } from '../../src/base/ids.ts';
+import { formatGroupKey, type ReplicaId } from '../../src/base/ids.ts';
 import { decodeConfiguration } from '../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import type { Members } from '../../src/raft/core/membership.ts';
@@ -40,13 +40,14 @@ export class RecordedCore extends RaftCore {
     });
   }
 
-  override tick(): void {
-    const { role, term } = this;
+  override tick(disksStall = false): void {
+    const { role, term, quiesced } = this;
     this.#inStep = true;
-    super.tick();
+    super.tick(disksStall);
     this.#inStep = false;
     this.#ticks++;
-    if (this.role !== role || this.term !== term || this.hasReady()) this.#tell({ type: 'call', name: 'tick' });
+    if (this.role !== role || this.term !== term || this.quiesced !== quiesced || this.hasReady())
+      this.#tell({ type: 'call', name: 'tick' });
   }
 
   override step(message: Message): void {
@@ -69,12 +70,20 @@ export class RecordedCore extends RaftCore {
     this.#step({ type: 'call', name: 'campaign' }, () => super.campaign());
   }
 
-  override leaderUnreachable(): void {
-    this.#step({ type: 'call', name: 'leaderUnreachable' }, () => super.leaderUnreachable());
+  override leaderUnreachable(ticks = 0): void {
+    this.#step({ type: 'call', name: 'leaderUnreachable' }, () => super.leaderUnreachable(ticks));
   }
 
   override hasCommitted(index: number, term: number): boolean {
     return this.#step({ type: 'call', name: 'hasCommitted' }, () => super.hasCommitted(index, term));
+  }
+
+  override wake(by: ReplicaId | 0 = 0): void {
+    if (this.quiesced) this.#step({ type: 'call', name: 'wake' }, () => super.wake(by));
+  }
+
+  override readIndex(context: number): void {
+    this.#step({ type: 'call', name: 'readIndex' }, () => super.readIndex(context));
   }
 
   override persisted(token: number): void {
@@ -133,8 +142,8 @@ export class RecordedCore extends RaftCore {
   }
 
   #observed(): Observed {
-    const { role, term, vote, leader, commitIndex: commit, lastIndex, lastTerm, durableIndex: durable } = this;
-    return { role, term, vote, leader, commit, lastIndex, lastTerm, durable };
+    const { role, term, vote, leader, commitIndex: commit, lastIndex, lastTerm, durableIndex: durable, quiesced } = this;
+    return { role, term, vote, leader, commit, lastIndex, lastTerm, durable, rests: quiesced, isDamaged: this.damage !== undefined };
   }
 
   /** A log that ends in the same index and term is the same log. */

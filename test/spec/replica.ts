@@ -22,12 +22,17 @@ export class SpecReplica {
   vote = 0;
   leader = 0;
   commit = 0;
+  rests = false;
+  isDamaged = false;
   log: SpecLog;
   readonly disk: Disk;
   readonly promises = new Promises();
   /** Answers to the present campaign. */
   #granted = new Set<number>();
   #refused = new Set<number>();
+  /** Of the event: a leader says that the group rests where this log ends; logs were compared. */
+  #quiesced = false;
+  #judged = false;
   /** A voter refused for the log alone. */
   #isBehind = false;
   /** Since the leader was heard. */
@@ -53,6 +58,8 @@ export class SpecReplica {
   /** Throws Rejected. */
   explain({ what, ticks, log, after }: TraceEvent): void {
     this.#ticks += ticks ?? 0;
+    this.#quiesced = false;
+    this.#judged = false;
     this.#appended = log?.appended ?? [];
     this.#truncatedTo = log?.truncatedTo;
     this.#happened(what, after);
@@ -78,6 +85,8 @@ export class SpecReplica {
     must(after.commit <= Math.max(this.commit, log.last), 'came back with a commit index that it never had');
     this.role = 'follower';
     this.leader = 0;
+    this.rests = false;
+    this.isDamaged = false;
     this.term = after.term;
     this.vote = after.vote;
     this.commit = after.commit;
@@ -207,6 +216,10 @@ export class SpecReplica {
   #receive(message: TraceMessage, after: Observed): void {
     const { term, type } = message;
     must(message.to === this.id, 'took what was for another');
+    if (this.isDamaged) {
+      this.#take('Pass');
+      return;
+    }
     if (this.#keepsLease(message, after)) {
       this.#take('KeepLease');
       return;
@@ -235,6 +248,7 @@ export class SpecReplica {
         this.#appendAnswered(message);
         return;
       case 'heartbeatResponse':
+        this.#judged = message.check !== undefined;
         this.#take('HearFollower');
         return;
       case 'timeoutNow':
@@ -332,8 +346,10 @@ export class SpecReplica {
     return isConflict ? 'conflict' : 'new';
   }
 
-  #heartbeat({ from, commit, term, readContext }: MessageOf<'heartbeat'>): void {
+  #heartbeat({ from, commit, term, readContext, quiesce, verdict }: MessageOf<'heartbeat'>): void {
     this.#follow(from);
+    this.#quiesced = quiesce && commit === this.log.last;
+    this.#judged = verdict;
     must(commit <= this.log.last, `a heartbeat commits ${commit}, and the log ends at ${this.log.last}`);
     this.#followCommit(commit);
     this.promises.mayAnswerHeartbeat(from, term, readContext);
@@ -453,6 +469,7 @@ export class SpecReplica {
 
   /** Takes the steps that lead on to what was observed. */
   #settle(after: Observed): void {
+    if (after.isDamaged && !this.isDamaged) this.#standAside();
     if (this.role === 'preCandidate' && (after.role === 'candidate' || after.role === 'leader')) {
       must(holdsMajority(this.log.configuration, this.#granted), 'campaigns without a majority of pre-votes');
       this.#take('Campaign');
@@ -466,6 +483,33 @@ export class SpecReplica {
       this.#take(this.role === 'preCandidate' ? 'LosePreVote' : 'LoseVote');
       this.#becomeFollower(0);
     }
+    if (after.rests !== this.rests) this.#restOrWake();
+  }
+
+  /** A group rests that has nothing to do: its leader knows that all members have all of its log, and a follower has it, on disk, and knows that it is committed. */
+  #restOrWake(): void {
+    this.rests = !this.rests;
+    if (!this.rests) {
+      this.#take('Wake');
+      return;
+    }
+    must(this.commit === this.log.last && this.disk.index === this.log.last, 'rests before all of its log is durable and committed');
+    if (this.role === 'leader') {
+      const behind = membersOf(this.log.configuration).filter((id) => id !== this.id && this.match.get(id) !== this.log.last);
+      must(behind.length === 0, `rests before ${behind} have all of its log`);
+      this.#take('Rest');
+    } else {
+      must(this.role === 'follower' && this.leader !== 0 && this.#quiesced, 'rests without a leader that says so');
+      this.#take('FollowToRest');
+    }
+  }
+
+  /** A majority has something else where the heartbeat says (hazard B29). What it has, the group's other replicas show. */
+  #standAside(): void {
+    must(this.#judged, 'stands aside, and nobody compared its log');
+    this.#take('StandAside');
+    this.isDamaged = true;
+    this.#becomeFollower(0);
   }
 
   #becomeLeader(): void {
@@ -527,7 +571,7 @@ export class SpecReplica {
   }
 
   #compare(after: Observed): void {
-    const { role, term, vote, leader, commit } = this;
+    const { role, term, vote, leader, commit, rests, isDamaged } = this;
     const own: Observed = {
       role,
       term,
@@ -537,6 +581,8 @@ export class SpecReplica {
       lastIndex: this.log.last,
       lastTerm: this.log.lastTerm,
       durable: this.disk.index,
+      rests,
+      isDamaged,
     };
     for (const key of Object.keys(own) as (keyof Observed)[]) {
       must(own[key] === after[key], `${key} should be ${own[key]}, and is ${after[key]}`);
@@ -550,6 +596,10 @@ export class SpecReplica {
 
 function idsOf(members: readonly { readonly replicaId: number }[]): number[] {
   return members.map(({ replicaId }) => replicaId);
+}
+
+function membersOf(configuration: Configuration): number[] {
+  return [...votersOf(configuration), ...idsOf(configuration.learners)];
 }
 
 function votersOf({ voters, outgoing }: Configuration): number[] {

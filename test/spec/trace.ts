@@ -58,6 +58,10 @@ export interface Observed {
   readonly lastIndex: number;
   readonly lastTerm: number;
   readonly durable: number;
+  /** The group has nothing to do, and no clock runs. */
+  readonly rests: boolean;
+  /** A majority has something else in its log: it takes no part any more. */
+  readonly isDamaged: boolean;
 }
 
 export interface TraceEvent {

@@ -159,6 +159,23 @@ describe('storage', () => {
     }
   });
 
+  it('says that a flush stalls while it does, and neither before nor after: also when it rests (B38)', async () => {
+    const fixture = new Fixture();
+    fixture.environment.now = 1_000;
+    const { wal } = await fixture.open();
+    fixture.environment.now += 30_000;
+    expect(wal.stalledMs()).toBe(0);
+    const goOn = fixture.disk.stall();
+    const written = wal.append([write(chainOf(1))]);
+    await new Promise((resolve) => setImmediate(resolve));
+    fixture.environment.now += 700;
+    expect(wal.stalledMs()).toBe(700);
+    goOn();
+    await written;
+    fixture.environment.now += 30_000;
+    expect(wal.stalledMs()).toBe(0);
+  });
+
   it('writes a mark-only frame after 50 ms', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();

@@ -7,6 +7,7 @@ import { TermTable } from './term-table.ts';
 import type { Configuration, InitialLog, LogPosition } from './types.ts';
 
 const MIN_RING = 16;
+const DEFAULT_WINDOW_BYTES = 16 * 1024 * 1024;
 
 /**
  * A replica's log as Raft sees it: all of it by term, its newest part (the window) in memory. What is below the window is
@@ -210,7 +211,7 @@ export class RaftLog {
   }
 
   /** Entries up to `index` are in segments: the window drops them, keeping about `keepBytes` of the newest for followers. */
-  release(index: number, keepBytes: number): void {
+  release(index: number, keepBytes = DEFAULT_WINDOW_BYTES): void {
     this.#releasedIndex = Math.max(this.#releasedIndex, Math.min(index, this.#surfacedIndex, this.#durableIndex));
     let dropped: Entry | undefined;
     while (this.#windowBytes > keepBytes) {

@@ -12,6 +12,8 @@ export interface FollowerProgress {
   /** It answered since the last check of the quorum. */
   readonly active: boolean;
   readonly state: ProgressState;
+  /** A majority of the voters has another log: it takes no part. */
+  readonly damaged: boolean;
   /** Appends sent and not acknowledged. */
   readonly inflight: { readonly count: number; readonly bytes: number };
 }
@@ -34,6 +36,7 @@ export class Progress implements FollowerProgress {
   state: ProgressState = 'probe';
   /** Probe only: an append is under way, and nothing is sent until it is answered or a heartbeat is. */
   paused = false;
+  damaged = false;
   /** Entries below the window were asked of the host. */
   reading = false;
   /** Snapshot only: the host could not bring it there; it is asked again after a pause. */
@@ -42,6 +45,8 @@ export class Progress implements FollowerProgress {
   commitSent = 0;
   /** An append was acknowledged since the last heartbeat response: nothing seems lost. */
   acknowledged = false;
+  /** It answered a heartbeat since the leader has been idle. */
+  answered = false;
   /** The newest read round that it confirmed. */
   readRound = 0;
 

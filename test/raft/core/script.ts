@@ -2,8 +2,9 @@
  * Scripts that drive cores by hand, in the format of etcd's traces: a command, `----`, what it printed, an empty line. Lines that begin with # are
  * comments. Commands:
  *
- *   node ID of=N [log=1,1,2] [term=T] [commit=C] [vote=V]   a replica of N voters; `log` gives the term of each entry
- *   tick ID [N]            campaign ID           unreachable ID        propose ID TEXT…
+ *   node ID of=N [log=1,1,2] [term=T] [commit=C] [vote=V] [quiesce=T]
+ *                          a replica of N voters; `log` gives the term of each entry; it rests after T idle ticks
+ *   tick ID [N]            campaign ID           unreachable ID        propose ID TEXT…        wake ID
  *   read ID CONTEXT        transfer ID TO        status [ID…]          log ID
  *   ready ID               handles the Readys: messages go to the network, persist units wait
  *   persist ID [N]         completes N (all) waiting units              persisted ID TOKEN   reports a completion only
@@ -32,6 +33,7 @@ interface Node {
   readonly world: number;
   readonly id: number;
   readonly voters: number;
+  readonly quiesceTicks: number;
   core: RaftCore | undefined;
   hardState: HardState;
   disk: Entry[];
@@ -127,6 +129,7 @@ class World {
     } else if (command === 'tick') for (let i = 0; i < (count ?? 1); i++) core.tick();
     else if (command === 'campaign') core.campaign();
     else if (command === 'unreachable') core.leaderUnreachable();
+    else if (command === 'wake') core.wake();
     else if (command === 'propose') core.propose(words.slice(1).map(proposal));
     else if (command === 'members')
       core.proposeMembers({ voters: listOf(words, 'voters').map(memberOf), learners: listOf(words, 'learners').map(memberOf) });
@@ -146,7 +149,9 @@ class World {
     const term = option(words, 'term') ?? disk.at(-1)?.term ?? 0;
     const hardState = { term, vote: (option(words, 'vote') ?? 0) as ReplicaId, commit: option(words, 'commit') ?? 0 };
     const world = (this.#nodes.get(id)?.world ?? -1) + 1;
-    const node: Node = { world, id, voters: option(words, 'of') ?? 3, core: undefined, hardState, disk, waiting: [], commit: 0, base: 0 };
+    const quiesceTicks = option(words, 'quiesce') ?? 0;
+    const voters = option(words, 'of') ?? 3;
+    const node: Node = { world, id, voters, quiesceTicks, core: undefined, hardState, disk, waiting: [], commit: 0, base: 0 };
     this.#nodes.set(id, node);
     this.#start(node);
   }
@@ -162,6 +167,7 @@ class World {
         log: initialOf(node),
         electionTicks: 10,
         heartbeatTicks: 2,
+        quiesceTicks: node.quiesceTicks,
         uint32: () => node.id * 0x1000_0000,
         maxAppendBytes: 1000,
         maxInflightBytes: 4000,
@@ -265,7 +271,7 @@ class World {
         continue;
       }
       const { role, term, leader, commitIndex, lastIndex, lastTerm, durableIndex, isReady } = core;
-      const ready = isReady ? ' ready' : '';
+      const ready = `${isReady ? ' ready' : ''}${core.quiesced ? ' quiesced' : ''}`;
       this.output.push(
         `${id}: ${role}${ready} term ${term} leader ${leader} last ${lastIndex}/${lastTerm} commit ${commitIndex} durable ${durableIndex}`,
       );
@@ -348,9 +354,9 @@ function describe(message: Message): string {
     case 'voteResponse':
       return `${head}${message.pre ? ' pre' : ''} ${message.granted ? 'granted' : 'refused'}${message.lastIndex > 0 ? `, ahead at ${message.lastIndex}/${message.lastTerm}` : ''}`;
     case 'heartbeat':
-      return `${head} commit ${message.commit} read ${message.readContext}`;
+      return `${head} commit ${message.commit} read ${message.readContext}${message.quiesce ? ' quiesce' : ''}`;
     case 'heartbeatResponse':
-      return `${head} read ${message.readContext}`;
+      return `${head} read ${message.readContext}${message.awake ? ' awake' : ''}`;
     case 'timeoutNow':
       return head;
     case 'pull':

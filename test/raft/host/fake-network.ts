@@ -12,6 +12,8 @@ export class FakeNetwork {
   /** Each frame takes up to this long; those of a (peer, lane) keep their order. */
   maxDelayMs = 0.1;
   readonly #arrival = new Map<string, number>();
+  /** True: this frame is lost. */
+  lose: (from: BrokerId, to: BrokerId, lane: Lane, frame: Uint8Array) => boolean = () => false;
   /** Called for each frame that leaves: for assertions on what was sent when. */
   observe: (from: BrokerId, to: BrokerId, lane: Lane, frame: Uint8Array) => void = () => {};
   readonly #environment: Environment;
@@ -34,6 +36,7 @@ export class FakeNetwork {
         const frame = concat(parts);
         if (this.receivers.get(self) !== mine || this.cut.has(`${self}>${to}`)) return false;
         this.observe(self, to, lane, frame);
+        if (this.lose(self, to, lane, frame)) return true;
         if (randomBelow(this.#environment, 1000) < this.lostPerMille) return true;
         this.#environment.after(this.#delay(`${self}>${to} ${lane}`), () => {
           if (!this.cut.has(`${self}>${to}`)) this.receivers.get(to)?.frame(self, lane, frame);

@@ -1,3 +1,4 @@
+import { membersOf } from '../../../src/raft/core/configuration.ts';
 import type { Entry } from '../../../src/raft/core/entry.ts';
 import type { Member, Message, ReadState } from '../../../src/raft/core/types.ts';
 import { checkPromise } from './promises.ts';
@@ -80,6 +81,22 @@ export class Invariants {
   /** What a message promises is on the sender's disk when it leaves (hazard B01). */
   sent(replica: SimulatedReplica, message: Message): void {
     checkPromise(replica, message);
+  }
+
+  /** No log is damaged in these worlds, so none may be taken for it (hazard B29). */
+  intact({ id, core }: SimulatedReplica): void {
+    check(core?.damage === undefined && core?.divergedIndex === 0, `replica ${id} was taken for damaged`);
+  }
+
+  /** A leader rests only when every replica has all of its log, committed; a follower when it has all that its leader had. */
+  rests({ id, core }: SimulatedReplica): void {
+    if (core === undefined) return;
+    check(core.commitIndex === core.lastIndex && core.durableIndex === core.lastIndex, `replica ${id} rests with something under way`);
+    if (core.role !== 'leader') return;
+    const members = membersOf(core.configuration).map(({ replicaId }) => replicaId);
+    for (const other of this.#replicas.filter((each) => members.includes(each.id))) {
+      check(other.hasDurable(core.lastIndex, core.lastTerm), `replica ${id} rests without ${other.id} having all of its log`);
+    }
   }
 
   readBegins(context: number): void {

@@ -21,6 +21,8 @@ export interface SimulationResult {
   readonly terms: number;
   readonly reads: number;
   readonly crashes: number;
+  /** Times that a group fell to rest on a replica. */
+  readonly rests: number;
   readonly memberChanges: number;
   readonly snapshots: number;
   /** Over everything that happened: equal for equal seeds. */
@@ -51,6 +53,8 @@ type Action =
   | 'drop'
   | 'snapshot'
   | 'supply'
+  | 'calm'
+  | 'hear'
   | 'hint'
   | 'members'
   | 'wipe';
@@ -78,9 +82,12 @@ class Simulation {
   readonly #cut = new Set<number>();
   /** A replica whose clock is ten times slower than the others', so that it leads on when it is deposed; 0: none. */
   #slowClock = 0;
+  readonly #quiesceTicks: number;
   #proposals = 0;
   #context = 0;
   #crashes = 0;
+  #rests = 0;
+  readonly #resting = new Set<SimulatedReplica>();
   #memberChanges = 0;
   #installs = 0;
   #hash = 0x811c9dc5;
@@ -92,9 +99,12 @@ class Simulation {
     this.#voters = voters;
     const configuration = configurationOf(voters);
     const window = random.pick([0, 0, 200, 1000, 1_000_000]);
+    const quiesceTicks = random.pick([0, 4, 6]);
+    this.#quiesceTicks = quiesceTicks;
     const spares = random.pick([0, 2, 4]);
     const ids = Array.from({ length: voters + spares }, (_, i) => (i + 1) as ReplicaId);
-    this.#replicas = ids.map((id) => new SimulatedReplica(id, configuration, random.fork(), window, record));
+    const shared = { quiesceTicks, record };
+    this.#replicas = ids.map((id) => new SimulatedReplica(id, configuration, random.fork(), window, shared));
     this.#invariants = new Invariants(this.#replicas);
     this.#weather = drawWeather(random, voters);
     this.#totalWeight = this.#weather.weights.reduce((sum, [, weight]) => sum + weight, 0);
@@ -108,6 +118,7 @@ class Simulation {
     if (this.#memberChanges === 0 && !this.#replicas.some(({ lost }) => lost)) this.#expectProgressOf(this.#breakForGood());
     this.#cut.clear();
     this.#expectProgressOf(undefined);
+    if (this.#quiesceTicks > 0) this.#expectRest();
     const terms = Math.max(...this.#replicas.map((replica) => replica.core?.term ?? 0));
     const { committedIndex, confirmedReads } = this.#invariants;
     return {
@@ -116,6 +127,7 @@ class Simulation {
       reads: confirmedReads,
       crashes: this.#crashes,
       memberChanges: this.#memberChanges,
+      rests: this.#rests,
       snapshots: this.#installs,
       hash: this.#hash,
     };
@@ -184,6 +196,12 @@ class Simulation {
       case 'transfer':
         replica.core?.transferLeadership(random.pick(this.#replicas).id);
         break;
+      case 'calm':
+        if (this.#cut.size === 0) for (let i = 0; i < 8; i++) this.#calmTick();
+        return;
+      case 'hear':
+        this.#hear(replica, random.pick(this.#replicas));
+        return;
       case 'members':
         for (const each of this.#replicas) if (each.core?.role === 'leader') this.#changeMembers(each);
         return;
@@ -203,6 +221,8 @@ class Simulation {
   #drain(replica: SimulatedReplica): void {
     const core = replica.core;
     if (core === undefined) return;
+    this.#watchRest(replica, core.quiesced);
+    this.#invariants.intact(replica);
     while (core.hasReady()) {
       const ready = core.ready();
       for (const message of ready.messages) this.#send(replica, message);
@@ -218,6 +238,15 @@ class Simulation {
       for (const { to } of ready.snapshots) this.#snapshots.push({ by: replica, core, to });
       this.#invariants.led(replica);
       this.#mix(core.term * 7919 + core.commitIndex * 31 + core.lastIndex);
+    }
+  }
+
+  #watchRest(replica: SimulatedReplica, quiesced: boolean): void {
+    if (!quiesced) this.#resting.delete(replica);
+    else if (!this.#resting.has(replica)) {
+      this.#resting.add(replica);
+      this.#rests++;
+      this.#invariants.rests(replica);
     }
   }
 
@@ -365,6 +394,12 @@ class Simulation {
     this.#drain(read.by);
   }
 
+  #hear(replica: SimulatedReplica, other: SimulatedReplica): void {
+    if (replica === other) return;
+    replica.hear(other, this.#cut.has(other.id * 32 + replica.id));
+    this.#drain(replica);
+  }
+
   /** What the host does for a follower below the log's start: brings it a snapshot of any committed entry from there on, or fails to. */
   #bringSnapshot(): void {
     const wanted = this.#snapshots.shift();
@@ -420,11 +455,7 @@ class Simulation {
     for (const replica of this.#replicas) if (replica.core === undefined && !replica.lost) this.#restart(replica);
     const before = this.#invariants.committedIndex;
     for (let tick = 0; tick < LIVENESS_TICKS; tick++) {
-      for (const replica of this.#replicas) {
-        replica.core?.tick();
-        this.#drain(replica);
-      }
-      for (let round = 0; round < 6; round++) this.#settle();
+      this.#calmTick();
       const leader = this.#replicas.findLast((replica) => replica.core?.isReady === true);
       if (tick % 8 === 0) for (const replica of this.#replicas) if (replica.core?.isReady === true) this.#propose(replica);
       const target = this.#invariants.committedIndex;
@@ -451,6 +482,30 @@ class Simulation {
     return outgoing.length === 0 && members.every(({ replicaId }) => this.#replicas[replicaId - 1]?.core?.commitIndex === target);
   }
 
+  /** Left alone, the members of a group all come to rest, unless one is gone for good. */
+  #expectRest(): void {
+    let members: SimulatedReplica[] = [];
+    for (let tick = 0; tick < LIVENESS_TICKS; tick++) {
+      this.#calmTick();
+      const leader = this.#replicas.find((replica) => replica.core?.isReady === true);
+      const { voters = [], learners = [] } = leader?.core?.configuration ?? {};
+      members = [...voters, ...learners].map(({ replicaId }) => this.#replicas[replicaId - 1] as SimulatedReplica);
+      if (leader !== undefined && members.some(({ lost }) => lost)) return;
+      if (leader !== undefined && members.every(({ core }) => core?.quiesced === true)) return;
+    }
+    const states = members.map(({ id, core }) => `${id}: ${core?.role} quiesced ${core?.quiesced}`);
+    throw new Error(`liveness: not at rest within ${LIVENESS_TICKS} ticks; ${states.join('; ')}`);
+  }
+
+  #calmTick(): void {
+    for (const replica of this.#replicas) {
+      replica.core?.tick();
+      this.#drain(replica);
+    }
+    for (let round = 0; round < 6; round++) this.#settle();
+    for (const replica of this.#replicas) for (const other of this.#replicas) this.#hear(replica, other);
+  }
+
   #settle(): void {
     const messages = this.#network;
     this.#network = [];
@@ -475,7 +530,7 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
       ['deliver', 30 + voters * 15],
       ['tick', random.pick([10, 25, 40])],
       ['persist', random.pick([4, 15, 60])],
-      ['propose', random.pick([3, 8])],
+      ['propose', random.pick([0.3, 3, 8])],
       ['read', 3],
       ['crash', some(1)],
       ['restart', 1.5],
@@ -486,6 +541,8 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
       ['release', some(4)],
       ['drop', random.pick([0, 1, 6])],
       ['supply', 4],
+      ['calm', random.pick([0, 0.3, 1])],
+      ['hear', some(6)],
       ['snapshot', 2],
       ['hint', some(1)],
       ['members', random.pick([0, 2, 12])],

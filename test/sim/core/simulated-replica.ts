@@ -1,6 +1,6 @@
 import type { BrokerId, DirectoryId, ReplicaId } from '../../../src/base/ids.ts';
 import { CHAIN_START } from '../../../src/raft/core/chain.ts';
-import { decodeConfiguration } from '../../../src/raft/core/configuration.ts';
+import { decodeConfiguration, membersOf } from '../../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import type { RaftCore } from '../../../src/raft/core/raft.ts';
 import type { Configuration, HardState, LogPosition, Member, Message, PersistUnit, TermStart } from '../../../src/raft/core/types.ts';
@@ -22,12 +22,19 @@ export function configurationOf(voters: number): Configuration {
   return { voters: Array.from({ length: voters }, (_, i) => memberOf(i + 1)), outgoing: [], learners: [] };
 }
 
+export interface SimulatedOptions {
+  readonly quiesceTicks: number;
+  /** Gets the trace. */
+  readonly record: Record;
+}
+
 /** A core with the disk under it: what is durable, and what is on the way there. */
 export class SimulatedReplica {
   readonly id: ReplicaId;
   readonly #configuration: Configuration;
   readonly #random: SeededRandom;
   readonly #maxWindowBytes: number;
+  readonly #quiesceTicks: number;
   readonly #record: Record;
   /** Undefined: crashed. */
   core: RaftCore | undefined;
@@ -45,12 +52,13 @@ export class SimulatedReplica {
   /** Votes that became durable, by term: never two. */
   readonly votes = new Map<number, number>();
 
-  constructor(id: ReplicaId, configuration: Configuration, random: SeededRandom, maxWindowBytes: number, record: Record) {
+  constructor(id: ReplicaId, configuration: Configuration, random: SeededRandom, maxWindowBytes: number, options: SimulatedOptions) {
     this.id = id;
     this.#configuration = configuration;
     this.#random = random;
     this.#maxWindowBytes = maxWindowBytes;
-    this.#record = record;
+    this.#quiesceTicks = options.quiesceTicks;
+    this.#record = options.record;
     this.start();
   }
 
@@ -69,6 +77,7 @@ export class SimulatedReplica {
         log: { base, tail: this.durable.slice(this.segmentIndex), terms, firstReplicableIndex: this.firstIndex },
         electionTicks: 10,
         heartbeatTicks: 2,
+        quiesceTicks: this.#quiesceTicks,
         uint32: () => this.#random.uint32(),
         maxAppendBytes: 256,
         maxInflightBytes: 1024,
@@ -104,6 +113,23 @@ export class SimulatedReplica {
       if (entry.index !== this.durable.length + 1) throw new Error(`replica ${this.id}: a hole before entry ${entry.index} on disk`);
       this.durable.push(entry);
     }
+  }
+
+  /**
+   * What the host's heartbeats tell of another broker: it is silent, or the two differ about who rests (hazard B39).
+   * It must be enough for a group at rest never to be stuck.
+   */
+  hear(other: SimulatedReplica, silent: boolean): void {
+    const { core } = this;
+    if (core === undefined || !core.quiesced || !membersOf(core.configuration).some(({ replicaId }) => replicaId === other.id)) return;
+    if (other.core === undefined || silent) {
+      if (core.leader === other.id) core.leaderUnreachable();
+      else core.wake();
+      return;
+    }
+    const follows = core.leader === other.id;
+    const agree = other.core.quiesced && other.core.term === core.term && other.core.leader === core.leader;
+    if ((follows || core.role === 'leader') && !agree) core.wake();
   }
 
   /** Writes what is committed and durable to segments, and lets the core drop it. */

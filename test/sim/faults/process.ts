@@ -1,4 +1,4 @@
-import { type Fault, type Occurrence, victimOf } from './fault.ts';
+import { type Fault, isOfMinority, type Occurrence, victimOf } from './fault.ts';
 
 const HOUR_MS = 3_600_000;
 
@@ -41,7 +41,7 @@ export const processFaults: readonly Fault[] = [
   { name: 'clockStrobe', about: "a broker's wall clock jumps to and fro", inflict: strobe },
   {
     name: 'wipe',
-    about: 'a broker comes back with an empty disk',
+    about: 'a broker comes back with an empty disk, one of a minority',
     waitsFor: 'the replacement of replicas whose disk is gone',
     inflict: wipe,
   },
@@ -130,7 +130,9 @@ function strobe(occurrence: Occurrence): void {
 
 function wipe(occurrence: Occurrence): void {
   const { cluster, ms, bite, until, up } = occurrence;
-  const { id } = victimOf(occurrence);
+  const machine = victimOf(occurrence);
+  if (!isOfMinority(occurrence, machine)) return;
+  const { id } = machine;
   cluster.wipe(id);
   bite();
   until(() => up(id), ms);
