@@ -87,16 +87,21 @@ export class FakeLog {
   committed = 0;
   /** Reads wait for it: a slow disk. */
   gate: Promise<void> | undefined;
+  /** Of one read. */
+  maxEntries = Number.POSITIVE_INFINITY;
+  /** Reads after these never end. */
+  maxReads = Number.POSITIVE_INFINITY;
 
   get lastIndex(): number {
     return this.committed;
   }
   async readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]> {
+    if (this.maxReads-- <= 0) await new Promise(() => {});
     await this.gate;
     const page: Entry[] = [];
     let bytes = 0;
     for (const entry of this.entries.slice(fromIndex - 1, this.committed)) {
-      if (page.length > 0 && bytes + entry.payload.length > maxBytes) break;
+      if (page.length === this.maxEntries || (page.length > 0 && bytes + entry.payload.length > maxBytes)) break;
       page.push(entry);
       bytes += entry.payload.length;
     }

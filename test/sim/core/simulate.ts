@@ -185,6 +185,7 @@ class Simulation {
   #drain(replica: SimulatedReplica): void {
     const core = replica.core;
     if (core === undefined) return;
+    this.#invariants.durable(replica);
     while (core.hasReady()) {
       const ready = core.ready();
       for (const message of ready.messages) this.#send(replica, message);
