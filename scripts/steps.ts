@@ -24,10 +24,12 @@ export interface Step {
 
 /** What a step prints at the start of a line when it leaves a part out. */
 export const SKIPPED = 'skipped: ';
+/** And of a line that says how much it did. */
+const RAN = 'ran: ';
 const MAX_OUTPUT_BYTES = 256 * 2 ** 20;
 
 /**
- * Runs steps in turn; a line with its time for each. One that passes is otherwise silent, except for what it says that it skipped; one that fails
+ * Runs steps in turn; a line with its time for each. One that passes is otherwise silent, except for what it says that it skipped, or how much it ran; one that fails
  * shows its output and how to run it alone, and the process ends with exit 1: at once, or after the others with `keepGoing`.
  */
 export function runSteps(steps: readonly Step[], { keepGoing = false } = {}): void {
@@ -53,7 +55,7 @@ function run(step: Step): string | undefined {
   const seconds = secondsSince(started);
   if (status === 0) {
     console.log(`${step.name}: ok, ${seconds} s`);
-    for (const line of stdout.split('\n')) if (line.startsWith(SKIPPED)) console.log(`  ${line}`);
+    for (const line of stdout.split('\n')) if (line.startsWith(SKIPPED) || line.startsWith(RAN)) console.log(`  ${line}`);
     return undefined;
   }
   console.error(`${stdout ?? ''}${stderr ?? ''}`);

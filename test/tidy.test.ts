@@ -66,6 +66,17 @@ describe('the house is in order', () => {
     expect(wrong).toEqual([]);
   });
 
+  test('no fault can be injected into what ships: nothing of test/ is reached, and no source has a place for it', () => {
+    const outside = imports.filter(
+      ({ path, target }) => target.startsWith('.') && relative(source, resolve(dirname(path), target)).startsWith('..'),
+    );
+    expect(outside.map(({ path, target }) => `${relative(root, path)} imports ${target}`)).toEqual([]);
+    const hooks =
+      /\b(?:fail-?points?|inject(?:ed)?-?(?:faults?|errors?|failures?)|fault-?injection|nemesis|chaos|sabotage|Sim(?:Disk|Network|Cluster))\b/i;
+    const hooked = sources.filter((path) => hooks.test(readFileSync(path, 'utf8')));
+    expect(hooked.map((path) => relative(root, path))).toEqual([]);
+  });
+
   test('every room is in the table', () => {
     expect([...new Set(sources.map(roomOf))].filter((room) => allowed[room] === undefined)).toEqual([]);
   });

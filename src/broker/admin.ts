@@ -1,7 +1,7 @@
 /** The Admin service: what clients and people ask of the cluster. Any broker answers; what only the controller or a leader can do goes there. */
 import { create } from '@bufbuild/protobuf';
 import { FlotillaError } from '../base/errors.ts';
-import { type TopicId, topicIdFromBytes, topicIdToBytes } from '../base/ids.ts';
+import { type BrokerId, type TopicId, topicIdFromBytes, topicIdToBytes } from '../base/ids.ts';
 import type { Controller } from '../controller/types.ts';
 import type { ControllerHint } from '../controller/wire.ts';
 import {
@@ -13,8 +13,13 @@ import {
   type DeleteTopicRequest,
   DeleteTopicResponseSchema,
   DescribeClusterResponseSchema,
+  type ListReassignmentsRequest,
+  ListReassignmentsResponseSchema,
   type MetadataRequest,
   MetadataResponseSchema,
+  OngoingReassignmentSchema,
+  type ReassignPartitionsRequest,
+  ReassignPartitionsResponseSchema,
   TopicMetadataSchema,
 } from '../gen/flotilla/v1/admin_pb.ts';
 import { LeaderHintSchema, type Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
@@ -54,6 +59,8 @@ export function adminHandlers(options: AdminOptions): [string, UnaryHandler][] {
     unaryHandler(Admin.method.createTopic, (request, call) => admin.createTopic(request, call)),
     unaryHandler(Admin.method.deleteTopic, (request, call) => admin.deleteTopic(request, call)),
     unaryHandler(Admin.method.allocateProducerId, (request, call) => admin.allocateProducerId(request, call)),
+    unaryHandler(Admin.method.reassignPartitions, (request, call) => admin.reassignPartitions(request, call)),
+    unaryHandler(Admin.method.listReassignments, async (request, call) => admin.listReassignments(request, call)),
     unaryHandler(Admin.method.describeCluster, async (_request, call) => admin.describeCluster(call)),
     describeTopicHandler(options.context, options.leaders),
     transferLeaderHandler(options.context, options.leaders),
@@ -157,6 +164,36 @@ class AdminService {
     return response;
   }
 
+  /** Answers once this broker knows of it, so that a question to it that follows sees what is under way. */
+  async reassignPartitions(request: ReassignPartitionsRequest, call: CallContext) {
+    const response = create(ReassignPartitionsResponseSchema);
+    try {
+      const changes = request.partitions.map(({ topic, partition, brokers, cancel }) => ({
+        topic,
+        partition,
+        brokers: cancel ? undefined : (brokers as BrokerId[]),
+      }));
+      await this.#within(request.timeoutMs, call, 'reassigning partitions', async (signal) => {
+        const { index } = await this.#controller(request.forwarded).reassign(changes, signal);
+        response.metadataIndex = BigInt(index);
+        if (!request.forwarded) await this.#context.metadata.reached(index, signal);
+      });
+    } catch (error) {
+      response.error = this.#answer(error, call);
+    }
+    return response;
+  }
+
+  listReassignments({ topics }: ListReassignmentsRequest, call: CallContext) {
+    const { image } = this.#context.metadata;
+    try {
+      const asked = topics.length === 0 ? [...image.topics.keys()] : topics.map((name) => this.#context.partitions.topicIdOf(name));
+      return create(ListReassignmentsResponseSchema, { partitions: asked.flatMap((topicId) => ongoing(image, topicId)) });
+    } catch (error) {
+      return create(ListReassignmentsResponseSchema, { error: answerError(this.#context, call.listener, error) });
+    }
+  }
+
   #namedTopic(name: string, call: CallContext) {
     const { image } = this.#context.metadata;
     const topicId = image.topicIds.get(name);
@@ -186,6 +223,15 @@ class AdminService {
     const { environment, config } = this.#context;
     return within(environment, timeoutMs === 0 ? config.requestTimeoutMs : timeoutMs, call.signal, what, work);
   }
+}
+
+function ongoing(image: MetadataImage, topicId: TopicId) {
+  const topic = image.topics.get(topicId);
+  return (topic?.partitions ?? []).flatMap(({ partition, replicas, target }) => {
+    if (topic === undefined || target === undefined) return [];
+    const [now, then] = [replicas, target.replicas].map((all) => all.map(({ brokerId }) => brokerId));
+    return [create(OngoingReassignmentSchema, { topic: topic.name, partition, replicas: now ?? [], target: then ?? [] })];
+  });
 }
 
 function hasLeaders(image: MetadataImage, topicId: TopicId): boolean {

@@ -24,6 +24,7 @@ import { Leaders, transferLeadership } from './leaders.ts';
 import { listOffsetsHandler } from './list-offsets.ts';
 import { Partitions } from './partitions.ts';
 import { produceHandler } from './produce.ts';
+import { Reassignments } from './reassignments.ts';
 import { Registration } from './registration.ts';
 import type { Switchboard } from './switchboard.ts';
 
@@ -90,6 +91,7 @@ export interface Assembly {
   readonly controller: QuorumController | undefined;
   readonly follower: MetadataFollower | undefined;
   readonly partitions: Partitions;
+  readonly reassignments: Reassignments;
   readonly registration: Registration;
   /** From now on clients are answered. */
   serveClients(): void;
@@ -125,6 +127,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const leaders = new Leaders(connect);
   const hint = () => controllerHint(host, metadata, config);
   let registration: Registration | undefined;
+  let reassignments: Reassignments | undefined;
   const partitions = new Partitions({
     brokerId,
     directoryId,
@@ -136,7 +139,11 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     environment,
     crc32c,
     log,
-    leadershipChanged: () => registration?.leadershipChanged(),
+    leadershipChanged: () => {
+      registration?.leadershipChanged();
+      reassignments?.changed();
+    },
+    failedChanged: () => reassignments?.changed(),
   });
   const context: BrokerContext = { config, partitions, metadata, environment, crc32c, log, fatal };
   const store = config.isController ? await options.openStateStore(`${config.dataDirectory}/state`) : undefined;
@@ -171,18 +178,29 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     heartbeatIntervalMs: config.heartbeatIntervalMs,
     requestTimeoutMs: config.requestTimeoutMs,
   });
+  reassignments = new Reassignments({
+    brokerId,
+    incarnation,
+    controller: routed,
+    partitions,
+    metadata,
+    environment,
+    log,
+    requestTimeoutMs: config.requestTimeoutMs,
+  });
   const serveClients = () => {
     switchboard.addStreams(produceHandler(context), fetchHandler(context));
     const admin = adminHandlers({ context, controller: routed, local: controller, hint, leaders, host });
     switchboard.addUnary(listOffsetsHandler(context), ...admin);
   };
   partitions.start();
+  reassignments.start();
   registration.start();
   const disconnect = () => {
     routed.close();
     leaders.close();
   };
-  return { storage, store, host, metadata, controller, follower, partitions, registration, serveClients, disconnect };
+  return { storage, store, host, metadata, controller, follower, partitions, reassignments, registration, serveClients, disconnect };
 }
 
 /** This broker's replica of the metadata log, and what it serves of it. */
@@ -223,11 +241,11 @@ async function openController(
     group: METADATA_GROUP,
     replicaId: ownVoter(cluster, config.nodeId).replicaId,
     configuration: { voters: cluster.voters, outgoing: [], learners: [] },
-    settings: { segmentBytes: METADATA_SEGMENT_BYTES },
+    settings: { segmentBytes: METADATA_SEGMENT_BYTES, stateAlone: true },
     campaign: false,
     owner: (opened) => controller.attach(opened),
   });
-  const service = controllerService({ controller, leader: hint, metadata, log: replica.log, environment, logger: log });
+  const service = controllerService({ controller, leader: hint, metadata, replica, environment, logger: log });
   switchboard.addUnary(...service.unary);
   switchboard.addStreams(...service.streams);
   return controller;
@@ -294,8 +312,9 @@ function raftSettings({ raftElectionTimeoutMs, raftHeartbeatIntervalMs, requestT
 
 /** Takes the rooms apart within `ms`: whoever waits is told, then logs are flushed, then files are closed. */
 export async function disassemble(assembly: Assembly, step: (what: string, work: () => Promise<unknown>) => Promise<void>): Promise<void> {
-  const { registration, partitions, follower, controller, host, store, storage } = assembly;
+  const { registration, reassignments, partitions, follower, controller, host, store, storage } = assembly;
   await step('registration', () => registration.stop());
+  await step('reassignments', () => reassignments.stop());
   follower?.stop();
   await step('partitions', () => partitions.stop());
   if (controller !== undefined) await step('controller', () => controller.close());

@@ -9,7 +9,7 @@ import type { Replica } from '../raft/types.ts';
 import { type Assembly, assemble, type BrokerOptions, disassemble, type Served } from './assembly.ts';
 import type { BrokerConfig } from './config.ts';
 import { within } from './deadline.ts';
-import { handOver } from './hand-over.ts';
+import { handOver, passOnUntil } from './hand-over.ts';
 import { type Home, identifyHandler, openHome } from './home.ts';
 import { until } from './image-wait.ts';
 import { Switchboard } from './switchboard.ts';
@@ -105,10 +105,14 @@ class RunningBroker implements Broker {
     const assembly = await assemble({ options, home, cluster, switchboard, advertised: this.addresses });
     this.#assembly = assembly;
     // Only then: a broker that has yet to catch up would tell clients that their topics don't exist.
-    this.#joined(assembly, this.#stopping.signal).then(
-      () => assembly.serveClients(),
-      () => undefined,
-    );
+    const joining = new AbortController();
+    this.#joined(assembly, this.#stopping.signal)
+      .then(
+        () => assembly.serveClients(),
+        () => undefined,
+      )
+      .finally(() => joining.abort());
+    passOnUntil(joining.signal, { host: assembly.host, brokerId: this.brokerId, environment: options.environment, log: options.log });
     options.log.info('broker.started', { brokerId: this.brokerId, clusterId: cluster.clusterId, addresses: [...this.addresses.values()] });
     return assembly;
   }

@@ -1,7 +1,7 @@
-/** Before a broker stops: its leaderships go to voters that are in sync, so that nobody waits for an election. */
+/** A broker that can't serve, since it stops or has yet to join: its leaderships go to voters that are in sync, so that nobody waits for an election. */
 import type { Environment, Logger } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
-import { type BrokerId, formatGroupKey } from '../base/ids.ts';
+import { type BrokerId, formatGroupKey, METADATA_GROUP } from '../base/ids.ts';
 import type { RaftHost, Replica } from '../raft/types.ts';
 import { within } from './deadline.ts';
 
@@ -16,9 +16,9 @@ export interface HandOverOptions {
 }
 
 /** Transfers what it can within `ms`; what is left is for an election. Resolves with the number of leaderships that are left. */
-export async function handOver(options: HandOverOptions, ms: number): Promise<number> {
+export async function handOver(options: HandOverOptions, ms: number, wanted: (replica: Replica) => boolean = () => true): Promise<number> {
   const { host, environment, log } = options;
-  const waiting = [...host.replicas].filter(leads);
+  const waiting = [...host.replicas].filter((replica) => leads(replica) && wanted(replica));
   const endMs = environment.monotonicMs() + ms;
   let turn = 0;
   const worker = async (): Promise<void> => {
@@ -39,6 +39,23 @@ export async function handOver(options: HandOverOptions, ms: number): Promise<nu
   };
   await Promise.all(Array.from({ length: Math.min(MAX_CONCURRENT_TRANSFERS, waiting.length) }, worker));
   return [...host.replicas].filter(leads).length;
+}
+
+/** A broker that has yet to join its cluster gets so long for it before it passes on what it is elected to lead. */
+export const JOIN_PATIENCE_MS = 5_000;
+
+/**
+ * A broker that has not joined serves no clients, and is elected all the same: where it does not reach the controller, its partitions would have a leader
+ * and take nothing for as long as that lasts. So it passes them on, again and again until `joined` fires. Not the metadata's: joining needs that leader.
+ */
+export function passOnUntil(joined: AbortSignal, options: HandOverOptions): void {
+  const { environment } = options;
+  const timer = environment.after(JOIN_PATIENCE_MS, () => {
+    void handOver(options, JOIN_PATIENCE_MS, ({ group }) => group !== METADATA_GROUP).then(() => {
+      if (!joined.aborted) passOnUntil(joined, options);
+    });
+  });
+  joined.addEventListener('abort', () => timer.cancel(), { once: true });
 }
 
 function leads(replica: Replica): boolean {

@@ -1,6 +1,6 @@
 /**
  * Keeps this broker's replicas as the metadata says: opens those that are assigned to it and its data directory, removes those of
- * deleted topics. Serial per partition, several partitions at a time.
+ * deleted topics and those whose partition names other replicas only. Serial per partition, several partitions at a time.
  */
 import type { Environment, Logger } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
@@ -14,7 +14,7 @@ import {
   type ReplicaId,
   type TopicId,
 } from '../base/ids.ts';
-import type { MetadataDelta, MetadataView, PartitionImage, TopicImage } from '../metadata/image.ts';
+import { type MetadataDelta, type MetadataView, namedReplicas, type PartitionImage, type TopicImage } from '../metadata/image.ts';
 import type { Configuration, Member } from '../raft/core/types.ts';
 import type { RaftHost } from '../raft/types.ts';
 import type { Crc32c } from '../record/types.ts';
@@ -27,6 +27,11 @@ export const MAX_CONCURRENT_CHANGES = 16;
 
 /** Orphans that the log names. */
 const MAX_ORPHANS_NAMED = 20;
+/** Names of topics of the system's own begin so, as Kafka's do. */
+const INTERNAL_PREFIX = '__';
+/** Between tries to open or remove a replica that the disk refused; doubled each time. */
+const MIN_RETRY_MS = 1_000;
+const MAX_RETRY_MS = 60_000;
 
 export interface PartitionsOptions {
   readonly brokerId: BrokerId;
@@ -42,6 +47,15 @@ export interface PartitionsOptions {
   readonly log: Logger;
   /** A partition began or ceased to lead. */
   readonly leadershipChanged: () => void;
+  /** See {@link Partitions.failed}. */
+  readonly failedChanged?: () => void;
+}
+
+/** A replica that this broker can't bring back: another is to take its place. */
+export interface FailedReplica {
+  readonly topicId: TopicId;
+  readonly partition: number;
+  readonly replicaId: ReplicaId;
 }
 
 /** What the metadata wants of one partition here. */
@@ -55,18 +69,23 @@ interface Slot {
   readonly group: GroupKey;
   readonly topicId: TopicId;
   readonly partition: number;
-  /** Undefined: the topic was deleted. */
-  wanted: Wanted | undefined;
+  /** deleted: the topic is gone. moved: the partition names other replicas, and none of this directory. */
+  wanted: Wanted | 'deleted' | 'moved';
   opened: Partition | undefined;
   queued: boolean;
   /** Why it could not be opened, when last tried. */
   failure: string | undefined;
+  /** Milliseconds until the next try, after one that failed. */
+  retryMs: number;
 }
 
 export class Partitions {
   readonly #options: PartitionsOptions;
   readonly #slots = new Map<GroupKey, Slot>();
   readonly #opened = new Map<TopicId, Map<number, Partition>>();
+  readonly #failed = new Map<GroupKey, FailedReplica>();
+  /** Groups with data in this directory. */
+  readonly #held: Set<GroupKey>;
   readonly #queue: Slot[] = [];
   #changing = 0;
   /** The metadata here tell of this process's registration, so they are no older than what any process before it had seen. */
@@ -77,6 +96,7 @@ export class Partitions {
 
   constructor(options: PartitionsOptions) {
     this.#options = options;
+    this.#held = new Set(options.held);
   }
 
   /** Begins to follow the metadata. */
@@ -100,6 +120,15 @@ export class Partitions {
 
   *all(): Iterable<Partition> {
     for (const byNumber of this.#opened.values()) yield* byNumber.values();
+  }
+
+  get(topicId: TopicId, partition: number): Partition | undefined {
+    return this.#opened.get(topicId)?.get(partition);
+  }
+
+  /** Replicas whose log can't be proved whole, or can't be read: they take no part until another replica takes their place. */
+  failed(): Iterable<FailedReplica> {
+    return this.#failed.values();
   }
 
   /** The partition here. Errors: UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER (it is elsewhere, or not open yet). */
@@ -155,20 +184,22 @@ export class Partitions {
   #follow(delta: MetadataDelta): void {
     for (const topic of delta.deletedTopics) for (const partition of topic.partitions) this.#want(topic, partition, false);
     for (const topic of delta.createdTopics) for (const partition of topic.partitions) this.#want(topic, partition, true);
+    for (const { topic, partition } of delta.changedReplicas) this.#want(topic, partition, true);
     for (const topic of delta.changedConfigs) {
       const config = this.#configOf(topic);
       for (const partition of this.#opened.get(topic.topicId)?.values() ?? []) partition.configure(config);
     }
-    const { brokerId, incarnation } = this.#options;
-    if (this.#caughtUp || delta.image.brokers.get(brokerId)?.incarnation !== incarnation) return;
+    const { brokerId, directoryId, incarnation } = this.#options;
+    const self = delta.image.brokers.get(brokerId);
+    if (this.#caughtUp || self?.incarnation !== incarnation || self.directoryId !== directoryId) return;
     this.#caughtUp = true;
     this.#reportOrphans();
-    for (const slot of this.#slots.values()) if (slot.opened === undefined) this.#enqueue(slot);
+    for (const slot of this.#slots.values()) if (slot.opened === undefined || slot.wanted === 'moved') this.#enqueue(slot);
   }
 
   /** A deletion that only a checkpoint tells of names no replica. What it left here is said, and never deleted on a guess (hazard B24). */
   #reportOrphans(): void {
-    const orphans = [...this.#options.held].filter((group) => group !== METADATA_GROUP && !this.#slots.has(group));
+    const orphans = [...this.#held].filter((group) => group !== METADATA_GROUP && !this.#slots.has(group));
     if (orphans.length === 0) return;
     this.#options.log.warn('partition.orphans', {
       count: orphans.length,
@@ -182,22 +213,47 @@ export class Partitions {
    * it would vote and acknowledge again under its old identity (hazard B14).
    */
   #mayOpen(slot: Slot): boolean {
-    return this.#caughtUp || this.#options.held.has(slot.group);
+    return this.#caughtUp || this.#held.has(slot.group);
+  }
+
+  /** The same holds the other way: older metadata may name others where newer ones gave this directory a replica again. */
+  #mayRemove(slot: Slot): boolean {
+    return slot.wanted === 'deleted' || this.#caughtUp;
   }
 
   #want(topic: TopicImage, partition: PartitionImage, exists: boolean): void {
-    const { brokerId, directoryId } = this.#options;
-    const mine = partition.replicas.find((replica) => replica.brokerId === brokerId && replica.directoryId === directoryId);
-    if (mine === undefined) return;
-    const group = encodeGroupKey({ topicId: topic.topicId, partition: partition.partition, groupGeneration: partition.groupGeneration });
+    const { topicId } = topic;
+    const group = encodeGroupKey({ topicId, partition: partition.partition, groupGeneration: partition.groupGeneration });
+    const replicaId = exists ? this.#ownReplica(partition) : undefined;
     let slot = this.#slots.get(group);
     if (slot === undefined) {
-      const { topicId } = topic;
-      slot = { group, topicId, partition: partition.partition, wanted: undefined, opened: undefined, queued: false, failure: undefined };
+      if (replicaId === undefined && !this.#held.has(group)) return;
+      slot = {
+        group,
+        topicId,
+        partition: partition.partition,
+        wanted: 'moved',
+        opened: undefined,
+        queued: false,
+        failure: undefined,
+        retryMs: MIN_RETRY_MS,
+      };
       this.#slots.set(group, slot);
     }
-    slot.wanted = exists ? { topic, partition, replicaId: mine.replicaId } : undefined;
+    slot.wanted = replicaId === undefined ? (exists ? 'moved' : 'deleted') : { topic, partition, replicaId };
+    if (this.#failed.get(group)?.replicaId !== replicaId) this.#failed.delete(group);
     this.#enqueue(slot);
+  }
+
+  /** Of two replicas on this directory the later one, which takes the other's place. */
+  #ownReplica(partition: PartitionImage): ReplicaId | undefined {
+    const { brokerId, directoryId } = this.#options;
+    let own: ReplicaId | undefined;
+    for (const replica of namedReplicas(partition)) {
+      if (replica.brokerId !== brokerId || replica.directoryId !== directoryId) continue;
+      if (own === undefined || own < replica.replicaId) own = replica.replicaId;
+    }
+    return own;
   }
 
   #enqueue(slot: Slot): void {
@@ -223,22 +279,53 @@ export class Partitions {
 
   async #change(slot: Slot): Promise<void> {
     const { wanted } = slot;
+    let done = false;
     slot.failure = undefined;
+    let failed = false;
     try {
-      if (wanted === undefined) await this.#remove(slot);
-      else if (slot.opened === undefined && this.#mayOpen(slot)) await this.#open(slot, wanted);
+      if (typeof wanted === 'object') await this.#bring(slot, wanted);
+      else if (this.#mayRemove(slot)) {
+        await this.#remove(slot, wanted);
+        done = true;
+      }
+      slot.retryMs = MIN_RETRY_MS;
     } catch (error) {
       const { topicId, partition } = slot;
+      const want = typeof wanted === 'object' ? wanted.replicaId : wanted;
       slot.failure = messageOf(error);
-      this.#options.log.error('partition.change-failed', { topicId, partition, wanted: wanted !== undefined, error: messageOf(error) });
+      this.#options.log.error('partition.change-failed', { topicId, partition, wanted: want, error: slot.failure });
+      failed = !isDamaged(error);
+      if (!failed && typeof wanted === 'object') this.#gaveUp(slot, wanted.replicaId);
     }
     slot.queued = false;
     if (slot.wanted !== wanted) this.#enqueue(slot);
-    else if (wanted === undefined) this.#slots.delete(slot.group);
+    else if (failed) this.#retryLater(slot);
+    else if (done) this.#slots.delete(slot.group);
+  }
+
+  async #bring(slot: Slot, wanted: Wanted): Promise<void> {
+    if (slot.opened !== undefined && slot.opened.replica.replicaId !== wanted.replicaId) {
+      this.#withdraw(slot, (partition) => movedAway(partition));
+      await this.#options.host.remove(slot.group);
+    }
+    if (slot.opened === undefined && this.#mayOpen(slot)) await this.#open(slot, wanted);
+  }
+
+  /** The quorum is told; also of a replica that can't be opened now, but not of what older metadata name. */
+  #gaveUp({ group, topicId, partition }: Slot, replicaId: ReplicaId): void {
+    if (!this.#caughtUp) return;
+    this.#failed.set(group, { topicId, partition, replicaId });
+    this.#options.failedChanged?.();
+  }
+
+  /** Otherwise what one error of the disk kept closed would stay so for as long as the process lives. */
+  #retryLater(slot: Slot): void {
+    this.#options.environment.after(slot.retryMs, () => this.#enqueue(slot));
+    slot.retryMs = Math.min(2 * slot.retryMs, MAX_RETRY_MS);
   }
 
   async #open(slot: Slot, wanted: Wanted): Promise<void> {
-    const { host, environment, crc32c, log, leadershipChanged, brokerId } = this.#options;
+    const { host, environment, crc32c, log, leadershipChanged } = this.#options;
     const { topic, partition } = wanted;
     const config = this.#configOf(topic);
     const name = { topicId: topic.topicId, topic: topic.name, partition: partition.partition };
@@ -248,8 +335,9 @@ export class Partitions {
       replicaId: wanted.replicaId,
       configuration: configurationOf(partition),
       settings: { segmentBytes: config.segmentBytes },
+      internal: topic.name.startsWith(INTERNAL_PREFIX),
       // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
-      campaign: partition.leader === undefined && partition.replicas[0]?.brokerId === brokerId,
+      campaign: partition.leader === undefined && partition.replicas[0]?.replicaId === wanted.replicaId,
       owner: (replica) => {
         opened = new Partition(replica, { ...name, config, environment, crc32c, leadershipChanged });
         return opened.state;
@@ -264,6 +352,7 @@ export class Partitions {
       throw error;
     }
     slot.opened = opened;
+    this.#held.add(slot.group);
     let byNumber = this.#opened.get(name.topicId);
     if (byNumber === undefined) {
       byNumber = new Map();
@@ -274,14 +363,25 @@ export class Partitions {
     log.debug('partition.opened', { topic: name.topic, partition: name.partition, replicaId: wanted.replicaId });
   }
 
-  async #remove(slot: Slot): Promise<void> {
-    const partition = slot.opened;
+  async #remove(slot: Slot, why: 'deleted' | 'moved'): Promise<void> {
+    const { topicId, partition, group } = slot;
+    this.#options.log.info('partition.removed', { topicId, partition, why });
+    this.#withdraw(slot, (opened) =>
+      why === 'moved' ? movedAway(opened) : new FlotillaError('UNKNOWN_TOPIC_ID', `Topic ${opened.topic} was deleted.`),
+    );
+    await this.#options.host.remove(group);
+    this.#held.delete(group);
+  }
+
+  /** Nobody finds the partition here any more; who waits on it is told. */
+  #withdraw(slot: Slot, reason: (opened: Partition) => FlotillaError): void {
+    const { opened } = slot;
+    if (opened === undefined) return;
     slot.opened = undefined;
     const byNumber = this.#opened.get(slot.topicId);
     byNumber?.delete(slot.partition);
     if (byNumber?.size === 0) this.#opened.delete(slot.topicId);
-    partition?.state.close(new FlotillaError('UNKNOWN_TOPIC_ID', `Topic ${partition.topic} was deleted.`));
-    await this.#options.host.remove(slot.group);
+    opened.state.close(reason(opened));
   }
 
   #configOf(topic: TopicImage): TopicConfig {
@@ -293,6 +393,15 @@ export class Partitions {
       return this.#options.topicDefaults;
     }
   }
+}
+
+function movedAway({ topic, partition }: Partition): FlotillaError {
+  return new FlotillaError('NOT_LEADER_OR_FOLLOWER', `${topic}-${partition} has moved to other brokers. Refresh metadata and try again.`);
+}
+
+/** What is damaged on disk is no better the next time. */
+function isDamaged(error: unknown): boolean {
+  return error instanceof FlotillaError && error.code === 'STORAGE_ERROR';
 }
 
 function configurationOf(partition: PartitionImage): Configuration {

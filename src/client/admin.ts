@@ -1,13 +1,15 @@
 import { create } from '@bufbuild/protobuf';
 import { hex } from '../base/bytes.ts';
-import { type ErrorCode, FlotillaError } from '../base/errors.ts';
+import { type ErrorCode, ErrorCodes, FlotillaError } from '../base/errors.ts';
 import {
   Admin as AdminService,
   CreateTopicRequestSchema,
   DeleteTopicRequestSchema,
   DescribeClusterRequestSchema,
   DescribeTopicRequestSchema,
+  ListReassignmentsRequestSchema,
   MetadataRequestSchema,
+  ReassignPartitionsRequestSchema,
   type TopicMetadata,
   TransferLeaderRequestSchema,
 } from '../gen/flotilla/v1/admin_pb.ts';
@@ -86,6 +88,24 @@ export interface ClusterDescription extends ClusterInfo {
   readonly topics: readonly TopicInfo[];
 }
 
+/** Where a partition's replicas are to go. */
+export interface PartitionReassignment {
+  readonly topic: string;
+  readonly partition: number;
+  /** Broker ids, the preferred leader first, as many as there are to be replicas. */
+  readonly brokers: readonly number[];
+}
+
+/** A partition whose replicas are under way. */
+export interface OngoingReassignment {
+  readonly topic: string;
+  readonly partition: number;
+  /** Broker ids of the voters as last reported by the partition's leader, the preferred leader first. */
+  readonly replicas: readonly number[];
+  /** Broker ids of who is to hold it. The same brokers: one of them gets a new replica in the place of one that it lost, or a move is taken back. */
+  readonly target: readonly number[];
+}
+
 /**
  * What operates a cluster. Any broker answers. Each call takes `signal` and `timeoutMs` (default 30,000), tries again while an error is
  * retriable, and throws a FlotillaError: its own codes below, and REQUEST_TIMED_OUT, ABORTED, CLOSED.
@@ -125,7 +145,7 @@ export class Admin {
       this.#cluster,
       AdminService.method.deleteTopic,
       (timeoutMs) => create(DeleteTopicRequestSchema, { name, timeoutMs }),
-      ({ error }) => fatalUnknownTopic(error),
+      ({ error }) => finalAnswer(error),
       options,
     );
   }
@@ -142,7 +162,7 @@ export class Admin {
       this.#cluster,
       AdminService.method.describeTopic,
       (timeoutMs) => create(DescribeTopicRequestSchema, { name, timeoutMs }),
-      ({ error }) => fatalUnknownTopic(error),
+      ({ error }) => finalAnswer(error),
       options,
     );
     const partitions = answer.partitions.map((each) => ({
@@ -209,7 +229,54 @@ export class Admin {
       this.#cluster,
       AdminService.method.transferLeader,
       (timeoutMs) => create(TransferLeaderRequestSchema, { topic, partition, toBroker, timeoutMs }),
-      ({ error }) => fatalUnknownTopic(error),
+      ({ error }) => finalAnswer(error),
+      options,
+    );
+  }
+
+  /**
+   * Moves replicas of partitions to other brokers, or changes how many there are; all partitions of the call, or none. Resolves once it is decided:
+   * {@link listReassignments} tells what is under way. Records are produced and read meanwhile, and as many copies as before hold them. What is there,
+   * or on its way, already is no error. Kafka: AlterPartitionReassignments (KIP-455).
+   * @throws UNKNOWN_TOPIC_OR_PARTITION, INVALID_REPLICA_ASSIGNMENT (a broker that is unknown, down or named twice; none), REASSIGNMENT_IN_PROGRESS (to
+   *   other brokers: cancel it, or wait), UNSUPPORTED_VERSION, INVALID_REQUEST (a partition named twice, more than 1000)
+   */
+  reassignPartitions(partitions: readonly PartitionReassignment[], options?: CallOptions): Promise<void> {
+    return this.#reassign(
+      partitions.map(({ topic, partition, brokers }) => ({ topic, partition, brokers: [...brokers], cancel: false })),
+      options,
+    );
+  }
+
+  /** Takes moves back: each partition returns to the voters that it has. @throws NO_REASSIGNMENT_IN_PROGRESS, UNKNOWN_TOPIC_OR_PARTITION */
+  cancelReassignments(partitions: readonly { readonly topic: string; readonly partition: number }[], options?: CallOptions): Promise<void> {
+    return this.#reassign(
+      partitions.map(({ topic, partition }) => ({ topic, partition, brokers: [], cancel: true })),
+      options,
+    );
+  }
+
+  /** The partitions whose replicas are under way, of these topics or of all, as one broker knows them. @throws UNKNOWN_TOPIC_OR_PARTITION */
+  async listReassignments(topics: readonly string[] = [], options?: CallOptions): Promise<OngoingReassignment[]> {
+    const answer = await callAny(
+      this.#cluster,
+      AdminService.method.listReassignments,
+      () => create(ListReassignmentsRequestSchema, { topics: [...topics] }),
+      ({ error }) => finalAnswer(error),
+      options,
+    );
+    return answer.partitions.map(({ topic, partition, replicas, target }) => ({ topic, partition, replicas, target }));
+  }
+
+  async #reassign(
+    partitions: readonly { topic: string; partition: number; brokers: number[]; cancel: boolean }[],
+    options: CallOptions | undefined,
+  ): Promise<void> {
+    await callAny(
+      this.#cluster,
+      AdminService.method.reassignPartitions,
+      (timeoutMs) => create(ReassignPartitionsRequestSchema, { partitions: [...partitions], timeoutMs }),
+      ({ error }) => finalAnswer(error),
       options,
     );
   }
@@ -245,19 +312,17 @@ function countOf(count: number | undefined, code: ErrorCode, what: string): numb
   throw new FlotillaError(code, `${count} ${what}: give a whole number from 1 on, or leave it out for the cluster's default`);
 }
 
-/** To a person who names a topic, "unknown" is the answer and no reason to wait. */
-function fatalUnknownTopic<E extends { code: number; message: string }>(error: E | undefined): E | undefined {
-  if (error && error.code === UNKNOWN_TOPIC.number) throw new UnknownTopic(error.message);
+/** To a person who names a topic, "unknown" is the answer and no reason to wait; nor is a move of replicas, which takes as long as it takes. */
+function finalAnswer<E extends { code: number; message: string }>(error: E | undefined): E | undefined {
+  const final = FINAL.find((code) => error?.code === ErrorCodes[code].code);
+  if (error && final) throw new FinalAnswer(final, error.message);
   return error;
 }
 
-const UNKNOWN_TOPIC = new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', '');
+const FINAL = ['UNKNOWN_TOPIC_OR_PARTITION', 'REASSIGNMENT_IN_PROGRESS'] as const;
 
-class UnknownTopic extends FlotillaError {
+class FinalAnswer extends FlotillaError {
   override readonly retriable = false;
-  constructor(message: string) {
-    super('UNKNOWN_TOPIC_OR_PARTITION', message);
-  }
 }
 
 function topicInfo(topic: TopicMetadata): TopicInfo {

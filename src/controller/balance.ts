@@ -6,6 +6,7 @@ import type { Logger } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
 import type { BrokerId, TopicId } from '../base/ids.ts';
 import type { MetadataImage } from '../metadata/image.ts';
+import { isLost } from './reassignment.ts';
 
 /** A broker must have been live for so long before leaderships go back to it. */
 export const SETTLED_MS = 15_000;
@@ -37,12 +38,13 @@ export class LeaderBalancer {
     const settled = new Set<BrokerId>();
     for (const { brokerId, fenced } of image.brokers.values()) if (!fenced && liveForMs(brokerId) >= SETTLED_MS) settled.add(brokerId);
     for (const { topicId, name, partitions } of image.topics.values()) {
-      for (const { partition, replicas, leader } of partitions) {
+      for (const partitionImage of partitions) {
         if (this.#inFlight >= TRANSFERS_PER_PASS) return;
+        const { partition, replicas, target, leader } = partitionImage;
         const preferred = replicas[0];
         if (leader === undefined || preferred === undefined || leader === preferred.brokerId || !settled.has(preferred.brokerId)) continue;
-        // A disk that was wiped since does not hold the replica any more.
-        if (image.brokers.get(preferred.brokerId)?.directoryId !== preferred.directoryId) continue;
+        // While replicas move, the next preferred leader may be another.
+        if (target !== undefined || isLost(image, partitionImage, preferred)) continue;
         const key = `${topicId}-${partition}`;
         if (this.#asked.has(key)) continue;
         this.#asked.set(key, nowMs);

@@ -5,7 +5,7 @@
 import { create } from '@bufbuild/protobuf';
 import type { Environment, Logger, Timer } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
-import { type BrokerId, type DirectoryId, topicIdFromBytes } from '../base/ids.ts';
+import { type BrokerId, type DirectoryId, type ReplicaId, topicIdFromBytes } from '../base/ids.ts';
 import {
   type BrokerHeartbeatRequest,
   BrokerHeartbeatResponseSchema,
@@ -14,6 +14,8 @@ import {
   FollowMetadataResponseSchema,
   type RegisterBrokerRequest,
   RegisterBrokerResponseSchema,
+  type ReportReplicasRequest,
+  ReportReplicasResponseSchema,
   Controller as Service,
 } from '../gen/flotilla/v1/controller_pb.ts';
 import { encodeImage } from '../metadata/checkpoint.ts';
@@ -21,8 +23,8 @@ import type { MetadataView } from '../metadata/image.ts';
 import { EntryKind } from '../raft/core/entry.ts';
 import { type RpcService, type RpcStream, type StreamReceiver, streamHandler, unaryHandler } from '../rpc/types.ts';
 import type { CommittedLog } from '../rsm/types.ts';
-import type { Controller } from './types.ts';
-import { type ControllerHint, errorToWire } from './wire.ts';
+import type { Controller, ReplicaReport } from './types.ts';
+import { type ControllerHint, errorToWire, replicaFromWire } from './wire.ts';
 
 export interface ControllerServiceOptions {
   /** This broker's own: it refuses with NOT_CONTROLLER while it does not lead. */
@@ -30,8 +32,8 @@ export interface ControllerServiceOptions {
   /** Who leads, for callers that asked the wrong one; undefined: not known, and then this voter may be cut off. */
   readonly leader: () => ControllerHint | undefined;
   readonly metadata: MetadataView;
-  /** The log of group 0's replica here. */
-  readonly log: CommittedLog;
+  /** Group 0's replica here. */
+  readonly replica: { readonly log: CommittedLog };
   readonly environment: Environment;
   readonly logger: Logger;
 }
@@ -63,6 +65,14 @@ export function controllerService(options: ControllerServiceOptions): RpcService
           return create(BrokerHeartbeatResponseSchema, { error: errorToWire(error, leader()) });
         }
       }),
+      unaryHandler(Service.method.reportReplicas, async (request, { signal }) => {
+        try {
+          const { index } = await controller.reportReplicas(reportOf(request), signal);
+          return create(ReportReplicasResponseSchema, { metadataIndex: BigInt(index) });
+        } catch (error) {
+          return create(ReportReplicasResponseSchema, { error: errorToWire(error, leader()) });
+        }
+      }),
     ]),
     streams: new Map([streamHandler(Service.method.followMetadata, (responder) => new MetadataStream(options, responder))]),
   };
@@ -76,6 +86,27 @@ function registrationOf(request: RegisterBrokerRequest) {
     rack: request.rack === '' ? undefined : request.rack,
     listeners: new Map(request.listeners.map(({ name, address }) => [name, address])),
     peerAddress: request.peerAddress,
+  };
+}
+
+function reportOf(request: ReportReplicasRequest): ReplicaReport {
+  return {
+    brokerId: request.brokerId as BrokerId,
+    incarnation: Number(request.incarnation),
+    committed: request.committed.map(({ topicId, partition, leaderEpoch, index, targetEpoch, voters, learners }) => ({
+      topicId: topicIdFromBytes(topicId),
+      partition,
+      leaderEpoch,
+      index: Number(index),
+      targetEpoch: Number(targetEpoch),
+      voters: voters.map(replicaFromWire),
+      learners: learners.map(replicaFromWire),
+    })),
+    failed: request.failed.map(({ topicId, partition, replicaId }) => ({
+      topicId: topicIdFromBytes(topicId),
+      partition,
+      replicaId: Number(replicaId) as ReplicaId,
+    })),
   };
 }
 
@@ -147,8 +178,9 @@ class MetadataStream implements StreamReceiver<FollowMetadataRequest> {
   }
 
   async #nextMessage(): Promise<FollowMetadataResponse> {
-    const { metadata, log } = this.#options;
-    if (metadata.image.index - this.#next >= CHECKPOINT_LAG) return this.#checkpoint();
+    const { metadata, replica } = this.#options;
+    const { log } = replica;
+    if (metadata.image.index - this.#next >= CHECKPOINT_LAG || this.#next < log.firstReplicableIndex) return this.#checkpoint();
     const read = await log.readEntries(this.#next, FOLLOW_MESSAGE_BYTES);
     if (read[0]?.index !== this.#next) return this.#checkpoint();
     const { index: commit } = metadata.image;

@@ -5,7 +5,7 @@
 import { must } from '../base/assert.ts';
 import { type Environment, type Logger, randomBelow, type StateStore, type Timer } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
-import { type ClusterId, mintUuid, type TopicId } from '../base/ids.ts';
+import { type BrokerId, type ClusterId, mintUuid, type TopicId } from '../base/ids.ts';
 import type { BrokerRegistration, MetadataDelta, MetadataImage } from '../metadata/image.ts';
 import { metadataMachine } from '../metadata/machine.ts';
 import { FEATURE_LEVEL, type MetadataRecord } from '../metadata/records.ts';
@@ -14,9 +14,11 @@ import { StateMachineRuntime } from '../rsm/runtime.ts';
 import type { Operation, StateMachineReplica } from '../rsm/types.ts';
 import { LeaderBalancer, type TransferLeadership } from './balance.ts';
 import { checkPartitions, checkTopicName, collidingTopic } from './policy.ts';
+import { reassignRecords, reportRecords } from './reassignment.ts';
+import { replaceLost } from './repair.ts';
 import { BrokerSessions } from './sessions.ts';
 import { createTopicRecord, findTopic, leaderRecords } from './topics.ts';
-import type { BrokerHeartbeat, Controller, CreateTopic, RegisterBroker } from './types.ts';
+import type { BrokerHeartbeat, Controller, CreateTopic, Reassignment, RegisterBroker, ReplicaReport } from './types.ts';
 
 export interface ControllerSettings {
   /** Kafka's broker.session.timeout.ms; 3 s here. */
@@ -61,6 +63,10 @@ export class QuorumController implements Controller {
   #loaded: Runtime | undefined;
   #timer: Timer | undefined;
   #nextBalanceMs = 0;
+  /** Partitions that the last pass of repairs could do nothing for. */
+  #stuck = 0;
+  /** Something may have been lost, or may be repaired, since the last pass. */
+  #repairDue = false;
   /** Ends the controller's own operations when it stops leading. */
   #leading = new AbortController();
 
@@ -77,6 +83,7 @@ export class QuorumController implements Controller {
       notLeader: 'NOT_CONTROLLER',
       observer: {
         applied: ({ delta }) => options.metadata.publish(delta),
+        restored: (image) => options.metadata.replace(image),
         activeChanged: (active) => {
           if (active) controller.#begin();
           else controller.#end();
@@ -173,6 +180,7 @@ export class QuorumController implements Controller {
       if (known !== undefined) this.#checkDuplicate(known, registration);
       return { records: [{ type: 'registerBroker', ...registration }], response: undefined };
     }, signal);
+    this.#repairDue = true;
     this.#sessions.heard(registration.brokerId, this.#options.environment.monotonicMs());
   }
 
@@ -195,13 +203,7 @@ export class QuorumController implements Controller {
     do {
       const reports = leaders.slice(from, from + LEADERS_PER_ENTRY);
       await this.#runtime.run((image) => {
-        const known = image.brokers.get(brokerId);
-        if (known === undefined || known.incarnation !== incarnation) {
-          throw new FlotillaError(
-            'BROKER_ID_NOT_REGISTERED',
-            `broker ${brokerId}, incarnation ${incarnation}, is not registered: register again`,
-          );
-        }
+        const known = registered(image, brokerId, incarnation);
         this.#sessions.heard(brokerId, this.#options.environment.monotonicMs());
         const records = leaderRecords(image, reports);
         if (stopping !== known.fenced) records.push({ type: stopping ? 'fenceBroker' : 'unfenceBroker', brokerId });
@@ -209,6 +211,21 @@ export class QuorumController implements Controller {
       }, signal);
       from += LEADERS_PER_ENTRY;
     } while (from < leaders.length);
+  }
+
+  async reassign(changes: readonly Reassignment[], signal: AbortSignal): Promise<{ readonly index: number }> {
+    const { index } = await this.#runtime.run((image) => ({ records: reassignRecords(image, changes), response: undefined }), signal);
+    this.#options.logger.info('replicas reassigned', { partitions: changes.length, index });
+    return { index };
+  }
+
+  async reportReplicas(report: ReplicaReport, signal: AbortSignal): Promise<{ readonly index: number }> {
+    const { index } = await this.#runtime.run((image) => {
+      registered(image, report.brokerId, report.incarnation);
+      return { records: reportRecords(image, report), response: undefined };
+    }, signal);
+    this.#repairDue = true;
+    return { index };
   }
 
   /** Stops leading and writes a last checkpoint. */
@@ -224,6 +241,8 @@ export class QuorumController implements Controller {
     this.#sessions.clear();
     for (const broker of this.#runtime.state.brokers.values()) if (!broker.fenced) this.#sessions.heard(broker.brokerId, now);
     this.#nextBalanceMs = now + BALANCE_INTERVAL_MS;
+    this.#repairDue = true;
+    this.#stuck = 0;
     logger.info('this broker is the controller', { term: this.#runtime.leadership.term, index: this.#runtime.appliedIndex });
     if (this.#runtime.state.clusterId === undefined) void this.#recordCluster();
     // A first tick at random, so that several clusters on a machine don't tick together.
@@ -267,11 +286,27 @@ export class QuorumController implements Controller {
         return { records: lost ? [{ type: 'fenceBroker', brokerId }] : [], response: undefined };
       });
     }
+    if (this.#repairDue) void this.#repair();
     if (now >= this.#nextBalanceMs) {
       this.#nextBalanceMs = now + BALANCE_INTERVAL_MS;
       this.#balancer.pass(image, now, (broker) => this.#sessions.liveForMs(broker, now));
     }
     this.#timer = environment.after(settings.brokerSessionTimeoutMs / 4, () => this.#tick());
+  }
+
+  async #repair(): Promise<void> {
+    const { logger } = this.#options;
+    await this.#decide('replace lost replicas', (image) => {
+      const { records, stuck } = replaceLost(image);
+      // Until a pass finds nothing to do: what was decided may fail, and what is stuck may come loose.
+      this.#repairDue = records.length > 0 || stuck > 0;
+      if (records.length > 0) logger.warn('replicas were lost and are being replaced', { partitions: records.length });
+      if (stuck > 0 && stuck !== this.#stuck) {
+        logger.error('replicas were lost and can not be replaced: no majority of their voters is whole and live', { partitions: stuck });
+      }
+      this.#stuck = stuck;
+      return { records, response: undefined };
+    });
   }
 
   /** An operation of the controller's own. One that fails is decided again at the next tick. */
@@ -282,4 +317,10 @@ export class QuorumController implements Controller {
       this.#options.logger.info('controller could not decide', { what, reason: messageOf(error) });
     }
   }
+}
+
+function registered(image: MetadataImage, brokerId: BrokerId, incarnation: number): BrokerRegistration {
+  const known = image.brokers.get(brokerId);
+  if (known !== undefined && known.incarnation === incarnation) return known;
+  throw new FlotillaError('BROKER_ID_NOT_REGISTERED', `broker ${brokerId}, incarnation ${incarnation}, is not registered: register again`);
 }

@@ -9,12 +9,24 @@ import { create, type DescMethod, type MessageShape } from '@bufbuild/protobuf';
 import type { Environment } from '../base/environment.ts';
 import { type ErrorCode, FlotillaError, messageOf } from '../base/errors.ts';
 import { type TopicId, topicIdFromBytes, topicIdToBytes } from '../base/ids.ts';
-import { Admin, AllocateProducerIdRequestSchema, CreateTopicRequestSchema, DeleteTopicRequestSchema } from '../gen/flotilla/v1/admin_pb.ts';
+import {
+  Admin,
+  AllocateProducerIdRequestSchema,
+  CreateTopicRequestSchema,
+  DeleteTopicRequestSchema,
+  ReassignPartitionsRequestSchema,
+} from '../gen/flotilla/v1/admin_pb.ts';
 import type { Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
-import { BrokerHeartbeatRequestSchema, RegisterBrokerRequestSchema, Controller as Service } from '../gen/flotilla/v1/controller_pb.ts';
+import {
+  BrokerHeartbeatRequestSchema,
+  RegisterBrokerRequestSchema,
+  ReportReplicasRequestSchema,
+  Controller as Service,
+} from '../gen/flotilla/v1/controller_pb.ts';
 import type { Connect, RpcChannel } from '../rpc/types.ts';
 import { backoffMs, pause } from './pause.ts';
-import type { BrokerHeartbeat, Controller, CreateTopic, RegisterBroker } from './types.ts';
+import type { BrokerHeartbeat, Controller, CreateTopic, Reassignment, RegisterBroker, ReplicaReport } from './types.ts';
+import { replicaToWire } from './wire.ts';
 
 /** One try; a controller that hangs must not use up the caller's whole deadline. */
 export const TRY_TIMEOUT_MS = 5_000;
@@ -83,6 +95,15 @@ class RoutedController implements ControllerRouter {
 
   heartbeat(heartbeat: BrokerHeartbeat, signal: AbortSignal): Promise<void> {
     return this.#retry(signal, (controller, interrupt) => controller.heartbeat(heartbeat, interrupt));
+  }
+
+  /** Made again when its answer was lost: to ask for what is there, or on its way, already changes nothing. */
+  reassign(changes: readonly Reassignment[], signal: AbortSignal): Promise<{ readonly index: number }> {
+    return this.#retry(signal, (controller) => controller.reassign(changes, signal));
+  }
+
+  reportReplicas(report: ReplicaReport, signal: AbortSignal): Promise<{ readonly index: number }> {
+    return this.#retry(signal, (controller, interrupt) => controller.reportReplicas(report, interrupt));
   }
 
   leaderChanged(): void {
@@ -268,6 +289,42 @@ class RemoteController implements Controller {
       metadataIndex: BigInt(metadataIndex),
     });
     await this.#call(Service.method.brokerHeartbeat, message, signal, REPEATABLE_TRY_TIMEOUT_MS);
+  }
+
+  async reassign(changes: readonly Reassignment[], signal: AbortSignal): Promise<{ readonly index: number }> {
+    const partitions = changes.map(({ topic, partition, brokers }) => ({
+      topic,
+      partition,
+      brokers: [...(brokers ?? [])],
+      cancel: brokers === undefined,
+    }));
+    const message = create(ReassignPartitionsRequestSchema, { partitions, timeoutMs: TRY_TIMEOUT_MS, forwarded: true });
+    const { metadataIndex } = await this.#call(Admin.method.reassignPartitions, message, signal);
+    return { index: Number(metadataIndex) };
+  }
+
+  async reportReplicas(report: ReplicaReport, signal: AbortSignal): Promise<{ readonly index: number }> {
+    const { brokerId, incarnation, committed, failed } = report;
+    const message = create(ReportReplicasRequestSchema, {
+      brokerId,
+      incarnation: BigInt(incarnation),
+      committed: committed.map((each) => ({
+        topicId: topicIdToBytes(each.topicId),
+        partition: each.partition,
+        leaderEpoch: each.leaderEpoch,
+        index: BigInt(each.index),
+        targetEpoch: BigInt(each.targetEpoch),
+        voters: each.voters.map(replicaToWire),
+        learners: each.learners.map(replicaToWire),
+      })),
+      failed: failed.map(({ topicId, partition, replicaId }) => ({
+        topicId: topicIdToBytes(topicId),
+        partition,
+        replicaId: BigInt(replicaId),
+      })),
+    });
+    const { metadataIndex } = await this.#call(Service.method.reportReplicas, message, signal, REPEATABLE_TRY_TIMEOUT_MS);
+    return { index: Number(metadataIndex) };
   }
 
   async #call<M extends DescMethod>(

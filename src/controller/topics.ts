@@ -73,8 +73,8 @@ function withLoads(image: MetadataImage, brokers: readonly BrokerRegistration[])
     brokers.map(({ brokerId }) => [brokerId, { replicas: 0, leaders: 0 }]),
   );
   for (const topic of image.topics.values()) {
-    for (const { replicas } of topic.partitions) {
-      replicas.forEach(({ brokerId }, position) => {
+    for (const { replicas, target } of topic.partitions) {
+      (target?.replicas ?? replicas).forEach(({ brokerId }, position) => {
         const load = loads.get(brokerId);
         if (load === undefined) return;
         load.replicas++;

@@ -5,8 +5,9 @@
 import { assert, must, unreachable } from '../base/assert.ts';
 import type { BrokerId, ClusterId, ReplicaId, TopicId } from '../base/ids.ts';
 import type { BrokerRegistration, MetadataDelta, MetadataImage, PartitionImage, TopicImage } from './image.ts';
+import { asCreated, committed, failed, sameReplicas, targeted, withoutTarget } from './partition-replicas.ts';
 import { PersistentMap } from './persistent-map.ts';
-import type { CreateTopicRecord, MetadataRecord, PartitionLeaderRecord } from './records.ts';
+import type { CreateTopicRecord, MetadataRecord, PartitionLeaderRecord, SetTargetRecord } from './records.ts';
 
 export const emptyImage: MetadataImage = {
   index: 0,
@@ -31,6 +32,7 @@ export function difference(before: MetadataImage, after: MetadataImage): Metadat
   const createdTopics: TopicImage[] = [];
   const changedConfigs: TopicImage[] = [];
   const changedLeaders: { topic: TopicImage; partition: PartitionImage }[] = [];
+  const changedReplicas: { topic: TopicImage; partition: PartitionImage }[] = [];
   for (const topic of after.topics.values()) {
     const earlier = before.topics.get(topic.topicId);
     if (earlier === undefined) createdTopics.push(topic);
@@ -39,6 +41,7 @@ export function difference(before: MetadataImage, after: MetadataImage): Metadat
     for (const partition of topic.partitions) {
       const was = earlier?.partitions[partition.partition];
       if (partition.leader !== was?.leader || partition.leaderEpoch !== (was?.leaderEpoch ?? 0)) changedLeaders.push({ topic, partition });
+      if (was !== undefined && !sameReplicas(was, partition)) changedReplicas.push({ topic, partition });
     }
   }
   return {
@@ -47,6 +50,7 @@ export function difference(before: MetadataImage, after: MetadataImage): Metadat
     deletedTopics: [...before.topics.values()].filter((topic) => !after.topics.has(topic.topicId)),
     changedConfigs,
     changedLeaders,
+    changedReplicas,
     changedBrokers: [...after.brokers.values()].filter((broker) => !sameBroker(before.brokers.get(broker.brokerId), broker)),
   };
 }
@@ -77,6 +81,7 @@ class Draft {
   readonly #deleted: TopicImage[] = [];
   readonly #configured = new Set<TopicId>();
   readonly #ledPartitions = new Map<TopicId, Set<number>>();
+  readonly #movedPartitions = new Map<TopicId, Set<number>>();
   readonly #changedBrokers = new Set<BrokerId>();
 
   constructor(image: MetadataImage) {
@@ -121,6 +126,18 @@ class Draft {
       case 'partitionLeader':
         this.#recordLeader(record);
         return;
+      case 'setTarget':
+        this.#setTarget(record);
+        return;
+      case 'clearTarget':
+        this.#changeReplicas(record.topicId, record.partition, withoutTarget);
+        return;
+      case 'replicasCommitted':
+        this.#changeReplicas(record.topicId, record.partition, (partition) => committed(partition, record));
+        return;
+      case 'replicaFailed':
+        this.#changeReplicas(record.topicId, record.partition, (partition) => failed(partition, record.replicaId));
+        return;
       case 'topicConfig':
         this.#setConfig(record.topicId, record.key, record.value);
         return;
@@ -154,15 +171,16 @@ class Draft {
       createdTopics: [...this.#created].map((topicId) => this.#topic(topicId)),
       deletedTopics: this.#deleted,
       changedConfigs: [...this.#configured].filter((topicId) => !this.#created.has(topicId)).map((topicId) => this.#topic(topicId)),
-      changedLeaders: this.#changedLeaders(),
+      changedLeaders: this.#changed(this.#ledPartitions),
+      changedReplicas: this.#changed(this.#movedPartitions).filter(({ topic }) => !this.#created.has(topic.topicId)),
       changedBrokers: [...this.#changedBrokers].map((brokerId) => must(this.#brokers.get(brokerId), 'changed broker', brokerId)),
     };
   }
 
-  #changedLeaders(): { topic: TopicImage; partition: PartitionImage }[] {
-    return [...this.#ledPartitions].flatMap(([topicId, partitions]) => {
+  #changed(changed: ReadonlyMap<TopicId, ReadonlySet<number>>): { topic: TopicImage; partition: PartitionImage }[] {
+    return [...changed].flatMap(([topicId, partitions]) => {
       const topic = this.#topic(topicId);
-      return [...partitions].map((partition) => ({ topic, partition: must(topic.partitions[partition], 'led partition', partition) }));
+      return [...partitions].map((partition) => ({ topic, partition: must(topic.partitions[partition], 'changed partition', partition) }));
     });
   }
 
@@ -188,13 +206,12 @@ class Draft {
       next: this.#nextReplicaId,
     });
     let replicaId = record.firstReplicaId;
-    const partitions = record.partitions.map((replicas, partition) => ({
-      partition,
-      groupGeneration: 0,
-      replicas: replicas.map((disk) => ({ replicaId: replicaId++ as ReplicaId, ...must(disks[disk], 'disk of a replica', disk) })),
-      leader: undefined,
-      leaderEpoch: 0,
-    }));
+    const partitions = record.partitions.map((replicas, partition) =>
+      asCreated(
+        partition,
+        replicas.map((disk) => ({ replicaId: replicaId++ as ReplicaId, ...must(disks[disk], 'disk of a replica', disk) })),
+      ),
+    );
     this.#nextReplicaId = replicaId;
     this.#topics = this.#topics.with(topicId, { topicId, name, configs, partitions });
     this.#topicIds = this.#topicIds.with(name, topicId);
@@ -207,23 +224,47 @@ class Draft {
     this.#topicIds = this.#topicIds.without(topic.name);
     this.#partitions.delete(topicId);
     this.#ledPartitions.delete(topicId);
+    this.#movedPartitions.delete(topicId);
     this.#configured.delete(topicId);
     // A topic that came and went within one entry was never there for anyone else.
     if (!this.#created.delete(topicId)) this.#deleted.push(must(this.#before.topics.get(topicId), 'topic before', topicId));
   }
 
   #recordLeader({ topicId, partition, leader, leaderEpoch }: PartitionLeaderRecord): void {
-    const current = must((this.#partitions.get(topicId) ?? this.#topic(topicId).partitions)[partition], 'partition of a record', partition);
+    const current = this.#partition(topicId, partition);
     const newer = leaderEpoch > current.leaderEpoch || (leaderEpoch === current.leaderEpoch && current.leader === undefined);
     if (!newer) return;
+    this.#setPartition(topicId, { ...current, leader, leaderEpoch });
+    const led = this.#ledPartitions.get(topicId) ?? new Set();
+    this.#ledPartitions.set(topicId, led.add(partition));
+  }
+
+  #setTarget(record: SetTargetRecord): void {
+    const { topicId, partition } = record;
+    this.#changeReplicas(topicId, partition, (current) => targeted(current, record, this.#nextReplicaId));
+    this.#nextReplicaId = Math.max(this.#nextReplicaId, ...record.replicas.map(({ replicaId }) => replicaId + 1));
+  }
+
+  #changeReplicas(topicId: TopicId, partition: number, change: (partition: PartitionImage) => PartitionImage): void {
+    const current = this.#partition(topicId, partition);
+    const changed = change(current);
+    if (changed === current) return;
+    this.#setPartition(topicId, changed);
+    const moved = this.#movedPartitions.get(topicId) ?? new Set();
+    this.#movedPartitions.set(topicId, moved.add(partition));
+  }
+
+  #partition(topicId: TopicId, partition: number): PartitionImage {
+    return must((this.#partitions.get(topicId) ?? this.#topic(topicId).partitions)[partition], 'partition of a record', partition);
+  }
+
+  #setPartition(topicId: TopicId, image: PartitionImage): void {
     let partitions = this.#partitions.get(topicId);
     if (partitions === undefined) {
       partitions = [...this.#topic(topicId).partitions];
       this.#partitions.set(topicId, partitions);
     }
-    partitions[partition] = { ...current, leader, leaderEpoch };
-    const led = this.#ledPartitions.get(topicId) ?? new Set();
-    this.#ledPartitions.set(topicId, led.add(partition));
+    partitions[image.partition] = image;
   }
 
   #setConfig(topicId: TopicId, key: string, value: string | undefined): void {

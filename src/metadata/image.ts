@@ -39,11 +39,26 @@ export interface TopicImage {
 export interface PartitionImage {
   readonly partition: number;
   readonly groupGeneration: number;
-  /** The target replica set, the preferred leader first. The truth about voters is the partition's own Raft log. */
+  /** The voters as last reported, the preferred leader first. The truth about voters is the partition's own Raft log. */
   readonly replicas: readonly ReplicaAssignment[];
+  /** The committed configuration that `replicas` are from: the index of its entry, the term of the leader that reported it. 0 and 0: from the topic's creation. */
+  readonly configuration: { readonly term: number; readonly index: number };
+  /** Counts the targets that were set, so that a report says which of them it is about. */
+  readonly targetEpoch: number;
+  /** Who is to hold the partition, where that is to change. */
+  readonly target: ReplicaTarget | undefined;
+  /** Of the replicas named here, those that their brokers gave up for good. */
+  readonly failed: readonly ReplicaId[];
   /** As last reported, monotone in leaderEpoch. */
   readonly leader: BrokerId | undefined;
   readonly leaderEpoch: number;
+}
+
+export interface ReplicaTarget {
+  /** The preferred leader first. */
+  readonly replicas: readonly ReplicaAssignment[];
+  /** Of targets before this one: the partition's leader may have made them members, so they stay until it has reported a configuration for this target. */
+  readonly leaving: readonly ReplicaAssignment[];
 }
 
 export interface ReplicaAssignment {
@@ -60,7 +75,16 @@ export interface MetadataDelta {
   readonly changedConfigs: readonly TopicImage[];
   /** Partitions whose leader or epoch changed. */
   readonly changedLeaders: readonly { readonly topic: TopicImage; readonly partition: PartitionImage }[];
+  /** Partitions of topics that were there before, whose replicas, target or failed replicas changed. */
+  readonly changedReplicas: readonly { readonly topic: TopicImage; readonly partition: PartitionImage }[];
   readonly changedBrokers: readonly BrokerRegistration[];
+}
+
+/** All replicas that are, or may yet be, members of the partition's group: only what is not named here may be deleted. */
+export function namedReplicas({ replicas, target }: Pick<PartitionImage, 'replicas' | 'target'>): readonly ReplicaAssignment[] {
+  if (target === undefined) return replicas;
+  const named = new Map([...replicas, ...target.leaving, ...target.replicas].map((replica) => [replica.replicaId, replica]));
+  return [...named.values()];
 }
 
 /** A broker's own copy of the image, whoever feeds it: the local controller replica, or a stream from one. */

@@ -17,12 +17,21 @@
  *    9    topicConfig            uuid topicId, string key, u8 present, [string value]
  *   10    allocateReplicaIds     varint nextReplicaId
  *   11    allocateProducerIds    varint nextProducerId
+ *   12    setTarget              uuid topicId, varint partition, varint epoch (one more than the last of this partition), replicas, replicas leaving.
+ *                                Replicas that the partition does not name yet have ids from the image's nextReplicaId on.
+ *   13    clearTarget            uuid topicId, varint partition
+ *   14    replicasCommitted      uuid topicId, varint partition, varint term, varint index, replicas. Without effect unless the index is higher than the
+ *                                image's and the term is not lower.
+ *   15    replicaFailed          uuid topicId, varint partition, varint replicaId
+ *
+ * `replicas`: varint how many, for each varint replicaId, varint brokerId, uuid directoryId. Types 12 to 15 are written from feature level 2 on.
  *
  * A change of a body is a new version, written only above the feature level that brings it.
  */
 import { must } from '../base/assert.ts';
-import type { BrokerId, ClusterId, DirectoryId, TopicId } from '../base/ids.ts';
+import type { BrokerId, ClusterId, DirectoryId, ReplicaId, TopicId } from '../base/ids.ts';
 import { ByteReader, ByteWriter, MalformedRecordError, type RawRecord, type RecordCodec, UnknownRecordError } from '../rsm/codec.ts';
+import type { ReplicaAssignment } from './image.ts';
 
 export type MetadataRecord =
   | { readonly type: 'featureLevel'; readonly level: number }
@@ -35,7 +44,11 @@ export type MetadataRecord =
   | PartitionLeaderRecord
   | { readonly type: 'topicConfig'; readonly topicId: TopicId; readonly key: string; readonly value: string | undefined }
   | { readonly type: 'allocateReplicaIds'; readonly nextReplicaId: number }
-  | { readonly type: 'allocateProducerIds'; readonly nextProducerId: number };
+  | { readonly type: 'allocateProducerIds'; readonly nextProducerId: number }
+  | SetTargetRecord
+  | { readonly type: 'clearTarget'; readonly topicId: TopicId; readonly partition: number }
+  | ReplicasCommittedRecord
+  | { readonly type: 'replicaFailed'; readonly topicId: TopicId; readonly partition: number; readonly replicaId: ReplicaId };
 
 export interface RegisterBrokerRecord {
   readonly type: 'registerBroker';
@@ -67,8 +80,30 @@ export interface PartitionLeaderRecord {
   readonly leaderEpoch: number;
 }
 
+export interface SetTargetRecord {
+  readonly type: 'setTarget';
+  readonly topicId: TopicId;
+  readonly partition: number;
+  readonly epoch: number;
+  readonly replicas: readonly ReplicaAssignment[];
+  readonly leaving: readonly ReplicaAssignment[];
+}
+
+export interface ReplicasCommittedRecord {
+  readonly type: 'replicasCommitted';
+  readonly topicId: TopicId;
+  readonly partition: number;
+  /** Of the leader that reported it. */
+  readonly term: number;
+  /** Of the configuration's entry in the partition's log. */
+  readonly index: number;
+  readonly replicas: readonly ReplicaAssignment[];
+}
+
+/** From this level on replicas move: records 12 to 15, and format 2 of the image. */
+export const MOVING_REPLICAS_LEVEL = 2;
 /** The feature level that a new cluster starts at, and the highest that this build reads. */
-export const FEATURE_LEVEL = 1;
+export const FEATURE_LEVEL = MOVING_REPLICAS_LEVEL;
 
 interface BodyCodec<R extends MetadataRecord> {
   readonly number: number;
@@ -131,6 +166,48 @@ const bodies: BodyCodecs = {
     number: 11,
     write: (w, r) => w.varint(r.nextProducerId),
     read: (r) => ({ type: 'allocateProducerIds', nextProducerId: r.varint() }),
+  },
+  setTarget: {
+    number: 12,
+    write: (w, r) => {
+      writeReplicas(w.uuid(r.topicId).varint(r.partition).varint(r.epoch), r.replicas);
+      writeReplicas(w, r.leaving);
+    },
+    read: (r) => ({
+      type: 'setTarget',
+      topicId: r.uuid() as TopicId,
+      partition: r.varint(),
+      epoch: r.varint(),
+      replicas: readReplicas(r),
+      leaving: readReplicas(r),
+    }),
+  },
+  clearTarget: {
+    number: 13,
+    write: (w, r) => w.uuid(r.topicId).varint(r.partition),
+    read: (r) => ({ type: 'clearTarget', topicId: r.uuid() as TopicId, partition: r.varint() }),
+  },
+  replicasCommitted: {
+    number: 14,
+    write: (w, r) => writeReplicas(w.uuid(r.topicId).varint(r.partition).varint(r.term).varint(r.index), r.replicas),
+    read: (r) => ({
+      type: 'replicasCommitted',
+      topicId: r.uuid() as TopicId,
+      partition: r.varint(),
+      term: r.varint(),
+      index: r.varint(),
+      replicas: readReplicas(r),
+    }),
+  },
+  replicaFailed: {
+    number: 15,
+    write: (w, r) => w.uuid(r.topicId).varint(r.partition).varint(r.replicaId),
+    read: (r) => ({
+      type: 'replicaFailed',
+      topicId: r.uuid() as TopicId,
+      partition: r.varint(),
+      replicaId: r.varint() as ReplicaId,
+    }),
   },
 };
 
@@ -208,6 +285,19 @@ function diskIndex(r: ByteReader, disks: number): number {
   const index = r.varint();
   if (index >= disks) throw new MalformedRecordError(`replica on disk ${index} of ${disks}`);
   return index;
+}
+
+function writeReplicas(w: ByteWriter, replicas: readonly ReplicaAssignment[]): void {
+  w.varint(replicas.length);
+  for (const { replicaId, brokerId, directoryId } of replicas) w.varint(replicaId).varint(brokerId).uuid(directoryId);
+}
+
+function readReplicas(r: ByteReader): ReplicaAssignment[] {
+  return Array.from({ length: r.count(18) }, () => ({
+    replicaId: r.varint() as ReplicaId,
+    brokerId: r.varint() as BrokerId,
+    directoryId: r.uuid() as DirectoryId,
+  }));
 }
 
 /** The type's number on disk, for people who read a log. */

@@ -13,7 +13,7 @@
  *
  *   0  24   raftGroup (topic id, partition, group generation)
  *  24  u8   type, {@link MessageType}
- *  25  u8   flags: 1 pre, 2 granted, 4 rejected, 8 transfer
+ *  25  u8   flags: 1 pre, 2 granted, 4 rejected, 8 transfer, 16 quiesce, 32 check, 64 verdict, 128 awake
  *  26  u16  reserved, 0
  *  28  u32  term
  *  32  u64  from (replica id)
@@ -26,6 +26,7 @@
  *   voteResponse       u64 lastIndex, u32 lastTerm, u32 reserved
  *   heartbeat          u64 commit, u64 readContext
  *   heartbeatResponse  u64 readContext
+ *                      both, with flag check: u64 index, u32 chainHigh, u32 chainLow
  *   timeoutNow         nothing
  *   pull               u64 prevIndex, u32 prevTerm, u32 reserved
  *   pullResponse       u64 prevIndex, u64 lastIndex, u32 prevTerm, u32 lastTerm, u32 number of entries, u32 reserved; then the entries
@@ -39,7 +40,7 @@ import { FlotillaError } from '../base/errors.ts';
 import { GROUP_KEY_BYTES, type GroupKey, type ReplicaId } from '../base/ids.ts';
 import { ENTRY_HEADER_BYTES, type Entry } from './core/entry.ts';
 import { decodeEntry, entrySize } from './core/entry-codec.ts';
-import type { AppendRequest, Message, PullResponse } from './core/types.ts';
+import type { AppendRequest, LogCheck, Message, PullResponse } from './core/types.ts';
 
 /** A turn's messages to one peer beyond this many bytes are split over several frames. One message is never split. */
 export const MAX_FRAME_BYTES = 1024 * 1024;
@@ -66,7 +67,8 @@ export const MessageType = {
 
 const bodyBytes = [24, 32, 16, 16, 16, 8, 0, 16, 32] as const;
 
-const Flag = { pre: 1, granted: 2, rejected: 4, transfer: 8 } as const;
+const Flag = { pre: 1, granted: 2, rejected: 4, transfer: 8, quiesce: 16, check: 32, verdict: 64, awake: 128 } as const;
+const CHECK_BYTES = 16;
 
 /** A message and the group that it is of. */
 export interface GroupMessage {
@@ -77,6 +79,7 @@ export interface GroupMessage {
 export function encodedBytes(message: Message): number {
   let bytes = ENVELOPE_BYTES + (bodyBytes[MessageType[message.type]] ?? 0);
   for (const entry of entriesOf(message)) bytes += entrySize(entry);
+  if ((message.type === 'heartbeat' || message.type === 'heartbeatResponse') && message.check !== undefined) bytes += CHECK_BYTES;
   return bytes;
 }
 
@@ -235,9 +238,11 @@ export class FrameWriter {
       case 'heartbeat':
         this.u64(message.commit);
         this.u64(message.readContext);
+        this.#check(message.check);
         break;
       case 'heartbeatResponse':
         this.u64(message.readContext);
+        this.#check(message.check);
         break;
       case 'voteResponse':
         this.u64(message.lastIndex);
@@ -257,6 +262,13 @@ export class FrameWriter {
       default:
         unreachable(message);
     }
+  }
+
+  #check(check: LogCheck | undefined): void {
+    if (check === undefined) return;
+    this.u64(check.index);
+    this.u32(check.chainHigh);
+    this.u32(check.chainLow);
   }
 
   #append(message: AppendRequest): void {
@@ -294,6 +306,10 @@ function flagsOf(message: Message): number {
       return (message.pre ? Flag.pre : 0) | (message.granted ? Flag.granted : 0);
     case 'appendResponse':
       return message.rejected ? Flag.rejected : 0;
+    case 'heartbeat':
+      return (message.quiesce ? Flag.quiesce : 0) | (message.verdict ? Flag.verdict : 0) | (message.check === undefined ? 0 : Flag.check);
+    case 'heartbeatResponse':
+      return (message.awake ? Flag.awake : 0) | (message.check === undefined ? 0 : Flag.check);
     default:
       return 0;
   }
@@ -384,9 +400,27 @@ export class FrameReader {
         return { type: 'voteResponse', from, to, term, pre, granted: (flags & Flag.granted) !== 0, ...end };
       }
       case MessageType.heartbeat:
-        return { type: 'heartbeat', from, to, term, commit: this.u64(), readContext: this.u64() };
+        return {
+          type: 'heartbeat',
+          from,
+          to,
+          term,
+          commit: this.u64(),
+          readContext: this.u64(),
+          quiesce: (flags & Flag.quiesce) !== 0,
+          check: this.#check(flags),
+          verdict: (flags & Flag.verdict) !== 0,
+        };
       case MessageType.heartbeatResponse:
-        return { type: 'heartbeatResponse', from, to, term, readContext: this.u64() };
+        return {
+          type: 'heartbeatResponse',
+          from,
+          to,
+          term,
+          readContext: this.u64(),
+          awake: (flags & Flag.awake) !== 0,
+          check: this.#check(flags),
+        };
       case MessageType.timeoutNow:
         return { type: 'timeoutNow', from, to, term };
       case MessageType.pull: {
@@ -400,6 +434,10 @@ export class FrameReader {
       default:
         throw corrupt(`it has a message of the unknown type ${type}`);
     }
+  }
+
+  #check(flags: number): LogCheck | undefined {
+    return (flags & Flag.check) === 0 ? undefined : { index: this.u64(), chainHigh: this.u32(), chainLow: this.u32() };
   }
 
   #logEnd(): { readonly lastIndex: number; readonly lastTerm: number } {

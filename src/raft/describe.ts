@@ -22,7 +22,7 @@ export function describeReplica(replica: RaftReplica, configuredMs: number): Rep
     appliedIndex: replica.log.lastIndex,
     lastIndex: core.lastIndex,
     durableIndex: core.durableIndex,
-    firstReplicableIndex: core.firstReplicableIndex,
+    firstReplicableIndex: replica.log.firstReplicableIndex,
     nextOffset: core.lastNextOffset,
     quiesced: replica.quiesced,
     configuration: {
@@ -34,11 +34,14 @@ export function describeReplica(replica: RaftReplica, configuredMs: number): Rep
     },
     followers: core.progress().map((progress) => describeFollower(progress, configuration, core.lastIndex)),
     inSync: replica.inSync(),
-    // Snapshots and quarantine are still to come; who brings them fills these in.
-    lastSnapshot: undefined,
+    lastSnapshot: lastSnapshotOf(replica),
     divergedIndex: core.divergedIndex,
-    quarantined: undefined,
+    quarantined: replica.quarantined,
   };
+}
+
+function lastSnapshotOf({ log: { lastSnapshot, sizeBytes } }: RaftReplica): ReplicaDescription['lastSnapshot'] {
+  return lastSnapshot && { index: lastSnapshot.index, offset: lastSnapshot.nextOffset, bytes: sizeBytes };
 }
 
 function describeFollower(progress: FollowerProgress, configuration: Configuration, lastIndex: number): FollowerDescription {

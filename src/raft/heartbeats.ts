@@ -8,6 +8,7 @@ import type { BrokerId, GroupKey } from '../base/ids.ts';
 import type { GroupMessage } from './codec.ts';
 import type { HeartbeatRequest, HeartbeatResponse } from './core/types.ts';
 import { encodeHeartbeat, type NodeHeartbeat } from './heartbeat-codec.ts';
+import type { Digest } from './quiescence.ts';
 import type { Lane, Peer, PeerTransport } from './types.ts';
 
 export interface HeartbeatOptions {
@@ -18,6 +19,8 @@ export interface HeartbeatOptions {
   readonly peerDown: (broker: BrokerId) => void;
   /** A lane to the peer has opened, or its heartbeats come (again). */
   readonly peerUp: (broker: BrokerId) => void;
+  /** The groups that this broker leads and holds at rest with the peer. */
+  readonly quiescedWith: (broker: BrokerId) => Digest;
 }
 
 interface PeerState {
@@ -25,6 +28,8 @@ interface PeerState {
   heardAt: number;
   alive: boolean;
   diskFresh: boolean;
+  /** The next heartbeat asks it to wake the groups that it leads at rest with this broker. */
+  wake: boolean;
   /** Undefined: never heard. */
   incarnation: number | undefined;
   lastSeq: number;
@@ -61,6 +66,12 @@ export class Heartbeats {
     return peer?.alive === true && peer.diskFresh;
   }
 
+  /** True when a peer is alive and its disk does not keep up. */
+  get someDiskStalls(): boolean {
+    for (const { alive, diskFresh } of this.#peers.values()) if (alive && !diskFresh) return true;
+    return false;
+  }
+
   /** Puts a group's heartbeat or response into the next frame to its broker, in place of an older one of that group. */
   queue(to: BrokerId, group: GroupKey, message: HeartbeatRequest | HeartbeatResponse): void {
     const peer = this.#peers.get(to);
@@ -68,13 +79,22 @@ export class Heartbeats {
     (message.type === 'heartbeat' ? peer.requests : peer.responses).set(group, { group, message });
   }
 
+  /** Has the next heartbeat ask the peer to wake the groups that it leads at rest with this broker. */
+  askToWake(broker: BrokerId): void {
+    const peer = this.#peers.get(broker);
+    if (peer !== undefined) peer.wake = true;
+  }
+
   /** Sends a heartbeat to every peer. */
   beat(diskFresh: boolean): void {
+    const { incarnation, quiescedWith } = this.#options;
     for (const [broker, peer] of this.#peers) {
       const messages = [...peer.requests.values(), ...peer.responses.values()];
       peer.requests.clear();
       peer.responses.clear();
-      const frame = encodeHeartbeat({ incarnation: this.#options.incarnation, seq: peer.nextSeq++, diskFresh, messages });
+      const { wake } = peer;
+      peer.wake = false;
+      const frame = encodeHeartbeat({ incarnation, seq: peer.nextSeq++, diskFresh, wake, quiesced: quiescedWith(broker), messages });
       this.#options.transport.send(broker, 'heartbeat', [frame]);
     }
   }
@@ -136,6 +156,7 @@ function newPeer(): PeerState {
     heardAt: 0,
     alive: false,
     diskFresh: false,
+    wake: false,
     incarnation: undefined,
     lastSeq: 0,
     nextSeq: 1,

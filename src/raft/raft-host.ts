@@ -5,20 +5,22 @@
 import { assert } from '../base/assert.ts';
 import { type Environment, type Logger, randomBelow, type Timer } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
-import { type BrokerId, type DirectoryId, formatGroupKey, type GroupKey } from '../base/ids.ts';
-import type { PartitionLog, Storage } from '../storage/types.ts';
+import { type BrokerId, type DirectoryId, formatGroupKey, type GroupKey, METADATA_GROUP, type ReplicaId } from '../base/ids.ts';
+import type { OpenedLog, PartitionLog, Storage } from '../storage/types.ts';
 import { CatchUp } from './catch-up.ts';
 import { decodeFrame, type GroupMessage } from './codec.ts';
 import { membersOf } from './core/configuration.ts';
-import type { Entry } from './core/entry.ts';
 import { RaftCore } from './core/raft.ts';
-import type { HardState, Message } from './core/types.ts';
+import type { Message } from './core/types.ts';
 import { within } from './deadline.ts';
 import { decodeHeartbeat, type NodeHeartbeat } from './heartbeat-codec.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { Outbox } from './outbox.ts';
+import { Quiescence } from './quiescence.ts';
 import { RaftReplica, type ReplicaHost } from './replica.ts';
-import type { RaftHostSettings } from './settings.ts';
+import { CAMPAIGN_PACE_MS, type RaftHostSettings } from './settings.ts';
+import { installSnapshot, type SnapshotInstallOptions } from './snapshot-install.ts';
+import { SnapshotTransfer } from './snapshot-transfer.ts';
 import { TurnLoop } from './turn-loop.ts';
 import type { Lane, Peer, PeerTransport, RaftHost, Replica, ReplicaOptions } from './types.ts';
 
@@ -36,6 +38,8 @@ export interface RaftHostOptions {
   readonly settings: RaftHostSettings;
   /** Storage failed or an invariant is broken (hazard B25). Called once; it must end the process: nothing runs or is answered after it. */
   readonly fatal: (error: unknown) => void;
+  /** A replica here takes no part any more, since a majority of the voters has another log (hazard B29): it is to be replaced. */
+  readonly quarantined?: (group: GroupKey, replicaId: ReplicaId, reason: string) => void;
 }
 
 /** Late ticks are made up for up to this many: after a pause of ours the others must get to speak before our timeouts fire. */
@@ -54,7 +58,9 @@ class GroupHost implements RaftHost, ReplicaHost {
   readonly deadlines: Environment;
   readonly #options: RaftHostOptions;
   readonly #heartbeats: Heartbeats;
+  readonly #quiescence: Quiescence;
   readonly #loop: TurnLoop;
+  readonly #snapshots: SnapshotTransfer;
   readonly #replicas = new Map<GroupKey, RaftReplica>();
   readonly #opening = new Set<GroupKey>();
   readonly #earlyVotes = new Map<GroupKey, { readonly from: BrokerId; readonly message: Message }>();
@@ -64,34 +70,57 @@ class GroupHost implements RaftHost, ReplicaHost {
   #untilBeat = 0;
   #untilLagSample = 0;
   #untilHandOver = 0;
+  /** Milliseconds of running time that the present flush has been waiting for the disk. */
+  #stalledMs = 0;
   #stopped = false;
 
   constructor(options: RaftHostOptions) {
-    const { environment, storage, transport, incarnation, log, settings, fatal } = options;
+    const { environment, storage, transport, brokerId, incarnation, log, settings, fatal } = options;
     this.#options = options;
     this.settings = settings;
     this.deadlines = environment;
+    this.#quiescence = new Quiescence(brokerId);
     this.#heartbeats = new Heartbeats({
       transport,
       incarnation,
       timeoutMs: settings.heartbeatTimeoutMs,
       peerDown: (broker) => this.#peerDown(broker),
       peerUp: (broker) => this.#peerUp(broker),
+      quiescedWith: (broker) => this.#quiescence.ledWith(broker),
     });
     this.#loop = new TurnLoop({
       scheduler: environment,
       wal: storage.wal,
       outbox: new Outbox(transport, this.#heartbeats),
       catchUp: new CatchUp(environment, log, settings.maxCatchUpBytes),
+      snapshotWanted: (replica, to) => this.#snapshots.wanted(replica, to),
       fatal,
+    });
+    const installing: SnapshotInstallOptions = {
+      storage,
+      loop: this.#loop,
+      scheduler: environment,
+      schedule: (replica) => this.schedule(replica),
+      newCore: (replicaOptions, opened) => this.#newCore(replicaOptions, opened),
+      abandon: (replica, error) => this.#abandon(replica, error),
+    };
+    this.#snapshots = new SnapshotTransfer({
+      environment,
+      storage,
+      transport,
+      settings,
+      log,
+      replica: (group) => this.#replicas.get(group),
+      install: (replica, snapshot) => installSnapshot(installing, replica, snapshot),
     });
     this.#tickedAt = environment.monotonicMs();
     // The first tick at a random point of its interval, so that brokers started together do not tick together.
     this.#timer = environment.after(randomBelow(environment, settings.tickMs), () => this.#tick());
     transport.start({
       frame: (from, lane, frame) => this.#loop.guard(() => this.#frame(from, lane, frame)),
-      connected: (broker, lane) => this.#loop.guard(() => this.#heartbeats.connected(broker, lane)),
-      disconnected: (broker, lane) => this.#loop.guard(() => this.#heartbeats.disconnected(broker, lane)),
+      // The bulk lane says nothing of a peer's life.
+      connected: (broker, lane) => this.#loop.guard(() => lane !== 'bulk' && this.#heartbeats.connected(broker, lane)),
+      disconnected: (broker, lane) => this.#loop.guard(() => lane !== 'bulk' && this.#heartbeats.disconnected(broker, lane)),
     });
   }
 
@@ -113,8 +142,26 @@ class GroupHost implements RaftHost, ReplicaHost {
     return broker === this.#options.brokerId || this.#heartbeats.isAlive(broker);
   }
 
+  isDiskFresh(broker: BrokerId): boolean {
+    return broker === this.#options.brokerId ? this.#stalledMs < this.settings.diskFreshMs : this.#heartbeats.isDiskFresh(broker);
+  }
+
+  get someDiskStalls(): boolean {
+    return this.#stalledMs >= this.settings.diskFreshMs || this.#heartbeats.someDiskStalls;
+  }
+
+  get diskStalls(): boolean {
+    return this.#stalledMs >= this.settings.electionTicks * this.settings.tickMs;
+  }
+
+  quarantined({ group, replicaId }: RaftReplica, reason: string): void {
+    this.#options.log.error('replica quarantined', { group: formatGroupKey(group), replicaId, reason });
+    this.#options.quarantined?.(group, replicaId, reason);
+  }
+
   schedule(replica: RaftReplica): void {
     this.#loop.schedule(replica);
+    this.#quiescence.settle(replica);
   }
 
   guard(inputs: () => void): void {
@@ -141,15 +188,12 @@ class GroupHost implements RaftHost, ReplicaHost {
     assert(!this.#replicas.has(group) && !this.#opening.has(group), 'a group is open once', formatGroupKey(group));
     this.#opening.add(group);
     try {
-      const { log, tail, hardState, whole } = await this.#options.storage.openLog(group, options.settings, options.replicaId);
-      if (!whole || this.#stopped) {
-        await log.close();
-        throw this.#stopped ? new FlotillaError('CLOSED', 'this broker is stopping.') : notWhole(group);
-      }
+      const opened = await this.#options.storage.openLog(group, options.settings, options.replicaId);
       try {
-        return this.#start(options, log, tail, hardState);
+        if (this.#stopped) throw new FlotillaError('CLOSED', 'this broker is stopping.');
+        return this.#start(options, opened);
       } catch (error) {
-        await log.close();
+        await opened.log.close();
         throw error;
       }
     } finally {
@@ -164,7 +208,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     await this.#within(
       'close',
       group,
-      this.#loop.drained().then(() => flushAndClose(replica.log)),
+      this.#settled(replica).then(() => flushAndClose(replica.log)),
     );
   }
 
@@ -176,7 +220,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       await this.#within(
         'remove',
         group,
-        this.#loop.drained().then(() => replica.log.close()),
+        this.#settled(replica).then(() => replica.log.close()),
       );
     }
     await storage.deleteLog(group);
@@ -188,16 +232,35 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#timer.cancel();
     const replicas = [...this.#replicas.values()];
     for (const replica of replicas) this.#detach(replica);
+    this.#snapshots.stop();
     try {
-      const closed = this.#loop.drained().then(() => Promise.all(replicas.map(({ log }) => flushAndClose(log))));
+      const closed = Promise.all(replicas.map((replica) => this.#settled(replica).then(() => flushAndClose(replica.log))));
       await this.#within('stop', undefined, closed);
     } finally {
       await this.#within('stop', undefined, this.#options.transport.close());
     }
   }
 
-  #start(options: ReplicaOptions, log: PartitionLog, tail: readonly Entry[], hardState: HardState): Replica {
+  /** Nothing of the replica is in flight any more. */
+  async #settled(replica: RaftReplica): Promise<void> {
+    await this.#loop.drained();
+    await replica.installing;
+  }
+
+  /** A snapshot was installed that its owner can't read. */
+  async #abandon(replica: RaftReplica, error: unknown): Promise<void> {
+    const { group, log } = replica;
+    this.#options.log.error('replica closed: its owner can not go on from the snapshot', {
+      group: formatGroupKey(group),
+      error: messageOf(error),
+    });
+    this.#detach(replica);
+    await log.close();
+  }
+
+  #newCore(options: ReplicaOptions, { log, tail, hardState, whole }: OpenedLog): RaftCore {
     const { group, replicaId } = options;
+    if (!whole) throw notWhole(group);
     const { environment, brokerId, directoryId } = this.#options;
     // Those in the tail the core reads itself: they may be taken back.
     const { configuration, index: configurationIndex } = log.configuration ?? { configuration: options.configuration, index: 0 };
@@ -210,7 +273,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       );
     }
     const { settings } = this;
-    const core = new RaftCore({
+    return new RaftCore({
       id: replicaId,
       hardState,
       configuration,
@@ -218,6 +281,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       log: { ...log.initial, tail },
       electionTicks: settings.electionTicks,
       heartbeatTicks: Math.max(1, Math.round(settings.heartbeatMs / settings.tickMs)),
+      quiesceTicks: Math.ceil(settings.quiesceAfterMs / settings.tickMs),
       uint32: () => environment.uint32(),
       maxAppendBytes: settings.maxAppendBytes,
       maxInflightBytes: settings.maxInflightBytes,
@@ -225,9 +289,14 @@ class GroupHost implements RaftHost, ReplicaHost {
       maxUncommittedBytes: settings.maxUncommittedBytes,
       maxWindowBytes: settings.maxWindowBytes,
     });
-    const replica = new RaftReplica(options, core, log, this);
+  }
+
+  #start(options: ReplicaOptions, opened: OpenedLog): Replica {
+    const { group } = options;
+    const replica = new RaftReplica(options, this.#newCore(options, opened), opened.log, this);
     this.#replicas.set(group, replica);
-    replica.recovered(tail);
+    this.#quiescence.add(replica);
+    replica.recovered(opened.tail);
     const early = this.#earlyVotes.get(group);
     this.#earlyVotes.delete(group);
     if (early !== undefined) replica.receive(early.from, early.message);
@@ -240,6 +309,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     if (this.#stopped) return;
     try {
       if (lane === 'raft') this.#receive(from, decodeFrame(frame));
+      else if (lane === 'bulk') this.#snapshots.frame(from, frame);
       else this.#heartbeat(from, decodeHeartbeat(frame));
     } catch (error) {
       if (!(error instanceof FlotillaError)) throw error;
@@ -248,7 +318,12 @@ class GroupHost implements RaftHost, ReplicaHost {
   }
 
   #heartbeat(from: BrokerId, heartbeat: NodeHeartbeat): void {
-    if (this.#heartbeats.received(from, heartbeat)) this.#receive(from, heartbeat.messages);
+    if (!this.#heartbeats.received(from, heartbeat)) return;
+    this.#receive(from, heartbeat.messages);
+    if (heartbeat.wake) this.#quiescence.wakeLedWith(from);
+    if (!this.#quiescence.differs(from, heartbeat.quiesced)) return;
+    this.#quiescence.wakeFollowed(from);
+    this.#heartbeats.askToWake(from);
   }
 
   #receive(from: BrokerId, messages: readonly GroupMessage[]): void {
@@ -272,12 +347,28 @@ class GroupHost implements RaftHost, ReplicaHost {
   #peerDown(broker: BrokerId): void {
     if (this.#stopped) return;
     this.#options.log.info('peer down', { peer: broker });
-    for (const replica of this.#replicas.values()) replica.peerDown(broker);
+    const orphans: RaftReplica[] = [];
+    for (const replica of this.#replicas.values()) {
+      if (replica.leaderBroker === broker) orphans.push(replica);
+      else replica.peerDown(broker, 0);
+    }
+    this.#pace(broker, orphans);
+  }
+
+  /** Elections of thousands of groups at once would hold up each other, and all else: the groups that others wait for come first. */
+  #pace(broker: BrokerId, orphans: RaftReplica[]): void {
+    const { tickMs, campaignsPerPace } = this.settings;
+    const rank = ({ group, internal }: RaftReplica) => (group === METADATA_GROUP ? 0 : internal ? 1 : 2);
+    orphans.sort((a, b) => rank(a) - rank(b) || (a.group < b.group ? -1 : 1));
+    orphans.forEach((replica, at) => {
+      const paces = Math.floor(at / campaignsPerPace);
+      replica.peerDown(broker, Math.round((paces * CAMPAIGN_PACE_MS) / tickMs));
+    });
   }
 
   #peerUp(broker: BrokerId): void {
     if (this.#stopped) return;
-    for (const replica of this.#replicas.values()) replica.peerUp(broker);
+    for (const replica of this.#quiescence.active) replica.peerUp(broker);
   }
 
   #tick(): void {
@@ -288,35 +379,54 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#tickedAt = now;
     this.#timer = this.#options.environment.after(tickMs, () => this.#tick());
     this.#loop.run(() => {
+      this.#watchDisk(ticks * tickMs);
       this.#heartbeats.advance(ticks * tickMs);
-      for (const replica of this.#replicas.values()) for (let i = 0; i < ticks; i++) replica.tick();
+      for (const replica of this.#quiescence.active) {
+        for (let i = 0; i < ticks; i++) replica.tick();
+        this.#quiescence.settle(replica);
+      }
     });
     // After the turn, so that what the tick brought goes out with this heartbeat.
     this.#loop.guard(() => this.#periodic(ticks * tickMs));
   }
 
+  /** @throws FlotillaError STORAGE_ERROR when the disk has stalled for so long that the process is to end. */
+  #watchDisk(ms: number): void {
+    // Not longer than this process ran: after a pause the flush may long be done, and only its callback wait.
+    this.#stalledMs = Math.min(this.#options.storage.wal.stalledMs(), this.#stalledMs + ms);
+    if (this.#stalledMs <= this.settings.fatalStallMs) return;
+    throw new FlotillaError(
+      'STORAGE_ERROR',
+      `the disk has not finished a flush of the write-ahead log for ${Math.round(this.#stalledMs / 1000)} s. This broker ends, so that others take its place: ` +
+        'look at the disk, then start the broker again.',
+    );
+  }
+
   #periodic(ms: number): void {
     const { settings } = this;
-    const stalledMs = this.#options.storage.wal.stalledMs();
+    const stalledMs = this.#stalledMs;
     this.#untilBeat -= ms;
     this.#untilLagSample -= ms;
     this.#untilHandOver -= ms;
+    this.#snapshots.advance(ms);
     if (this.#untilBeat <= 0) {
       this.#untilBeat = settings.heartbeatMs;
       this.#heartbeats.beat(stalledMs < settings.diskFreshMs);
     }
     if (this.#untilLagSample <= 0) {
       this.#untilLagSample = settings.inSyncLagMs;
-      for (const replica of this.#replicas.values()) replica.sampleLag();
+      for (const replica of this.#quiescence.active) replica.sampleLag();
+      this.#quiescence.release();
     }
     if (stalledMs > settings.handOverStallMs && this.#untilHandOver <= 0) {
       this.#untilHandOver = MS_BETWEEN_HAND_OVERS;
-      for (const replica of this.#replicas.values()) replica.handOver((broker) => this.#heartbeats.isDiskFresh(broker));
+      for (const replica of this.#replicas.values()) replica.handOver();
     }
   }
 
   #detach(replica: RaftReplica): void {
     this.#replicas.delete(replica.group);
+    this.#quiescence.remove(replica);
     replica.close();
   }
 

@@ -14,8 +14,9 @@ import type { PartitionLog } from '../storage/types.ts';
 import { membersOf } from './core/configuration.ts';
 import type { Entry } from './core/entry.ts';
 import type { Members } from './core/membership.ts';
+import { Quorum } from './core/quorum.ts';
 import type { RaftCore } from './core/raft.ts';
-import type { Configuration, Message, Proposal, Ready } from './core/types.ts';
+import type { Configuration, Member, Message, Proposal, Ready } from './core/types.ts';
 import { type Deadlines, deadline } from './deadline.ts';
 import { describeReplica } from './describe.ts';
 import type { RaftHostSettings } from './settings.ts';
@@ -30,6 +31,14 @@ export interface ReplicaHost {
   /** Does it; anything thrown ends the process. For what nobody waits for, whose errors would get lost. */
   guard(inputs: () => void): void;
   isAlive(broker: BrokerId): boolean;
+  /** The broker's disk keeps up; also of this broker's own. */
+  isDiskFresh(broker: BrokerId): boolean;
+  /** Of this broker or of any other. */
+  readonly someDiskStalls: boolean;
+  /** A flush here has been waiting for an election timeout: what takes the disk, as a vote does, is not to be begun. */
+  readonly diskStalls: boolean;
+  /** The replica takes no part any more, and why. */
+  quarantined(replica: RaftReplica, reason: string): void;
   /** The disk is so far behind that nothing more may be proposed. */
   diskIsBehind(): boolean;
 }
@@ -51,10 +60,18 @@ interface PendingTransfer extends PendingRead {
 export class RaftReplica implements Replica {
   readonly group: GroupKey;
   readonly replicaId: ReplicaId;
-  readonly log: PartitionLog;
-  readonly core: RaftCore;
+  /** See {@link ReplicaOptions.internal}. */
+  readonly internal: boolean;
+  readonly options: ReplicaOptions;
+  /** This one and the core until a snapshot takes their place. */
+  log: PartitionLog;
+  core: RaftCore;
   /** Where segments ended at open: the owner gets the entries after it; what is up to it, it rebuilds itself. */
-  readonly recoveredIndex: number;
+  recoveredIndex: number;
+  /** A snapshot is being put in the log's place: messages are dropped, as by a network, and time stands still. */
+  paused = false;
+  /** Settles, and never rejects, when no snapshot is being installed. */
+  installing: Promise<unknown> = Promise.resolve();
   /** Managed by the turn loop. */
   scheduled = false;
   closed = false;
@@ -78,13 +95,18 @@ export class RaftReplica implements Replica {
   #nextReadContext = 1;
   #openRead: PendingRead[] | undefined;
   readonly #transfers = new Set<PendingTransfer>();
+  #quarantined: string | undefined;
+  /** The voter that was last asked to take over because the disk here stalls. */
+  #successor: ReplicaId | 0 = 0;
   /** Commit indexes of one and two lag intervals ago: what an in-sync voter holds. */
   #commitBefore = 0;
   #commitNow = 0;
 
   constructor(options: ReplicaOptions, core: RaftCore, log: PartitionLog, host: ReplicaHost) {
+    this.options = options;
     this.group = options.group;
     this.replicaId = options.replicaId;
+    this.internal = options.internal ?? false;
     this.log = log;
     this.core = core;
     this.recoveredIndex = log.lastIndex;
@@ -123,6 +145,24 @@ export class RaftReplica implements Replica {
     return this.core.durableIndex;
   }
 
+  get quarantined(): string | undefined {
+    return this.#quarantined;
+  }
+
+  get quiesced(): boolean {
+    return this.core.quiesced;
+  }
+
+  /** The broker of the leader, as far as both are known. */
+  get leaderBroker(): BrokerId | undefined {
+    return this.core.leader === 0 ? undefined : this.brokerOf(this.core.leader);
+  }
+
+  /** True when a voter or learner of the group is on the broker. */
+  isMember(broker: BrokerId): boolean {
+    return membersOf(this.core.configuration).some(({ brokerId }) => brokerId === broker);
+  }
+
   durableOn(count: number): number {
     return this.core.durableOn(count);
   }
@@ -130,7 +170,7 @@ export class RaftReplica implements Replica {
   inSync(): readonly BrokerId[] {
     if (this.core.role !== 'leader') return [];
     const brokers: BrokerId[] = [];
-    const matches = new Map(this.core.progress().map(({ replicaId, matchIndex }) => [replicaId, matchIndex]));
+    const matches = new Map(this.core.progress().map(({ replicaId, matchIndex, damaged }) => [replicaId, damaged ? -1 : matchIndex]));
     for (const { replicaId, brokerId } of this.core.configuration.voters) {
       const match = matches.get(replicaId) ?? 0;
       if (replicaId === this.replicaId || (match >= this.#commitBefore && this.#host.isAlive(brokerId))) brokers.push(brokerId);
@@ -187,13 +227,9 @@ export class RaftReplica implements Replica {
   }
 
   campaign(): void {
+    if (this.paused) return;
     this.core.campaign();
     this.#host.schedule(this);
-  }
-
-  /** No group rests yet. */
-  get quiesced(): boolean {
-    return false;
   }
 
   describe(): ReplicaDescription {
@@ -219,7 +255,9 @@ export class RaftReplica implements Replica {
 
   /** A message from a peer. One that names another replica, or a member on another broker, is dropped (hazard B14). */
   receive(from: BrokerId, message: Message): void {
-    if (message.to !== this.replicaId) return;
+    if (message.to !== this.replicaId || this.paused) return;
+    // A vote takes the disk: while that stalls, none is promised, and no campaign begun that would only raise the term.
+    if (this.#host.diskStalls && (message.type === 'timeoutNow' || (message.type === 'vote' && message.pre))) return;
     const known = this.#configured().get(message.from);
     if (known !== undefined && known !== from) return;
     if (known === undefined && this.#learnedBrokers.size < MAX_LEARNED_BROKERS) this.#learnedBrokers.set(message.from, from);
@@ -235,15 +273,25 @@ export class RaftReplica implements Replica {
     this.#host.schedule(this);
   }
 
-  /** The broker is down: if it leads this group, there is no leader any more; what it was to take over, it won't. */
-  peerDown(broker: BrokerId): void {
+  /** The group rests no more. */
+  wake(): void {
+    this.core.wake();
+    this.#host.schedule(this);
+  }
+
+  /**
+   * The broker is down: if it leads this group, there is no leader any more, and an election begins in so many ticks; what it was to take over, it won't.
+   * A group at rest that has a member there wakes, so that its leader watches its quorum.
+   */
+  peerDown(broker: BrokerId, ticks: number): void {
     for (const transfer of this.#transfers) {
       if (this.brokerOf(transfer.to) !== broker) continue;
       this.#transfers.delete(transfer);
       transfer.reject(this.#wentDown(broker));
     }
-    if (this.core.leader === 0 || this.core.leader === this.replicaId || this.brokerOf(this.core.leader) !== broker) return;
-    this.core.leaderUnreachable();
+    if (this.core.leader !== this.replicaId && this.leaderBroker === broker) this.core.leaderUnreachable(ticks);
+    else if (this.core.quiesced && this.isMember(broker)) this.core.wake();
+    else return;
     this.#host.schedule(this);
   }
 
@@ -258,11 +306,19 @@ export class RaftReplica implements Replica {
     this.#tellAppended(tail);
   }
 
-  /** Leader with a stalled disk: lets a voter take over whose disk is fresh, if there is one (hazard B38). */
-  handOver(isFresh: (broker: BrokerId) => boolean): void {
-    if (this.core.role !== 'leader') return;
-    const successor = this.core.configuration.voters.find(({ replicaId, brokerId }) => replicaId !== this.replicaId && isFresh(brokerId));
-    if (successor !== undefined && this.core.transferLeadership(successor.replicaId)) this.#host.schedule(this);
+  /**
+   * Leader with a stalled disk: lets a voter take over whose disk is fresh, another one than the last time if there is one (hazard B38). An election takes a
+   * majority of the disks: without that, things only get worse.
+   */
+  handOver(): void {
+    if (this.core.role !== 'leader' || !this.#reaches(({ brokerId }) => this.#host.isDiskFresh(brokerId))) return;
+    const others = this.core.configuration.voters.filter(({ replicaId }) => replicaId !== this.replicaId);
+    const fresh = others.filter(({ brokerId }) => this.#host.isDiskFresh(brokerId)).map(({ replicaId }) => replicaId);
+    const tried = fresh.indexOf(this.#successor as ReplicaId);
+    const successor = fresh[(tried + 1) % fresh.length];
+    if (successor === undefined || !this.core.transferLeadership(successor)) return;
+    this.#successor = successor;
+    this.#host.schedule(this);
   }
 
   /** Entries that the core asked for, for a follower that lags; none if they could not be read. */
@@ -272,10 +328,50 @@ export class RaftReplica implements Replica {
     this.#host.schedule(this);
   }
 
+  /** Time stands still for what this replica does not lead while the disk stalls: its campaign would not get far. */
   tick(): void {
-    this.core.tick();
-    this.core.release(this.log.writtenIndex);
+    if (this.paused) return;
+    const leads = this.core.role === 'leader';
+    if (leads || !this.#host.diskStalls) this.core.tick(leads && this.#host.someDiskStalls && this.#disksStall());
+    this.release();
     if (this.core.hasReady()) this.#host.schedule(this);
+  }
+
+  /** Lets what segments hold leave memory. False: not all of the log is in them yet. */
+  release(): boolean {
+    const { writtenIndex, firstReplicableIndex } = this.log;
+    this.core.release(writtenIndex, firstReplicableIndex);
+    return writtenIndex >= this.core.lastIndex;
+  }
+
+  /** What became of the snapshot that a follower needed; undefined: it did not get it. */
+  snapshotDone(to: ReplicaId, index: number | undefined): void {
+    if (this.closed) return;
+    this.#host.guard(() => this.core.snapshotDone(to, index));
+    this.#host.schedule(this);
+  }
+
+  /** True: the log has the last entry of a snapshot that is offered, and needs none. */
+  hasCommitted(index: number, term: number): boolean {
+    if (!this.core.hasCommitted(index, term)) return false;
+    this.#host.schedule(this);
+    return true;
+  }
+
+  /** Whether a snapshot that ends in this term may take the log's place now. A leader, or who is about to be one, has no need; the vote covers the log. */
+  mayInstall(lastTerm: number): boolean {
+    return !this.closed && this.core.role !== 'leader' && this.core.role !== 'candidate' && this.core.term >= lastTerm;
+  }
+
+  /** A snapshot took the log's place, and the core goes on from there. */
+  async replace(core: RaftCore, log: PartitionLog): Promise<void> {
+    this.core = core;
+    this.log = log;
+    this.recoveredIndex = log.lastIndex;
+    this.#appendedIndex = log.lastIndex;
+    this.#brokersOf = undefined;
+    this.#rejectWaiting(this.#notLeader());
+    if (!this.closed) await this.#owner.restored();
   }
 
   /** A lag interval has passed; see {@link inSync}. */
@@ -293,6 +389,7 @@ export class RaftReplica implements Replica {
   deliver(ready: Ready | undefined): void {
     this.#openRead = undefined;
     this.#tellLeadership();
+    this.#watchDamage();
     const persist = ready?.persist;
     if (persist?.truncateTo !== undefined && persist.truncateTo < this.#appendedIndex) {
       const first = persist.entries[0];
@@ -317,11 +414,32 @@ export class RaftReplica implements Replica {
     );
   }
 
+  #watchDamage(): void {
+    const { damage } = this.core;
+    if (damage === undefined || this.#quarantined !== undefined) return;
+    this.#quarantined = `its log differs from that of a majority of the voters, at index ${damage.index} or before`;
+    this.#host.quarantined(this, this.#quarantined);
+  }
+
+  /** A majority of the voters is in reach, but not one whose disks keep up. */
+  #disksStall(): boolean {
+    return (
+      this.#reaches(({ brokerId }) => this.#host.isAlive(brokerId)) && !this.#reaches(({ brokerId }) => this.#host.isDiskFresh(brokerId))
+    );
+  }
+
+  /** A majority of the voters is such. */
+  #reaches(is: (voter: Member) => boolean): boolean {
+    const { configuration } = this.core;
+    const such = new Set([...configuration.voters, ...configuration.outgoing].filter(is).map(({ replicaId }) => replicaId));
+    return new Quorum(configuration).reached((id) => (such.has(id) ? 1 : 0)) === 1;
+  }
+
   #commit(ready: Ready): void {
     if (ready.committed.length === 0) return;
     this.log.append(ready.committed);
     this.#owner.apply(ready.committed);
-    this.core.release(this.log.writtenIndex);
+    this.release();
   }
 
   #tellAppended(entries: readonly Entry[]): void {

@@ -1,3 +1,6 @@
+/** See {@link RaftHostSettings.campaignsPerPace}. */
+export const CAMPAIGN_PACE_MS = 100;
+
 /** What a Raft host can be tuned by, and the bounds that it keeps. */
 export interface RaftHostSettings {
   /** Milliseconds between two ticks of all groups. */
@@ -8,10 +11,16 @@ export interface RaftHostSettings {
   readonly heartbeatMs: number;
   /** Milliseconds without a heartbeat after which a peer counts as down. */
   readonly heartbeatTimeoutMs: number;
+  /** Milliseconds in which a group has nothing to do before it rests: then it costs neither ticks nor heartbeats. 0: never. */
+  readonly quiesceAfterMs: number;
+  /** When a broker dies, so many of the groups that it led begin their elections each {@link CAMPAIGN_PACE_MS}. */
+  readonly campaignsPerPace: number;
   /** The disk is fresh while no flush has been waiting for longer than this. */
   readonly diskFreshMs: number;
   /** A leader whose flush has been waiting for longer than this hands over to a voter with a fresh disk (hazard B38). */
   readonly handOverStallMs: number;
+  /** A flush that has been waiting for longer than this ends the process: others are to take its place (hazard B38). */
+  readonly fatalStallMs: number;
   /** A voter is in sync that holds what was committed this long ago (at most twice as long). Kafka: replica.lag.time.max.ms. */
   readonly inSyncLagMs: number;
   /** Deadline of {@link import('./types.ts').Replica.readIndex}. */
@@ -26,6 +35,17 @@ export interface RaftHostSettings {
   readonly maxPendingAppendBytes: number;
   /** Bytes of entries that are being read from segments for followers that lag, over all groups. */
   readonly maxCatchUpBytes: number;
+  /** Snapshots that are sent, and that are received, at the same time. */
+  readonly maxSnapshotTransfers: number;
+  /** Bytes of snapshots that this broker sends in a second, over all. */
+  readonly snapshotBytesPerSecond: number;
+  /** Bytes of one chunk of a snapshot, and chunks that a follower asks for ahead. */
+  readonly snapshotChunkBytes: number;
+  readonly snapshotWindowChunks: number;
+  /** What was lost of a snapshot's way is offered, or asked for, again after so long. */
+  readonly snapshotRetryMs: number;
+  /** A snapshot that comes no further for so long is given up. */
+  readonly snapshotTimeoutMs: number;
   /** See RaftOptions in raft/core/types.ts. */
   readonly maxAppendBytes: number;
   readonly maxInflightBytes: number;
@@ -40,8 +60,11 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   electionTicks: 10,
   heartbeatMs: 100,
   heartbeatTimeoutMs: 600,
+  quiesceAfterMs: 300,
+  campaignsPerPace: 1_000,
   diskFreshMs: 200,
   handOverStallMs: 2_000,
+  fatalStallMs: 20_000,
   inSyncLagMs: 5_000,
   readTimeoutMs: 5_000,
   transferTimeoutMs: 2_000,
@@ -49,6 +72,12 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   maxPendingDiskBytes: 64 * 1024 * 1024,
   maxPendingAppendBytes: 256 * 1024 * 1024,
   maxCatchUpBytes: 32 * 1024 * 1024,
+  maxSnapshotTransfers: 4,
+  snapshotBytesPerSecond: 1024 * 1024 * 1024,
+  snapshotChunkBytes: 512 * 1024,
+  snapshotWindowChunks: 8,
+  snapshotRetryMs: 1_000,
+  snapshotTimeoutMs: 30_000,
   maxAppendBytes: 1024 * 1024,
   maxInflightBytes: 8 * 1024 * 1024,
   maxInflightMessages: 256,

@@ -21,6 +21,11 @@ export interface ReplicaOwner {
   appended(entries: readonly Entry[]): void;
   /** Entries above `index` were cut off before they committed; the log now ends at `nextOffset`. */
   truncated(index: number, nextOffset: number): void;
+  /**
+   * A snapshot took the place of the log, which now starts and ends elsewhere: what was appended or applied before is in it, or void. `log.snapshot` has the
+   * state as of its last entry. Nothing else is told before this resolves; if it rejects, the replica is closed.
+   */
+  restored(): Promise<void>;
   /** The leader's view of what is durable moved (its own copy or a follower's): for acks=leader and min.insync.replicas. */
   progressed(): void;
 }
@@ -42,6 +47,8 @@ export interface ReplicaOptions {
   readonly settings: LogSettings;
   /** Campaign at once (the quorum chose this replica as the new partition's first leader). */
   readonly campaign: boolean;
+  /** A topic of the system's own, which others wait for: when a broker dies it has its leader before they have. Default false. */
+  readonly internal?: boolean;
   readonly owner: (replica: Replica) => ReplicaOwner;
 }
 
@@ -83,6 +90,8 @@ export interface Replica {
   campaign(): void;
   /** The group is idle and its heartbeats rest, until anything happens in it. */
   readonly quiesced: boolean;
+  /** Why this replica takes no part although it is open: a majority of the voters has another log (hazard B29). Undefined: it does. */
+  readonly quarantined: string | undefined;
   /** Everything that this replica knows of its group, at this moment: for people. Costs some objects, changes nothing. */
   describe(): ReplicaDescription;
   /** Where segments ended at open. The owner's `apply` gets the entries after it; its state up to it, the owner rebuilds itself. */
@@ -146,7 +155,7 @@ export interface FollowerDescription {
   readonly nextIndex: number;
   /** Entries of the leader's log that it is not known to hold. */
   readonly lag: number;
-  readonly state: ProgressState | 'snapshot';
+  readonly state: ProgressState;
   /** Append messages sent and not acknowledged, and their bytes of entries. */
   readonly inflightMessages: number;
   readonly inflightBytes: number;
@@ -184,8 +193,8 @@ export interface Peer {
   readonly directoryId: DirectoryId | undefined;
 }
 
-/** Two independent lanes to each peer: heartbeats never wait behind appends. */
-export type Lane = 'raft' | 'heartbeat';
+/** Three independent lanes to each peer: heartbeats never wait behind appends, and neither behind a snapshot. */
+export type Lane = 'raft' | 'heartbeat' | 'bulk';
 
 /**
  * Frames between brokers: gRPC streams in production, memory in simulation. Frames of one (peer, lane) arrive in order or not at all;

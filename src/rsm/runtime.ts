@@ -17,7 +17,7 @@ import type { Leadership, ReplicaOwner } from '../raft/types.ts';
 import { decodeCheckpoint, encodeCheckpoint } from './checkpoint.ts';
 import { decodeRecords, encodeRecords } from './codec.ts';
 import { PendingOperations } from './pending.ts';
-import type { Committed, Operation, RuntimeOptions, StateMachineReplica } from './types.ts';
+import type { Committed, CommittedLog, Operation, RuntimeOptions, StateMachineReplica } from './types.ts';
 
 /** An operation whose entry is larger is refused: entries are copied to every follower and held in memory. */
 export const MAX_OPERATION_BYTES = 1 << 20;
@@ -69,7 +69,7 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
   attach(replica: StateMachineReplica): this {
     assert(this.#replica === undefined, 'a runtime has one replica', this.#options.name);
     this.#replica = replica;
-    this.#knownCommit = replica.log.lastIndex;
+    this.#adopt(replica);
     if (this.#appliedIndex < this.#knownCommit) void this.#replay(replica);
     return this;
   }
@@ -169,6 +169,13 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
 
   appended(): void {}
 
+  async restored(): Promise<void> {
+    const replica = must(this.#replica, 'a snapshot before the replica was attached');
+    this.#dropPending('got a snapshot');
+    this.#guard(() => this.#adopt(replica));
+    this.#updateActive();
+  }
+
   truncated(index: number): void {
     const last = this.#pending.last;
     if (last !== undefined && last.index > index) this.#dropPending('stepped down');
@@ -191,6 +198,21 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
   async checkpoint(): Promise<void> {
     await this.#checkpointing;
     if (this.#appliedIndex > this.#checkpointIndex) await this.#startCheckpoint();
+  }
+
+  /** Goes on from the replica's log: from the checkpoint that came with it where what this one would apply next is gone. */
+  #adopt({ log }: StateMachineReplica): void {
+    const { machine, observer } = this.#options;
+    this.#knownCommit = log.lastIndex;
+    log.snapshotSource = (_offset, index) =>
+      index === this.#appliedIndex && this.#failure === undefined ? encodeCheckpoint(index, machine.encodeState(this.#state)) : undefined;
+    if (this.#appliedIndex + 1 >= log.firstReplicableIndex || this.#closed) return;
+    const { index, state } = decodeCheckpoint(must(log.snapshot, 'a log whose beginning is gone has a checkpoint').state);
+    this.#state = machine.decodeState(state);
+    this.#newest = this.#state;
+    this.#appliedIndex = index;
+    observer.restored(this.#state);
+    this.#scheduleCheckpoint();
   }
 
   #applyAll(entries: readonly Entry[]): void {
@@ -216,7 +238,7 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
     this.#replaying = true;
     try {
       while (!this.#closed && this.#appliedIndex < this.#knownCommit) {
-        const entries = await replica.log.readEntries(this.#appliedIndex + 1, REPLAY_PAGE_BYTES);
+        const entries = await this.#readOn(replica.log);
         if (this.#closed) return;
         const committed = entries.filter((entry) => entry.index <= this.#knownCommit);
         if (committed.length === 0) await new Promise<void>((resolve) => this.#options.environment.after(1, resolve));
@@ -228,6 +250,16 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
       this.#replaying = false;
     }
     this.#updateActive();
+  }
+
+  /** None when a snapshot is taking the log's place. */
+  async #readOn(log: CommittedLog): Promise<readonly Entry[]> {
+    try {
+      return await log.readEntries(this.#appliedIndex + 1, REPLAY_PAGE_BYTES);
+    } catch (error) {
+      if (error instanceof FlotillaError && error.retriable) return [];
+      throw error;
+    }
   }
 
   #guard(step: () => void): void {

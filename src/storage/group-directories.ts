@@ -3,14 +3,19 @@
  *
  *   groups/TOPICID-PARTITION.GENERATION             a replica's log
  *   groups/TOPICID-PARTITION.GENERATION.new         one that is being made
+ *   groups/TOPICID-PARTITION.GENERATION.staged      a snapshot that is coming from the leader (staged-snapshot.ts)
+ *   groups/TOPICID-PARTITION.GENERATION.installed   one that is whole: it takes the place of the log, also after a crash
  *   quarantine/TOPICID-PARTITION.GENERATION[.N].INCARNATION    what was deleted or replaced in that process life; N from 2 on where it was more than one
  */
 import type { Disk } from '../base/environment.ts';
 import { decodeGroupKey, encodeGroupKey, type GroupKey, isUuid, type ReplicaId, type TopicId } from '../base/ids.ts';
 import { bindDirectory, boundTo } from './replica-file.ts';
+import { parseSegmentName } from './segment.ts';
 import type { Crc32 } from './wal-frame.ts';
 
 const UNNAMED = '.new';
+const STAGED = '.staged';
+const INSTALLED = '.installed';
 
 export interface GroupDirectoriesOptions {
   readonly disk: Disk;
@@ -23,19 +28,27 @@ export interface GroupDirectoriesOptions {
 export class GroupDirectories {
   readonly #options: GroupDirectoriesOptions;
   readonly #groups: Set<GroupKey>;
+  /** Of the process before. */
+  readonly #staged: Set<GroupKey>;
+  /** Snapshots that take the place of their groups' logs, as a crash left them. */
+  readonly installed: readonly GroupKey[];
 
-  private constructor(options: GroupDirectoriesOptions, groups: Iterable<GroupKey>) {
+  private constructor(options: GroupDirectoriesOptions, names: readonly string[]) {
     this.#options = options;
-    this.#groups = new Set(groups);
+    this.#groups = new Set(groupsNamed(names, ''));
+    this.#staged = new Set(groupsNamed(names, STAGED));
+    this.installed = groupsNamed(names, INSTALLED);
   }
 
+  /** What is there; directories that were being made are removed, and so are staged snapshots of groups that are not there. */
   static async list(options: GroupDirectoriesOptions): Promise<GroupDirectories> {
-    const names = await options.disk.list(`${options.path}/groups`);
-    for (const name of names) if (name.endsWith(UNNAMED)) await options.disk.removeTree(`${options.path}/groups/${name}`);
-    return new GroupDirectories(
-      options,
-      names.map(parseGroupName).filter((group) => group !== undefined),
-    );
+    const { disk, path } = options;
+    const names = await disk.list(`${path}/groups`);
+    for (const name of names) {
+      const orphaned = name.endsWith(STAGED) && !names.includes(name.slice(0, -STAGED.length));
+      if (name.endsWith(UNNAMED) || orphaned) await disk.removeTree(`${path}/groups/${name}`);
+    }
+    return new GroupDirectories(options, names);
   }
 
   get groups(): readonly GroupKey[] {
@@ -48,6 +61,14 @@ export class GroupDirectories {
 
   pathOf(group: GroupKey): string {
     return `${this.#options.path}/groups/${groupName(group)}`;
+  }
+
+  stagedPathOf(group: GroupKey): string {
+    return `${this.pathOf(group)}${STAGED}`;
+  }
+
+  installedPathOf(group: GroupKey): string {
+    return `${this.pathOf(group)}${INSTALLED}`;
   }
 
   ownerOf(group: GroupKey): Promise<ReplicaId | 'unbound' | 'damaged'> {
@@ -80,6 +101,41 @@ export class GroupDirectories {
     await disk.syncDirectory(`${path}/quarantine`);
   }
 
+  /** The staged snapshot is whole and verified: from here on it is the replica's log, whatever happens. */
+  async commitStaged(group: GroupKey, replicaId: ReplicaId): Promise<void> {
+    const { disk, path, crc32 } = this.#options;
+    await bindDirectory(disk, this.stagedPathOf(group), replicaId, crc32);
+    await disk.rename(this.stagedPathOf(group), this.installedPathOf(group));
+    await disk.syncDirectory(`${path}/groups`);
+  }
+
+  /** Gives the installed snapshot the group's name; the log that had it goes to quarantine. */
+  async nameInstalled(group: GroupKey): Promise<void> {
+    const { disk, path } = this.#options;
+    await this.quarantine(group);
+    await disk.rename(this.installedPathOf(group), this.pathOf(group));
+    await disk.syncDirectory(`${path}/groups`);
+    this.#groups.add(group);
+  }
+
+  /** What the process before staged is of use only if it reaches further than the log does. */
+  async discardOutdated(group: GroupKey, lastIndex: number): Promise<void> {
+    if (!this.#staged.delete(group)) return;
+    const names = await this.#options.disk.list(this.stagedPathOf(group));
+    const reaches = names.some((name) => (parseSegmentName(name, 'snapshot')?.index ?? 0) - 1 > lastIndex);
+    if (!reaches) await this.discardStaged(group);
+  }
+
+  async discardStaged(group: GroupKey): Promise<void> {
+    await this.#options.disk.removeTree(this.stagedPathOf(group));
+  }
+
+  async discardInstalled(group: GroupKey): Promise<void> {
+    const { disk, path } = this.#options;
+    await disk.removeTree(this.installedPathOf(group));
+    await disk.syncDirectory(`${path}/groups`);
+  }
+
   async #freeName(name: string): Promise<string> {
     const { disk, path, incarnation } = this.#options;
     for (let n = 1; ; n++) {
@@ -87,6 +143,11 @@ export class GroupDirectories {
       if (!(await disk.exists(free))) return free;
     }
   }
+}
+
+function groupsNamed(names: readonly string[], suffix: string): GroupKey[] {
+  const named = names.filter((name) => name.endsWith(suffix)).map((name) => parseGroupName(name.slice(0, name.length - suffix.length)));
+  return named.filter((group) => group !== undefined);
 }
 
 export function groupName(group: GroupKey): string {

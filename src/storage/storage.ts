@@ -10,7 +10,6 @@ import type { Disk, Environment, Logger } from '../base/environment.ts';
 import { FlotillaError, messageOf, once } from '../base/errors.ts';
 import { type DirectoryId, formatGroupKey, type GroupKey, type ReplicaId } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
-import type { HardState } from '../raft/core/types.ts';
 import { type DirectoryIdentity, nextIncarnation } from './directory.ts';
 import { GroupDirectories, groupName, purgeQuarantine } from './group-directories.ts';
 import { SegmentedLog } from './partition-log.ts';
@@ -18,8 +17,10 @@ import { loadLog } from './partition-log-recovery.ts';
 import type { Checksums } from './payload.ts';
 import { PooledDisk } from './pooled-disk.ts';
 import { ReadBuffers } from './read-buffers.ts';
+import { readSnapshot } from './segment-snapshot.ts';
 import { SegmentWriter } from './segment-writer.ts';
-import type { LogSettings, PartitionLog, RecoveredGroup, Storage, WriteAheadLog } from './types.ts';
+import { StagedSnapshot } from './staged-snapshot.ts';
+import type { LogSettings, OpenedLog, RecoveredGroup, SnapshotFile, Storage, WriteAheadLog } from './types.ts';
 import { DEFAULT_WAL_SETTINGS, Wal } from './wal.ts';
 import { INITIAL_HARD_STATE } from './wal-groups.ts';
 import { recoverWal } from './wal-recovery.ts';
@@ -71,7 +72,9 @@ export async function openStorage(given: StorageOptions): Promise<BrokerStorage>
   const wal = new Wal(walOptions, recovery.files, recovery.groups, recovery.position);
   await wal.start(recovery.position.unproven);
   const directories = await GroupDirectories.list({ disk, path, incarnation: identity.incarnation, crc32 });
-  return new BrokerStorage(options, identity, { wal, logs, recovered: recovery.recovered, directories });
+  const storage = new BrokerStorage(options, identity, { wal, logs, recovered: recovery.recovered, directories });
+  await storage.finishInstalls();
+  return storage;
 }
 
 /** A segment has two files, or three. Beyond so many open ones, those not used for longest are closed. */
@@ -130,11 +133,7 @@ export class BrokerStorage implements Storage {
     return this.#directories.groups;
   }
 
-  async openLog(
-    group: GroupKey,
-    settings: LogSettings,
-    replicaId: ReplicaId,
-  ): Promise<{ log: PartitionLog; tail: readonly Entry[]; hardState: HardState; whole: boolean }> {
+  async openLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog> {
     if (this.#logs.get(group)?.closed === false)
       throw new FlotillaError('DATA_DIRECTORY', `the log of ${formatGroupKey(group)} is open already`);
     const claimed = await this.#claim(group, replicaId);
@@ -148,6 +147,7 @@ export class BrokerStorage implements Storage {
     const loaded = await loadLog({ disk, directory, checksums, log: logger }, provable ? this.#wal.syncedIndex(group) : undefined);
     const whole = provable && loaded.whole;
     if (!whole) await this.#wal.markDamaged(group);
+    await this.#directories.discardOutdated(group, loaded.last.index);
     const context = {
       group: groupName(group),
       monotonicMs: () => this.#options.environment.monotonicMs(),
@@ -158,6 +158,7 @@ export class BrokerStorage implements Storage {
       readBuffers: this.#readBuffers,
       written: (index: number) => this.#wal.written(group, index),
       synced: (index: number) => this.#wal.synced(group, index),
+      syncedDurably: () => this.#wal.syncedDurably(group),
       settled: () => this.#wal.append([]),
     };
     const hardState = recovered?.hardState ?? INITIAL_HARD_STATE;
@@ -169,6 +170,44 @@ export class BrokerStorage implements Storage {
     this.#logs.set(group, log);
     this.#recovered.delete(group);
     return { log, tail: above.slice(committed.length), hardState, whole };
+  }
+
+  async stageSnapshot(group: GroupKey, files: readonly SnapshotFile[]): Promise<StagedSnapshot> {
+    const { crc32, crc32c } = this.#options;
+    const directory = this.#directories.stagedPathOf(group);
+    return StagedSnapshot.open(this.#segmentDisk, directory, groupName(group), files, { crc32, crc32c });
+  }
+
+  async installSnapshot(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog> {
+    await this.#logs.get(group)?.discard();
+    this.#logs.delete(group);
+    await this.#directories.commitStaged(group, replicaId);
+    await this.#finishInstall(group);
+    return this.openLog(group, settings, replicaId);
+  }
+
+  discardStaged(group: GroupKey): Promise<void> {
+    return this.#directories.discardStaged(group);
+  }
+
+  /** Snapshots that a crash left on their way in (hazard B27). Call once, before anything is opened. */
+  async finishInstalls(): Promise<void> {
+    for (const group of this.#directories.installed) await this.#finishInstall(group);
+  }
+
+  async #finishInstall(group: GroupKey): Promise<void> {
+    const { disk, crc32, log } = this.#options;
+    const snapshot = await readSnapshot(disk, this.#directories.installedPathOf(group), Number.MAX_SAFE_INTEGER, crc32);
+    if (snapshot === undefined) {
+      // It was whole once, so it rotted. What the write-ahead log says tells whether the old log still counts.
+      log.error('installed snapshot damaged', { group: formatGroupKey(group) });
+      return this.#directories.discardInstalled(group);
+    }
+    const state = this.#stateOf(group);
+    // Without records of its own it has forgotten its votes (hazard B03): it is opened as one that is not whole.
+    if (state !== undefined) await this.#wal.rebase(group, snapshot.lastIndex);
+    this.#recovered.delete(group);
+    await this.#directories.nameInstalled(group);
   }
 
   /** Flushes and closes a replica's log; its data stays. */
@@ -244,6 +283,7 @@ export class BrokerStorage implements Storage {
   async #remove(group: GroupKey): Promise<void> {
     await this.#wal.forget(group);
     this.#recovered.delete(group);
+    await this.#directories.discardStaged(group);
     await this.#directories.quarantine(group);
   }
 

@@ -23,7 +23,7 @@ export interface WriteAheadLog {
   append(writes: readonly WalWrite[]): Promise<void>;
   /** Bytes queued or in flight. The host stops taking proposals above its bound. */
   readonly pendingBytes: number;
-  /** Milliseconds that the present flush has been waiting for the disk; 0 when none is. For `diskFresh`. */
+  /** Milliseconds that the frame on its way has been waiting for the disk; 0 when none is. For `diskFresh`. */
   stalledMs(): number;
   /** A group was deleted, or its replica replaced: its records are void, durably once this resolves. */
   forget(group: GroupKey): Promise<void>;
@@ -80,10 +80,12 @@ export interface PartitionLog {
   scanBatchHeaders(fromOffset: number, visit: (header: Uint8Array, nextOffset: number) => void): Promise<void>;
   /** State that recovery starts from (producer state, a state machine's checkpoint), written at each segment roll with where it stands. */
   readonly snapshot: { readonly index: number; readonly nextOffset: number; readonly state: Uint8Array } | undefined;
-  /** Called at a roll to get the state as of an entry, the last one that the owner was told of; undefined: none. */
+  /** Called at a roll to get the state as of an entry, the last one that the owner was told of; undefined: no snapshot is written. */
   snapshotSource: ((nextOffset: number, index: number) => Uint8Array | undefined) | undefined;
   /** The first entry that it still holds: a follower that needs an earlier one gets a snapshot. */
   readonly firstReplicableIndex: number;
+  /** What {@link openSnapshot} would give. */
+  readonly lastSnapshot: { readonly index: number; readonly nextOffset: number } | undefined;
   /**
    * The newest snapshot: the record of it and all segments up to it, as files, which stay until it is released, or was not read for
    * SNAPSHOT_IDLE_MS. Undefined: none was written yet.
@@ -109,6 +111,27 @@ export interface BatchRun {
   readonly release?: (() => void) | undefined;
 }
 
+/** A snapshot that is coming from a leader. Its files are named by their place in `files`. */
+export interface Staging {
+  readonly files: readonly SnapshotFile[];
+  /** The crc32 of what is there of a chunk already, or undefined. */
+  storedChecksum(file: number, position: number, length: number): Promise<number | undefined>;
+  /** False: the bytes have not the checksum, and are not written. */
+  write(file: number, position: number, bytes: Uint8Array, checksum: number): Promise<boolean>;
+  /** All has come: makes it durable and verifies it. @throws STORAGE_ERROR when it is not whole. */
+  verify(): Promise<{ readonly lastIndex: number; readonly lastTerm: number }>;
+  /** What is there stays, for the next attempt. */
+  close(): Promise<void>;
+}
+
+/** What {@link Storage.openLog} gives. */
+export interface OpenedLog {
+  readonly log: PartitionLog;
+  readonly tail: readonly Entry[];
+  readonly hardState: HardState;
+  readonly whole: boolean;
+}
+
 /** A snapshot that is being read for a follower. */
 export interface LogSnapshot {
   /** The last entry that it covers; committed. */
@@ -116,7 +139,8 @@ export interface LogSnapshot {
   readonly lastTerm: number;
   /** The first is the snapshot's record (segment-snapshot.ts). */
   readonly files: readonly SnapshotFile[];
-  read(file: number, position: number, length: number): Promise<Uint8Array>;
+  /** With their crc32. */
+  read(file: number, position: number, length: number): Promise<{ readonly bytes: Uint8Array; readonly checksum: number }>;
   release(): void;
 }
 
@@ -147,11 +171,16 @@ export interface Storage {
    * quarantine first, and its records in the write-ahead log are void (hazard B14).
    * @throws DATA_DIRECTORY when what is here is of a later replica: ids only grow.
    */
-  openLog(
-    group: GroupKey,
-    settings: LogSettings,
-    replicaId: ReplicaId,
-  ): Promise<{ log: PartitionLog; tail: readonly Entry[]; hardState: HardState; whole: boolean }>;
+  openLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog>;
+  /** Takes a snapshot from a leader, or goes on with what is there of it. @throws INVALID_REQUEST when the files are none of a snapshot. */
+  stageSnapshot(group: GroupKey, files: readonly SnapshotFile[]): Promise<Staging>;
+  /**
+   * Puts the snapshot, which was verified, in the place of the replica's log, which goes to quarantine; opens the new one. What the write-ahead log has
+   * of the group's entries is void, its term and vote stay. Nothing may be in flight for the group. A crash leaves the old log or the new one.
+   */
+  installSnapshot(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog>;
+  /** Removes what came of a snapshot that is not needed any more, or that is damaged. */
+  discardStaged(group: GroupKey): Promise<void>;
   /** Deletes a replica's data, on a committed tombstone only: rename to quarantine, purge later (hazard B24). */
   deleteLog(group: GroupKey): Promise<number>;
   close(): Promise<void>;

@@ -76,6 +76,7 @@ export class Wal implements WriteAheadLog {
   #position = 0;
   #starting = true;
   #flushing: Promise<void> | undefined;
+  /** 0: no frame is on its way to the disk. */
   #flushStartedMs = 0;
   #lastFlushMs = 0;
   #idleTimer: Timer | undefined;
@@ -168,10 +169,30 @@ export class Wal implements WriteAheadLog {
     this.#armIdleTimer();
   }
 
+  /**
+   * A snapshot takes the place of the group's log: its segments hold all up to `index`, and no entry of it counts that is in this log. Its term and vote
+   * stay. Durable when it resolves.
+   */
+  rebase(key: GroupKey, index: number): Promise<void> {
+    const group = this.#group(key);
+    assert(index >= group.synced && index >= group.flushed, 'a snapshot is not behind the log', { index, synced: group.synced });
+    const { term, vote } = group.hardState;
+    // In this order: whatever frame a crash ends at, the entries that are left are consecutive.
+    this.#queue.push({ group, kind: RowKind.truncate, term: 0, index: 0, extra: 0, entries: undefined });
+    this.#queue.push({ group, kind: RowKind.synced, term: 0, index, extra: 0, entries: undefined });
+    this.#queue.push({ group, kind: RowKind.hardState, term, index: vote, extra: index, entries: undefined });
+    return this.append([]);
+  }
+
   /** Up to where the group's segments are durable for certain. */
   syncedIndex(key: GroupKey): number {
     const group = this.#groups.get(key);
     return group === undefined ? 0 : Math.max(group.synced, group.flushed);
+  }
+
+  /** Up to where a start that came now would know the group's segments to be durable. */
+  syncedDurably(key: GroupKey): number {
+    return this.#groups.get(key)?.syncedDurably ?? 0;
   }
 
   /** A group as the log now has it, for a replica that is opened again in one process life; undefined: the log has no record of it. */
@@ -241,7 +262,6 @@ export class Wal implements WriteAheadLog {
       this.#fail(error);
     }
     this.#flushing = undefined;
-    this.#flushStartedMs = 0;
     this.#armIdleTimer();
   }
 
@@ -255,6 +275,8 @@ export class Wal implements WriteAheadLog {
     const rows: NewRow[] = [];
     for (const record of records) this.#apply(record, rows);
     await this.#writeFrame(rows, false);
+    for (const { group, kind, index } of records)
+      if (kind === RowKind.synced && group !== undefined) group.syncedDurably = Math.max(group.syncedDurably, index);
     this.#queue.completed(bytes);
     this.#prepare();
   }
@@ -280,6 +302,8 @@ export class Wal implements WriteAheadLog {
         break;
       case RowKind.synced:
         group.synced = Math.max(group.synced, record.index);
+        group.flushed = Math.max(group.flushed, record.index);
+        group.release(record.index);
         break;
       case RowKind.forget:
         group.forgotten = true;
@@ -312,6 +336,7 @@ export class Wal implements WriteAheadLog {
     this.#flushStartedMs = this.#options.environment.monotonicMs();
     await file.write(this.#position, [bytes]);
     await file.sync();
+    this.#flushStartedMs = 0;
     this.#lastFlushMs = this.#options.environment.monotonicMs();
     this.#lsn = frame.lsn;
     this.#checksum = checksum;

@@ -2,7 +2,15 @@ import { create } from '@bufbuild/protobuf';
 import { expect, it } from 'vitest';
 import { silentLogger } from '../../src/base/environment.ts';
 import { FlotillaError } from '../../src/base/errors.ts';
-import { type BrokerId, encodeGroupKey, formatGroupKey, type GroupKey, METADATA_GROUP } from '../../src/base/ids.ts';
+import {
+  type BrokerId,
+  type DirectoryId,
+  encodeGroupKey,
+  formatGroupKey,
+  type GroupKey,
+  METADATA_GROUP,
+  type ReplicaId,
+} from '../../src/base/ids.ts';
 import { Partitions } from '../../src/broker/partitions.ts';
 import { describeReplicasHandler } from '../../src/broker/raft-groups.ts';
 import { DescribeReplicasRequestSchema, RaftRole } from '../../src/gen/flotilla/v1/raft_groups_pb.ts';
@@ -39,15 +47,21 @@ const registered = (incarnation: number): MetadataRecord => ({
 });
 
 /** The second process on a directory, and what it opens and removes as it replays the metadata. */
-function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
+function secondProcess(held: readonly GroupKey[], { damaged = false, notWhole = false, refusals = 0 } = {}) {
+  const environment = new ManualEnvironment();
+  let left = refusals;
   const opened: GroupKey[] = [];
+  const replicas: ReplicaId[] = [];
   const closed: GroupKey[] = [];
   const removed: GroupKey[] = [];
   const warned: unknown[] = [];
   const host = {
-    open: async ({ group, owner }: ReplicaOptions) => {
+    open: async ({ group, replicaId, owner }: ReplicaOptions) => {
       opened.push(group);
-      const { replica } = new FakeReplica({ voters: 1 });
+      replicas.push(replicaId);
+      if (notWhole) throw new FlotillaError('STORAGE_ERROR', 'not whole');
+      if (left-- > 0) throw Object.assign(new Error('EIO'), { code: 'EIO' });
+      const { replica } = Object.assign(new FakeReplica({ voters: 1 }), { replicaId });
       if (damaged) replica.log.scanBatchHeaders = () => Promise.reject(new FlotillaError('STORAGE_ERROR', 'damaged'));
       owner(replica);
       return replica;
@@ -64,7 +78,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
     host,
     metadata,
     topicDefaults: defaults,
-    environment: new ManualEnvironment(),
+    environment,
     crc32c,
     log: { ...silentLogger, warn: (...said) => void warned.push(said) },
     leadershipChanged: () => {},
@@ -74,7 +88,9 @@ function secondProcess(held: readonly GroupKey[], { damaged = false } = {}) {
     metadata.publish(applyRecords(metadata.image, metadata.image.index + 1, records));
     await new Promise((resolve) => setImmediate(resolve));
   };
-  return { opened, closed, removed, warned, replay, partitions, metadata };
+  const failed = () => [...partitions.failed()].map((one) => one.replicaId);
+  const isOpen = () => partitions.get(topicId, 0) !== undefined;
+  return { opened, closed, removed, warned, environment, replay, partitions, metadata, replicas, failed, isOpen };
 }
 
 it('opens at once what the directory holds', async () => {
@@ -125,6 +141,25 @@ it('tells who asks for the replica why it is not open', async () => {
   });
 });
 
+it('tries again to open a replica that the disk refused once, later each time', async () => {
+  const { opened, environment, replay } = secondProcess([group], { refusals: 2 });
+  const pass = async (ms: number) => {
+    environment.advance(ms);
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  await replay(registered(1));
+  await replay(created);
+  expect(opened).toEqual([group]);
+  await pass(1_000);
+  expect(opened).toHaveLength(2);
+  await pass(1_000);
+  expect(opened).toHaveLength(2);
+  await pass(1_000);
+  expect(opened).toHaveLength(3);
+  await pass(100_000);
+  expect(opened).toHaveLength(3);
+});
+
 it('says which replicas the metadata do not know any more, and leaves them alone (B24)', async () => {
   const { warned, removed, replay } = secondProcess([METADATA_GROUP, group]);
   await replay(registered(1));
@@ -132,4 +167,69 @@ it('says which replicas the metadata do not know any more, and leaves them alone
   await replay(registered(2));
   expect(warned).toEqual([['partition.orphans', expect.objectContaining({ count: 1, groups: [formatGroupKey(group)] })]]);
   expect(removed).toEqual([]);
+});
+
+const on = (replicaId: number, broker = brokerId, directory = directoryId) => ({
+  replicaId: replicaId as ReplicaId,
+  brokerId: broker,
+  directoryId: directory,
+});
+const elsewhere = on(2, 2 as BrokerId, 'e'.repeat(32) as DirectoryId);
+const moveTo = (epoch: number, ...replicas: ReturnType<typeof on>[]): MetadataRecord[] => [
+  { type: 'setTarget', topicId, partition: 0, epoch, replicas, leaving: [] },
+];
+const movedTo = (index: number, ...replicas: ReturnType<typeof on>[]): MetadataRecord[] => [
+  { type: 'replicasCommitted', topicId, partition: 0, term: 1, index, replicas },
+  { type: 'clearTarget', topicId, partition: 0 },
+];
+
+it('opens a replica that is a target, and removes it when the metadata name others only', async () => {
+  const { replicas, removed, replay, isOpen } = secondProcess([]);
+  await replay(registered(2), { ...created, disks: [elsewhere] } as MetadataRecord);
+  expect(isOpen()).toBe(false);
+  await replay(...moveTo(1, on(2)));
+  expect(replicas).toEqual([2]);
+  await replay(...movedTo(7, on(2)), ...moveTo(2, on(3, elsewhere.brokerId, elsewhere.directoryId)));
+  expect([removed, isOpen()]).toEqual([[], true]);
+  await replay(...movedTo(9, on(3, elsewhere.brokerId, elsewhere.directoryId)));
+  expect([removed, isOpen()]).toEqual([[group], false]);
+});
+
+it('removes nothing on the word of metadata that are older than this process: it may have got the replica again since (B24)', async () => {
+  const { removed, replicas, replay } = secondProcess([group]);
+  await replay(registered(1), created, ...moveTo(1, elsewhere), ...movedTo(7, elsewhere));
+  expect(removed).toEqual([]);
+  await replay(...moveTo(2, on(3)));
+  expect(replicas.at(-1)).toBe(3);
+  await replay(registered(2));
+  expect(removed).toEqual([]);
+});
+
+it('removes what has moved away while the broker was down', async () => {
+  const { removed, opened, replay } = secondProcess([group]);
+  await replay(created, ...moveTo(1, elsewhere), ...movedTo(7, elsewhere), registered(2));
+  expect([opened, removed]).toEqual([[], [group]]);
+});
+
+it('a replica that takes the place of another here opens once that is put away', async () => {
+  const { replicas, removed, replay, isOpen } = secondProcess([group]);
+  await replay(registered(2), created);
+  await replay(...moveTo(1, on(2)));
+  expect([replicas, removed, isOpen()]).toEqual([[1, 2], [group], true]);
+  await replay(...movedTo(5, on(2)));
+  expect([replicas, removed]).toEqual([[1, 2], [group]]);
+});
+
+it('a replica that is not whole is given up, until another takes its place; but not by older metadata', async () => {
+  const { failed, replay } = secondProcess([group], { notWhole: true });
+  await replay(registered(1), created);
+  expect(failed()).toEqual([]);
+  await replay(registered(2));
+  expect(failed()).toEqual([1]);
+  await replay({ type: 'replicaFailed', topicId, partition: 0, replicaId: 1 as ReplicaId });
+  expect(failed()).toEqual([1]);
+  await replay(...moveTo(1, on(2)));
+  expect(failed()).toEqual([2]);
+  await replay({ type: 'deleteTopic', topicId });
+  expect(failed()).toEqual([]);
 });

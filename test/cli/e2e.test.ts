@@ -86,7 +86,11 @@ describe('a cluster of three broker processes', () => {
     for (const replica of replicas)
       expect(replica).toMatchObject({ leader, lastIndex: commitIndex, durableIndex: commitIndex, nextOffset: 2 });
     const listed = await flotilla(['raft', 'list', '--topic', 'looked-into']);
-    expect(listed).toMatchObject({ code: 0, err: '', out: expect.stringMatching(/^looked-into\/0 +[123] +\d+ +\d+ +3\/3 +ok$/m) });
+    expect(listed).toMatchObject({
+      code: 0,
+      err: '',
+      out: expect.stringMatching(/^looked-into\/0 +[123] +\d+ +\d+ +3\/3 +(ok|quiesced)$/m),
+    });
 
     const victim = cluster.broker(leader?.brokerId === 1 ? 2 : 1)!;
     await victim.kill();

@@ -103,7 +103,7 @@ async function cluster(brokers = 3): Promise<Node> {
 describe('QuorumController', () => {
   test('the first leader records feature level and cluster', async () => {
     const { metadata } = await cluster(0);
-    expect(metadata.image).toMatchObject({ clusterId, featureLevel: 1, nextReplicaId: 4 });
+    expect(metadata.image).toMatchObject({ clusterId, featureLevel: 2, nextReplicaId: 4 });
   });
 
   test("refuses another cluster's metadata", async () => {
@@ -261,6 +261,62 @@ describe('QuorumController', () => {
     await node.heartbeat(preferred!, [{ topicId, partition: 0, leader: preferred!, leaderEpoch: 3 }]);
     await node.alive(70_000, 1, 2, 3);
     expect(node.transfers).toHaveLength(2);
+  });
+
+  test('a disk that was replaced has its replicas replaced, also by the next controller', async () => {
+    const group = new FakeGroup();
+    const environment = new ManualEnvironment();
+    const [one, two] = [await new Node(group, 1, environment).open(), await new Node(group, 2, environment).open()];
+    group.elect(one.replica);
+    await settled();
+    for (const id of [1, 2, 3]) await one.register(id);
+    const { topicId } = await one.create('t', { partitions: 2, replicas: 3 });
+    const targets = () =>
+      two.metadata.image.topics
+        .get(topicId)!
+        .partitions.map(({ target }) => target?.replicas.find(({ brokerId }) => brokerId === 3)?.directoryId);
+    await one.alive(3000, 1, 2);
+    await one.register(3, { directoryId: directory(99) });
+    // The first controller ends before its next tick.
+    group.elect(two.replica);
+    await settled();
+    expect(targets()).toEqual([undefined, undefined]);
+    await two.alive(1000, 1, 2, 3);
+    expect(targets()).toEqual([directory(99), directory(99)]);
+    const { index } = two.metadata.image;
+    await two.alive(5000, 1, 2, 3);
+    expect(two.metadata.image.index).toBe(index);
+  });
+
+  test('leaders report what has committed, and brokers what they gave up', async () => {
+    const node = await cluster();
+    const { topicId } = await node.create('t', { replicas: 3 });
+    const partition = () => node.metadata.image.topics.get(topicId)!.partitions[0]!;
+    const [first, second, third] = partition().replicas;
+    await node.heartbeat(first!.brokerId, [{ topicId, partition: 0, leader: first!.brokerId, leaderEpoch: 1 }]);
+    const { index } = await node.controller.reassign(
+      [{ topic: 't', partition: 0, brokers: [first!.brokerId, second!.brokerId] }],
+      neverAborted,
+    );
+    expect(node.metadata.image.index).toBe(index);
+    const report = (incarnation: number) =>
+      node.controller.reportReplicas(
+        {
+          brokerId: first!.brokerId,
+          incarnation,
+          committed: [{ topicId, partition: 0, leaderEpoch: 1, index: 5, targetEpoch: 1, voters: [first!, second!], learners: [] }],
+          failed: [],
+        },
+        neverAborted,
+      );
+    await expect(report(2)).rejects.toMatchObject({ code: 'BROKER_ID_NOT_REGISTERED' });
+    await report(1);
+    expect(partition()).toMatchObject({ replicas: [first, second], target: undefined });
+    const again = await report(1);
+    expect(again.index).toBe(node.metadata.image.index);
+    const failed = [{ topicId, partition: 0, replicaId: third!.replicaId }];
+    await node.controller.reportReplicas({ brokerId: third!.brokerId, incarnation: 1, committed: [], failed }, neverAborted);
+    expect(partition().failed).toEqual([]);
   });
 
   test('three controllers hold one image; the new leader gives everyone a new session', async () => {

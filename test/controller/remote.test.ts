@@ -2,13 +2,18 @@ import { create } from '@bufbuild/protobuf';
 import { describe, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/environment.ts';
 import { FlotillaError } from '../../src/base/errors.ts';
-import { type BrokerId, type DirectoryId, type TopicId, topicIdToBytes } from '../../src/base/ids.ts';
+import { type BrokerId, type DirectoryId, type ReplicaId, type TopicId, topicIdToBytes } from '../../src/base/ids.ts';
 import { CHECKPOINT_LAG, controllerService, FOLLOW_KEEPALIVE_MS } from '../../src/controller/controller-service.ts';
 import { FOLLOW_SILENCE_MS, MetadataFollower } from '../../src/controller/follow.ts';
 import { type ControllerRoute, routeController } from '../../src/controller/remote-controller.ts';
-import type { BrokerHeartbeat, Controller, RegisterBroker } from '../../src/controller/types.ts';
+import type { BrokerHeartbeat, Controller, RegisterBroker, ReplicaReport } from '../../src/controller/types.ts';
 import { type ControllerHint, errorToWire } from '../../src/controller/wire.ts';
-import { Admin, AllocateProducerIdResponseSchema, CreateTopicResponseSchema } from '../../src/gen/flotilla/v1/admin_pb.ts';
+import {
+  Admin,
+  AllocateProducerIdResponseSchema,
+  CreateTopicResponseSchema,
+  ReassignPartitionsResponseSchema,
+} from '../../src/gen/flotilla/v1/admin_pb.ts';
 import { encodeImage } from '../../src/metadata/checkpoint.ts';
 import { type MetadataRecord, metadataCodec } from '../../src/metadata/records.ts';
 import { MetadataStore } from '../../src/metadata/view.ts';
@@ -35,6 +40,23 @@ const heartbeat: BrokerHeartbeat = {
   metadataIndex: 11,
 };
 
+const report: ReplicaReport = {
+  brokerId: 4 as BrokerId,
+  incarnation: 3,
+  committed: [
+    {
+      topicId: 'e'.repeat(32) as TopicId,
+      partition: 2,
+      leaderEpoch: 7,
+      index: 2 ** 40,
+      targetEpoch: 3,
+      voters: [{ replicaId: (2 ** 40) as ReplicaId, brokerId: 4 as BrokerId, directoryId: 'a'.repeat(32) as DirectoryId }],
+      learners: [],
+    },
+  ],
+  failed: [{ topicId: 'd'.repeat(32) as TopicId, partition: 0, replicaId: 9 as ReplicaId }],
+};
+
 class RecordingController implements Controller {
   readonly seen: unknown[] = [];
   failure: FlotillaError | undefined;
@@ -58,6 +80,12 @@ class RecordingController implements Controller {
   heartbeat(heartbeat: BrokerHeartbeat) {
     return this.#see(heartbeat, undefined);
   }
+  reassign(changes: unknown) {
+    return this.#see(changes, { index: 44 });
+  }
+  reportReplicas(report: ReplicaReport) {
+    return this.#see(report, { index: 45 });
+  }
 }
 
 /** A voter: its controller, its log, its image. */
@@ -72,11 +100,18 @@ class Voter {
       controller: this.controller,
       leader: () => this.leader,
       metadata: this.metadata,
-      log: this.group.log,
+      replica: this.group,
       environment,
       logger: silentLogger,
     });
     const admin = [
+      unaryHandler(Admin.method.reassignPartitions, async ({ partitions, forwarded }) => {
+        expect(forwarded).toBe(true);
+        const { index } = await this.controller.reassign(
+          partitions.map(({ topic, partition, brokers, cancel }) => ({ topic, partition, brokers: cancel ? undefined : brokers })),
+        );
+        return create(ReassignPartitionsResponseSchema, { metadataIndex: BigInt(index) });
+      }),
       unaryHandler(Admin.method.createTopic, async (request, { signal }) => {
         const configs = new Map(request.configs.map(({ key, value }) => [key, value]));
         expect(request.forwarded).toBe(true);
@@ -145,6 +180,13 @@ describe('routeController', () => {
     expect(seen[0]).toEqual(registration);
     expect(seen[1]).toMatchObject({ ...heartbeat, leaders: [expect.objectContaining(heartbeat.leaders[0]!)] });
     expect(seen[2]).toMatchObject(request);
+    const changes = [
+      { topic: 't', partition: 1, brokers: [4, 5] as BrokerId[] },
+      { topic: 'u', partition: 0, brokers: undefined },
+    ];
+    await expect(controller.reassign(changes, signal)).resolves.toEqual({ index: 44 });
+    await expect(controller.reportReplicas(report, signal)).resolves.toEqual({ index: 45 });
+    expect(seen.slice(-2)).toEqual([changes, report]);
   });
 
   test('follows the hint, and asks there first from then on', async () => {

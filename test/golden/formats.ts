@@ -12,6 +12,7 @@ import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import { decodeEntry } from '../../src/raft/core/entry-codec.ts';
 import type { Configuration, Message } from '../../src/raft/core/types.ts';
 import { decodeHeartbeat, encodeHeartbeat } from '../../src/raft/heartbeat-codec.ts';
+import { decodeSnapshotMessage, encodeSnapshotMessage, type SnapshotMessage } from '../../src/raft/snapshot-codec.ts';
 import { decodeBatch, readBatchHeader, stampBatch, validateBatch } from '../../src/record/batch.ts';
 import { BatchBuilder } from '../../src/record/builder.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../src/rsm/checkpoint.ts';
@@ -132,9 +133,20 @@ const messagesV1: readonly Message[] = [
   { type: 'timeoutNow', ...envelope },
 ];
 const beats = [
-  { type: 'heartbeat', ...envelope, commit: 3, readContext: 8 },
-  { type: 'heartbeatResponse', ...envelope, readContext: 8 },
+  { type: 'heartbeat', ...envelope, commit: 3, readContext: 8, quiesce: false, check: undefined, verdict: false },
+  { type: 'heartbeatResponse', ...envelope, readContext: 8, awake: false, check: undefined },
 ] as readonly Message[];
+const check = { index: 3, chainHigh: 0xfedcba98, chainLow: 0x76543210 };
+const beatsOfV2 = [
+  ...beats,
+  { type: 'heartbeat', ...envelope, commit: 3, readContext: 0, quiesce: true, check, verdict: true },
+  { type: 'heartbeatResponse', ...envelope, readContext: 0, awake: true, check },
+] as readonly Message[];
+const heartbeatOfV2 = {
+  ...{ incarnation: 6, seq: 99, diskFresh: true, wake: true },
+  quiesced: { count: 700, hash: 0x89abcdef },
+  messages: beatsOfV2.map((message) => ({ group, message })),
+};
 const grouped = (all: readonly Message[]): GroupMessage[] => all.map((message) => ({ group, message }));
 const plain = (all: readonly GroupMessage[]) =>
   all.map(({ group: of, message }) => ({
@@ -189,6 +201,24 @@ const records: readonly MetadataRecord[] = [
   { type: 'allocateProducerIds', nextProducerId: 2 ** 40 },
 ];
 const image = metadataMachine.apply(metadataMachine.empty, 70, records).state;
+const replicasOf = (...ids: readonly (readonly [replicaId: number, brokerId: number])[]) =>
+  ids.map(([replicaId, brokerId]) => ({
+    replicaId: replicaId as ReplicaId,
+    brokerId: brokerId as BrokerId,
+    directoryId: directory(brokerId),
+  }));
+/** Replicas that move: from feature level 2 on. */
+const moves: readonly MetadataRecord[] = [
+  { type: 'featureLevel', level: 2 },
+  { type: 'setTarget', topicId, partition: 0, epoch: 1, replicas: replicasOf([4, 1], [20, 4]), leaving: [] },
+  { type: 'setTarget', topicId, partition: 0, epoch: 2, replicas: replicasOf([4, 1], [5, 2], [300, 5]), leaving: replicasOf([20, 4]) },
+  { type: 'replicasCommitted', topicId, partition: 0, term: 7, index: 1000, replicas: replicasOf([4, 1], [20, 4]) },
+  { type: 'replicaFailed', topicId, partition: 0, replicaId: 20 as ReplicaId },
+  { type: 'setTarget', topicId, partition: 1, epoch: 1, replicas: replicasOf([301, 3]), leaving: [] },
+  { type: 'replicasCommitted', topicId, partition: 1, term: 301, index: 12, replicas: replicasOf([301, 3]) },
+  { type: 'clearTarget', topicId, partition: 1 },
+];
+const movedImage = metadataMachine.apply(image, 71, moves).state;
 const imageText = ({ index, clusterId, featureLevel, brokers, topics, nextReplicaId, nextProducerId }: MetadataImage) => {
   return { index, clusterId, featureLevel, brokers: [...brokers.values()], topics: [...topics.values()], nextReplicaId, nextProducerId };
 };
@@ -222,6 +252,26 @@ const snapshot = {
   configuration: { index: 2, payload: Buffer.from(encodeConfiguration(configuration)).toString('hex') },
   state: text('state of the owner'),
 };
+
+const snapshotEnvelope = { group, from: 7 as ReplicaId, to: 9 as ReplicaId, id: 2 ** 40 + 3 };
+const snapshotMessages: readonly SnapshotMessage[] = [
+  {
+    type: 'offer',
+    ...snapshotEnvelope,
+    lastIndex: 41,
+    lastTerm: 5,
+    files: [
+      { name: '00000000000000001000-00000000000000000042.snapshot', length: 300 },
+      { name: '00000000000000000100-00000000000000000012.log', length: 2 ** 33 },
+    ],
+  },
+  { type: 'pull', ...snapshotEnvelope, file: 1, position: 2 ** 32, length: 5, checksum: 0x01020304 },
+  { type: 'pull', ...snapshotEnvelope, file: 0, position: 0, length: 300, checksum: undefined },
+  { type: 'chunk', ...snapshotEnvelope, file: 1, position: 2 ** 32, length: 5, checksum: 0x05060708, bytes: text('chunk') },
+  { type: 'chunk', ...snapshotEnvelope, file: 1, position: 0, length: 512, checksum: 0x05060708, bytes: undefined },
+  { type: 'done', ...snapshotEnvelope, failed: true },
+  { type: 'gone', ...snapshotEnvelope },
+];
 
 async function directoryFile(): Promise<Uint8Array> {
   const disk = new SimDisk(new TestEnvironment(), seeded(1));
@@ -341,6 +391,21 @@ export const formats: readonly Format[] = [
     uncovered: [[6, 8]],
   },
   {
+    name: 'snapshot-frames-v1',
+    write: () => concat(snapshotMessages.flatMap((message) => encodeSnapshotMessage(message))),
+    read: (bytes) => {
+      let at = 0;
+      return snapshotMessages.map((message) => {
+        const { length } = concat(encodeSnapshotMessage(message));
+        at += length;
+        return decodeSnapshotMessage(bytes.slice(at - length, at));
+      });
+    },
+    says: snapshotMessages,
+    // A chunk has a checksum of its own, which who stages it verifies.
+    uncovered: 'all',
+  },
+  {
     name: 'replica-file-v1',
     write: () => encodeReplicaFile(4711 as ReplicaId, crc32),
     read: (bytes) => decodeReplicaFile(bytes, crc32),
@@ -383,9 +448,15 @@ export const formats: readonly Format[] = [
   },
   {
     name: 'heartbeat-frame-v1',
-    write: () => encodeHeartbeat({ incarnation: 6, seq: 99, diskFresh: true, messages: grouped(beats) }),
     read: decodeHeartbeat,
-    says: { incarnation: 6, seq: 99, diskFresh: true, messages: grouped(beats) },
+    says: { incarnation: 6, seq: 99, diskFresh: true, wake: false, quiesced: { count: 0, hash: 0 }, messages: grouped(beats) },
+    uncovered: 'all',
+  },
+  {
+    name: 'heartbeat-frame-v2',
+    write: () => encodeHeartbeat(heartbeatOfV2),
+    read: decodeHeartbeat,
+    says: heartbeatOfV2,
     uncovered: 'all',
   },
   {
@@ -393,6 +464,20 @@ export const formats: readonly Format[] = [
     write: () => encodeRecords(metadataCodec, records),
     read: (bytes) => decodeRecords(metadataCodec, bytes),
     says: records,
+    uncovered: 'all',
+  },
+  {
+    name: 'metadata-moves-v0',
+    write: () => encodeRecords(metadataCodec, moves),
+    read: (bytes) => decodeRecords(metadataCodec, bytes),
+    says: moves,
+    uncovered: 'all',
+  },
+  {
+    name: 'metadata-image-v2',
+    write: () => encodeImage(movedImage),
+    read: (bytes) => imageText(decodeImage(bytes)),
+    says: imageText(movedImage),
     uncovered: 'all',
   },
   {

@@ -1,18 +1,30 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { InvariantError } from '../../src/base/assert.ts';
-import type { BrokerId, DirectoryId, TopicId } from '../../src/base/ids.ts';
+import type { BrokerId, DirectoryId, ReplicaId, TopicId } from '../../src/base/ids.ts';
 import { applyRecords, difference, emptyImage } from '../../src/metadata/apply.ts';
 import { encodeImage } from '../../src/metadata/checkpoint.ts';
-import type { MetadataDelta, MetadataImage } from '../../src/metadata/image.ts';
+import { type MetadataDelta, type MetadataImage, namedReplicas, type PartitionImage } from '../../src/metadata/image.ts';
 import { PersistentMap } from '../../src/metadata/persistent-map.ts';
-import { brokerRecord, formed, history, topicRecord, uuid } from './arbitrary.ts';
+import { brokerRecord, formed, history, replica, topicRecord, uuid } from './arbitrary.ts';
 
 const base = applyRecords(emptyImage, 1, formed).image;
 const topicId = uuid<TopicId>(1);
 
 function leader(partition: number, broker: number, leaderEpoch: number) {
   return { type: 'partitionLeader', topicId, partition, leader: broker as BrokerId, leaderEpoch } as const;
+}
+
+function partitionOf(image: MetadataImage): PartitionImage {
+  return image.topics.get(topicId)!.partitions[0]!;
+}
+
+function setTarget(epoch: number, replicas: ReturnType<typeof replica>[], leaving: ReturnType<typeof replica>[] = []) {
+  return { type: 'setTarget', topicId, partition: 0, epoch, replicas, leaving } as const;
+}
+
+function committedRecord(term: number, index: number, replicas: ReturnType<typeof replica>[]) {
+  return { type: 'replicasCommitted', topicId, partition: 0, term, index, replicas } as const;
 }
 
 describe('applyRecords', () => {
@@ -65,6 +77,56 @@ describe('applyRecords', () => {
     expect([deleted.image.topics.size, deleted.image.topicIds.size, deleted.image.nextReplicaId]).toEqual([0, 0, 5]);
     const both = applyRecords(base, 2, [topicRecord(base, 1, [[0]]), leader(0, 1, 1), { type: 'deleteTopic', topicId }]);
     expect([both.createdTopics, both.deletedTopics, both.changedLeaders]).toEqual([[], [], []]);
+  });
+
+  test('replicas move towards a target, and what may be a member stays named until it is known to be none', () => {
+    const { image } = applyRecords(base, 2, [topicRecord(base, 1, [[0, 1, 2]])]);
+    const [one, two, three] = [replica(4, 1), replica(5, 2), replica(6, 3)];
+    const four = replica(7, 4);
+    const names = (of: MetadataImage) => namedReplicas(partitionOf(of)).map(({ replicaId }) => replicaId);
+    const moving = applyRecords(image, 3, [setTarget(1, [one, two, four])]);
+    expect(moving.changedReplicas.map(({ partition }) => partition.target?.replicas)).toEqual([[one, two, four]]);
+    expect([names(moving.image).sort(), moving.image.nextReplicaId]).toEqual([[4, 5, 6, 7], 8]);
+    const back = applyRecords(moving.image, 4, [setTarget(2, [one, two, three], [four])]);
+    expect(names(back.image).sort()).toEqual([4, 5, 6, 7]);
+    const reported = applyRecords(back.image, 5, [
+      committedRecord(1, 9, [one, two, three]),
+      { type: 'clearTarget', topicId, partition: 0 },
+    ]);
+    expect(names(reported.image)).toEqual([4, 5, 6]);
+    expect(partitionOf(reported.image)).toMatchObject({ configuration: { term: 1, index: 9 }, targetEpoch: 2, target: undefined });
+  });
+
+  test('a report of replicas that is not newer changes nothing', () => {
+    const { image } = applyRecords(base, 2, [topicRecord(base, 1, [[0, 1]])]);
+    const reported = applyRecords(image, 3, [committedRecord(3, 9, [replica(5, 2)])]);
+    for (const late of [
+      committedRecord(3, 9, [replica(4, 1)]),
+      committedRecord(5, 8, [replica(4, 1)]),
+      committedRecord(2, 10, [replica(4, 1)]),
+    ]) {
+      const after = applyRecords(reported.image, 4, [late]);
+      expect(after.changedReplicas).toEqual([]);
+      expect(partitionOf(after.image)).toBe(partitionOf(reported.image));
+    }
+  });
+
+  test('a failed replica is marked once, and forgotten with the replica', () => {
+    const { image } = applyRecords(base, 2, [topicRecord(base, 1, [[0, 1]])]);
+    const failed = (replicaId: number) => ({ type: 'replicaFailed', topicId, partition: 0, replicaId: replicaId as ReplicaId }) as const;
+    const marked = applyRecords(image, 3, [failed(5), failed(5), failed(99)]).image;
+    expect(partitionOf(marked).failed).toEqual([5]);
+    const replaced = applyRecords(marked, 4, [
+      setTarget(1, [replica(4, 1), replica(6, 2)]),
+      committedRecord(1, 7, [replica(4, 1), replica(6, 2)]),
+    ]);
+    expect(partitionOf(replaced.image).failed).toEqual([]);
+  });
+
+  test('a replica id is given out once, and targets are counted', () => {
+    const { image } = applyRecords(base, 2, [topicRecord(base, 1, [[0, 1]]), { type: 'allocateReplicaIds', nextReplicaId: 7 }]);
+    expect(() => applyRecords(image, 3, [setTarget(1, [replica(6, 3)])])).toThrow(/given out once/);
+    expect(() => applyRecords(image, 3, [setTarget(2, [replica(4, 1)])])).toThrow(/counted/);
   });
 
   test('records that can not be are refused loudly', () => {
@@ -128,23 +190,36 @@ class Follower {
   readonly #topics = new Set<string>();
   readonly #leaders = new Map<string, string>();
   readonly #brokers = new Map<number, string>();
+  readonly #replicas = new Map<string, string>();
 
   take(delta: MetadataDelta): void {
     for (const { topicId } of delta.deletedTopics) {
       expect(this.#topics.delete(topicId)).toBe(true);
-      for (const key of this.#leaders.keys()) if (key.startsWith(topicId)) this.#leaders.delete(key);
+      for (const of of [this.#leaders, this.#replicas]) for (const key of of.keys()) if (key.startsWith(topicId)) of.delete(key);
     }
-    for (const { topicId } of delta.createdTopics) {
-      expect(this.#topics.has(topicId)).toBe(false);
-      this.#topics.add(topicId);
+    for (const topic of delta.createdTopics) {
+      expect(this.#topics.has(topic.topicId)).toBe(false);
+      this.#topics.add(topic.topicId);
+      for (const partition of topic.partitions) this.#move(topic.topicId, partition);
     }
+    for (const { topic, partition } of delta.changedReplicas) this.#move(topic.topicId, partition);
     for (const { topic, partition } of delta.changedLeaders) {
       this.#leaders.set(`${topic.topicId}-${partition.partition}`, `${partition.leader} ${partition.leaderEpoch}`);
     }
     for (const { brokerId, incarnation, fenced } of delta.changedBrokers) this.#brokers.set(brokerId, `${incarnation} ${fenced}`);
   }
   state() {
-    return { topics: [...this.#topics].sort(), leaders: [...this.#leaders].sort(), brokers: [...this.#brokers].sort() };
+    const sorted = (map: ReadonlyMap<unknown, string>) => [...map].sort();
+    return {
+      topics: [...this.#topics].sort(),
+      leaders: sorted(this.#leaders),
+      brokers: sorted(this.#brokers),
+      replicas: sorted(this.#replicas),
+    };
+  }
+
+  #move(of: TopicId, { partition, replicas, configuration, targetEpoch, target, failed }: PartitionImage): void {
+    this.#replicas.set(`${of}-${partition}`, JSON.stringify([replicas, configuration, targetEpoch, target, failed]));
   }
 }
 

@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { BrokerId, ClusterId, TopicId } from '../../src/base/ids.ts';
+import type { BrokerId, ClusterId, ReplicaId, TopicId } from '../../src/base/ids.ts';
 import { applyRecords, emptyImage } from '../../src/metadata/apply.ts';
 import { decodeImage, encodeImage } from '../../src/metadata/checkpoint.ts';
 import { type MetadataRecord, metadataCodec } from '../../src/metadata/records.ts';
 import { decodeRecords, encodeRecords, UnknownRecordError } from '../../src/rsm/codec.ts';
-import { brokerRecord, formed, history, topicRecord, uuid } from './arbitrary.ts';
+import { brokerRecord, formed, history, replica, topicRecord, uuid } from './arbitrary.ts';
 
 const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 const topicId = uuid<TopicId>(0xabc);
@@ -32,6 +32,16 @@ const golden: [MetadataRecord, string][] = [
   [{ type: 'topicConfig', topicId, key: 'k', value: undefined }, `00090000000013${topicId}016b00`],
   [{ type: 'allocateReplicaIds', nextReplicaId: 9 }, '000a000000000109'],
   [{ type: 'allocateProducerIds', nextProducerId: 2 ** 40 }, '000b0000000006808080808020'],
+  [
+    { type: 'setTarget', topicId, partition: 5, epoch: 2, replicas: [replica(300, 1), replica(7, 2)], leaving: [replica(6, 3)] },
+    `000c000000004b${topicId}050202ac0201${d(1)}0702${d(2)}010603${d(3)}`,
+  ],
+  [{ type: 'clearTarget', topicId, partition: 5 }, `000d0000000011${topicId}05`],
+  [
+    { type: 'replicasCommitted', topicId, partition: 5, term: 3, index: 200, replicas: [replica(7, 2)] },
+    `000e0000000027${topicId}0503c801010702${d(2)}`,
+  ],
+  [{ type: 'replicaFailed', topicId, partition: 5, replicaId: 300 as ReplicaId }, `000f0000000013${topicId}05ac02`],
 ];
 
 describe('metadata records', () => {
@@ -41,7 +51,7 @@ describe('metadata records', () => {
   });
 
   test('an unknown type or version is refused', () => {
-    expect(() => metadataCodec.decode({ type: 12, version: 0, body: new Uint8Array() })).toThrow(UnknownRecordError);
+    expect(() => metadataCodec.decode({ type: 16, version: 0, body: new Uint8Array() })).toThrow(UnknownRecordError);
     expect(() => metadataCodec.decode({ type: 4, version: 1, body: new Uint8Array([7]) })).toThrow(UnknownRecordError);
     expect(() => metadataCodec.decode({ type: 4, version: 0, body: new Uint8Array([7, 7]) })).toThrow(/after the end/);
   });
@@ -59,7 +69,7 @@ describe('metadata records', () => {
 describe('checkpoint', () => {
   test('has these bytes', () => {
     const { image } = applyRecords(emptyImage, 3, [
-      formed[0]!,
+      { type: 'featureLevel', level: 1 },
       formed[1]!,
       brokerRecord(1),
       { ...topicRecord(emptyImage, 1, [[0]]), firstReplicaId: 4 } as MetadataRecord,

@@ -85,6 +85,9 @@ export class MemoryStateStore implements StateStore {
 export class FakeLog {
   readonly entries: Entry[] = [];
   committed = 0;
+  firstReplicableIndex = 1;
+  snapshot: { readonly index: number; readonly state: Uint8Array } | undefined;
+  snapshotSource: ((nextOffset: number, index: number) => Uint8Array | undefined) | undefined;
   /** Reads wait for it: a slow disk. */
   gate: Promise<void> | undefined;
   /** Of one read. */
@@ -98,6 +101,7 @@ export class FakeLog {
   async readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]> {
     if (this.maxReads-- <= 0) await new Promise(() => {});
     await this.gate;
+    if (fromIndex < this.firstReplicableIndex) throw new FlotillaError('OFFSET_OUT_OF_RANGE', 'below the start');
     const page: Entry[] = [];
     let bytes = 0;
     for (const entry of this.entries.slice(fromIndex - 1, this.committed)) {

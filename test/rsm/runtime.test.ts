@@ -38,6 +38,7 @@ class Node {
   readonly replica: FakeReplica;
   readonly store: MemoryStateStore;
   readonly active: boolean[] = [];
+  readonly restored: Words[] = [];
   failure: Error | undefined;
   runtime!: StateMachineRuntime<Words, string, readonly string[]>;
 
@@ -57,6 +58,7 @@ class Node {
       notLeader: 'NOT_CONTROLLER',
       observer: {
         applied: () => {},
+        restored: (state) => this.restored.push(state),
         activeChanged: (active) => this.active.push(active),
         failed: (error) => {
           this.failure = error;
@@ -104,6 +106,31 @@ describe('StateMachineRuntime', () => {
     await settled();
     expect(second.value).toEqual({ response: 1, index: 3 });
     expect(read.value).toEqual({ response: 'a,b', index: 3 });
+  });
+
+  test('gives its checkpoint as of an entry, and goes on from one that came with the log', async () => {
+    const node = await leader();
+    for (const word of ['a', 'b', 'c']) await node.say(word);
+    const { log } = node.group;
+    expect(log.snapshotSource?.(0, 3)).toBeUndefined();
+    const state = log.snapshotSource?.(0, 4) as Uint8Array;
+    await node.say('d');
+    log.snapshot = { index: 4, state };
+    log.firstReplicableIndex = 5;
+    // At a start whose own checkpoint is older than the log's beginning.
+    const late = await new Node(node.group, 2).open();
+    await settled();
+    expect(late.runtime.state.words).toEqual(['a', 'b', 'c', 'd']);
+    expect(late.restored).toEqual([{ index: 4, words: ['a', 'b', 'c'] }]);
+    // While it runs, behind: the host has put a snapshot in the log's place.
+    const group = new FakeGroup();
+    const running = await new Node(group, 3).open();
+    Object.assign(group, { log });
+    await running.runtime.restored();
+    expect(running.runtime.appliedIndex).toBe(4);
+    running.runtime.apply(log.entries.slice(4));
+    expect(running.runtime.state.words).toEqual(['a', 'b', 'c', 'd']);
+    expect(running.failure).toBeUndefined();
   });
 
   test('takes operations only as a leader whose no-op has committed', async () => {

@@ -18,7 +18,9 @@ export interface Breakage {
 export function drawBreakage(random: SeededRandom, brokers: number, replicas: number): Breakage {
   const machines = new Map<number, (typeof MACHINE_BREAKAGES)[number]>();
   const most = Math.floor((replicas - 1) / 2);
-  const links = most > 0 && random.chance(0.25) ? random.pick(NETWORK_BREAKAGES) : undefined;
+  // Where a group lives on some of the brokers alone, its own may not be neighbours.
+  const shapes = replicas === brokers ? NETWORK_BREAKAGES : NETWORK_BREAKAGES.slice(0, 1);
+  const links = most > 0 && random.chance(0.25) ? random.pick(shapes) : undefined;
   const count = links === undefined ? most : 0;
   while (machines.size < count) machines.set(1 + random.below(brokers), random.pick(MACHINE_BREAKAGES));
   return { machines, links, seed: random.uint32() };

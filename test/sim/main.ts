@@ -89,7 +89,7 @@ async function many({ kind, overrides, steps, campaign, jobs, keepGoing, ...give
   writeSoFar();
   console.log(table(summary));
   console.log(
-    `seeds ${from} to ${from + summary.seeds - 1}: ${((summary.seeds / elapsedMs()) * 3_600_000).toFixed(0)} an hour with ${jobs} processes`,
+    `ran: ${kind} seeds ${from} to ${from + summary.seeds - 1}: ${((summary.seeds / elapsedMs()) * 3_600_000).toFixed(0)} an hour with ${jobs} processes`,
   );
   return summary.failed.length === 0 ? 0 : 1;
 }

@@ -32,6 +32,8 @@ export interface NetworkShape {
 
 /** TCP sends a lost packet again after so long, and doubles that each time. */
 const RETRANSMISSION_MS = 200;
+/** What a narrow link holds up, at most: what is under way when the link is healed is not late for long. */
+const MAX_BACKLOG_MS = 1_000;
 
 /** One direction between two hosts. */
 export class Link {
@@ -79,7 +81,7 @@ export class Link {
     for (const { extraMs, bytesPerMs, bite } of this.#faults) {
       if (extraMs !== undefined) delay += extraMs();
       if (bytesPerMs !== undefined) {
-        this.#freeAtMs = Math.max(this.#freeAtMs, nowMs) + bytes / bytesPerMs;
+        this.#freeAtMs = Math.min(Math.max(this.#freeAtMs, nowMs) + bytes / bytesPerMs, nowMs + MAX_BACKLOG_MS);
         delay += this.#freeAtMs - nowMs;
       }
       bite?.();

@@ -7,7 +7,7 @@ import type { Logger } from '../../src/base/environment.ts';
 import { check } from '../jepsen-lite/checker.ts';
 import { describeBreakage } from './breakage.ts';
 import { SimCluster } from './cluster.ts';
-import { compareLogs, converged, describe } from './convergence.ts';
+import { allWhole, compareLogs, converged, describe } from './convergence.ts';
 import { Invariants, Violation } from './invariants.ts';
 import { Nemesis } from './nemesis.ts';
 import { SeededRandom } from './random.ts';
@@ -51,13 +51,15 @@ const CHECK_EVERY_MS = 25;
 const FORM_MS = 60_000;
 /** For a healed majority to elect, tell its clients and commit. */
 const MAJORITY_MS = 30_000;
+/** And for their keepalives, one after the other, to give up connections that went silent for ever. */
+const SILENCE_MS = 30_000;
 /** For all that is left, once all is healed. Below the longest delivery timeout, which must not be needed. */
 const HEALED_MS = 60_000;
 
 /** What makes a seed worth counting, besides a liveness phase. */
 export const LEAST = { simulatedMs: 60_000, operations: 500, effective: 5 } as const;
 /** A world that is too quiet goes on for so much longer, at most. */
-const MAX_SAFETY_FACTOR = 3;
+const MAX_SAFETY_FACTOR = 2;
 
 /** Runs a seed. @throws Violation with what broke; replay it with `npm run sim -- --seed N`. */
 export async function simulate(options: SimulateOptions): Promise<SimulationResult> {
@@ -142,14 +144,28 @@ class Simulation {
 
   async #liveness(): Promise<void> {
     const { breakage } = this.#world;
+    if (this.#nemesis.effects.has('wipe')) await this.#replaceLost();
     this.#enter(describeBreakage(breakage));
     this.#nemesis.heal(breakage);
-    await this.#settle(this.#workload.probe(MAJORITY_MS), MAJORITY_MS);
+    const withinMs = MAJORITY_MS + (this.#world.weather.faults.includes('halfOpen') ? SILENCE_MS : 0);
+    await this.#settle(this.#workload.probe(withinMs), withinMs);
     this.#enter('healed');
     this.#nemesis.heal();
     await this.#settle(this.#workload.stopSending(), HEALED_MS);
     this.#enter('using what was created');
     await this.#settle(this.#workload.useCreated(), HEALED_MS);
+  }
+
+  /** A disk that was lost and a machine that stays broken would be two of three; the first must heal by itself. */
+  async #replaceLost(): Promise<void> {
+    this.#enter('replacing what was on lost disks');
+    this.#nemesis.heal();
+    const end = this.cluster.time.nowMs + HEALED_MS;
+    while (!allWhole(this.cluster)) {
+      if (this.cluster.time.nowMs >= end) throw new Violation('what was on lost disks is not replaced');
+      await this.cluster.time.run(CHECK_EVERY_MS);
+      this.#check();
+    }
   }
 
   async #readEverything(): Promise<void> {

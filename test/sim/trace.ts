@@ -5,7 +5,7 @@ import type { Message } from '../../src/raft/core/types.ts';
 import { decodeHeartbeat } from '../../src/raft/heartbeat-codec.ts';
 import type { SimCluster } from './cluster.ts';
 
-const MAX_LINE = 240;
+const MAX_LINE = 400;
 /** Characters of a topic's id that tell it from the others of a run. */
 const ID_CHARS = 6;
 

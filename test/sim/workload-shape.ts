@@ -29,7 +29,7 @@ export function drawWorkload(random: SeededRandom, brokers: number): WorkloadSha
     replicas: Math.min(brokers, random.pick([1, 2, 3, 3, 3, 3, 3, 3, 5])),
     producers: random.pick([1, 2, 3]),
     consumers: random.pick([1, 1, 2]),
-    sendEveryMs: random.pick([20, 50, 80]),
+    sendEveryMs: random.pick([6, 20, 50]),
     valueBytes: random.pick([16, 16, 200, 2000]),
     deliveryTimeoutMs: random.pick([1_000, 5_000, 120_000]),
     maxInFlight: random.pick([1, 5, 5]),

@@ -104,7 +104,8 @@ function drawNetwork(random: SeededRandom): NetworkShape {
   const minDelayMs = random.pick([0.05, 0.05, 0.5, 5]);
   return {
     minDelayMs,
-    maxDelayMs: minDelayMs * random.pick([1.1, 10, 10, 50]),
+    // A tenth of the shortest election timeout: more is a fault, and not a network.
+    maxDelayMs: Math.min(30, minDelayMs * random.pick([1.1, 10, 10, 50])),
     loss: random.pick([0, 0, 0, 0.001, 0.01]),
   };
 }
@@ -113,9 +114,9 @@ function drawWeather(random: SeededRandom, swarm: boolean, { faults, without = [
   const drawn: string[] = [];
   while (drawn.length < 2) {
     for (const fault of ACTIVE_FAULTS)
-      if (random.chance(0.2)) for (let share = random.pick([1, 1, 3]); share > 0; share--) drawn.push(fault);
+      if (random.chance(0.25)) for (let share = random.pick([1, 1, 3]); share > 0; share--) drawn.push(fault);
   }
-  const everyMs = random.pick([700, 1_500, 3_000]);
+  const everyMs = random.pick([300, 700, 1_500, 3_000]);
   const lastMs = random.pick([500, 2_000, 6_000]);
   return {
     faults: faults ?? (swarm ? drawn : ACTIVE_FAULTS),

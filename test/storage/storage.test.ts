@@ -89,6 +89,25 @@ describe('storage', () => {
     expect(fixture.failures).toHaveLength(1);
   });
 
+  it('after a failed sync, what the next process builds on outlasts a power cut, though the cache takes it for clean (B25)', async () => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    await storage.openLog(A, settings, REPLICA);
+    const entries = chainOf(2);
+    await storage.wal.append([write(entries.slice(0, 1))]);
+    fixture.disk.intercept = ({ kind }) => (kind === 'sync' ? 'EIO' : undefined);
+    await expect(storage.wal.append([write(entries.slice(1))])).rejects.toThrow('EIO');
+    fixture.disk.intercept = undefined;
+    fixture.revive();
+    const revived = await (await fixture.open()).openLog(A, settings, REPLICA);
+    expect(bytesOf(revived.tail)).toEqual(bytesOf(entries));
+    fixture.disk.crash();
+    fixture.restart();
+    const again = await (await fixture.open()).openLog(A, settings, REPLICA);
+    expect(bytesOf(again.tail)).toEqual(bytesOf(entries));
+    expect(again.whole).toBe(true);
+  });
+
   it('tells once that it failed, whoever finds out', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
@@ -138,6 +157,23 @@ describe('storage', () => {
       const { log } = await reopened.openLog(groupKey(partition), settings, REPLICA);
       expect(bytesOf(await readAll(log))).toEqual(bytesOf(entries));
     }
+  });
+
+  it('says that a flush stalls while it does, and neither before nor after: also when it rests (B38)', async () => {
+    const fixture = new Fixture();
+    fixture.environment.now = 1_000;
+    const { wal } = await fixture.open();
+    fixture.environment.now += 30_000;
+    expect(wal.stalledMs()).toBe(0);
+    const goOn = fixture.disk.stall();
+    const written = wal.append([write(chainOf(1))]);
+    await new Promise((resolve) => setImmediate(resolve));
+    fixture.environment.now += 700;
+    expect(wal.stalledMs()).toBe(700);
+    goOn();
+    await written;
+    fixture.environment.now += 30_000;
+    expect(wal.stalledMs()).toBe(0);
   });
 
   it('writes a mark-only frame after 50 ms', async () => {

@@ -1,16 +1,18 @@
 import type { ReplicaId } from '../../base/ids.ts';
 import type { Quorum, VoteResult } from './quorum.ts';
-import type { RaftOptions } from './types.ts';
+import type { RaftOptions, VoteRequest, VoteResponse } from './types.ts';
+
+type TimerOptions = Pick<RaftOptions, 'id' | 'electionTicks' | 'heartbeatTicks' | 'uint32'>;
 
 /** The clock of a replica that does not lead, in ticks: when it campaigns, and until when a leader that it heard has its lease. */
 export class ElectionTimer {
-  readonly #options: Pick<RaftOptions, 'electionTicks' | 'uint32'>;
+  readonly #options: TimerOptions;
   /** Since the leader was heard, a vote granted or a campaign begun. */
   #elapsed = 0;
   /** 0: to be drawn at the next tick. */
   #timeout = 0;
 
-  constructor(options: Pick<RaftOptions, 'electionTicks' | 'uint32'>) {
+  constructor(options: TimerOptions) {
     this.#options = options;
   }
 
@@ -30,9 +32,12 @@ export class ElectionTimer {
     this.#timeout = 0;
   }
 
-  expireIn(ticks: number): void {
+  /** After so many ticks and, with a heartbeat between any two, those that stand before this replica in `order`. */
+  expireInTurn(order: readonly ReplicaId[], ticks = 0): void {
+    const { id, heartbeatTicks } = this.#options;
+    const before = order.includes(id) ? order.indexOf(id) : order.length;
     this.#elapsed = 0;
-    this.#timeout = ticks;
+    this.#timeout = 1 + ticks + before * heartbeatTicks;
   }
 
   #draw(): number {
@@ -78,4 +83,25 @@ interface LogEnd {
 
 function isNewer(a: LogEnd, b: LogEnd): boolean {
   return a.lastTerm > b.lastTerm || (a.lastTerm === b.lastTerm && a.lastIndex > b.lastIndex);
+}
+
+/** Asks all other voters. */
+export function voteRequests(
+  from: ReplicaId,
+  voters: readonly ReplicaId[],
+  term: number,
+  { lastIndex, lastTerm }: { readonly lastIndex: number; readonly lastTerm: number },
+  { pre, transfer }: Pick<VoteRequest, 'pre' | 'transfer'>,
+): VoteRequest[] {
+  return voters.filter((to) => to !== from).map((to) => ({ type: 'vote', from, to, term, pre, lastIndex, lastTerm, transfer }));
+}
+
+/** `lastIndex` 0: the answer says nothing of the log. */
+export function voteResponse(
+  from: ReplicaId,
+  to: ReplicaId,
+  term: number,
+  { pre, granted }: Pick<VoteResponse, 'pre' | 'granted'>,
+): VoteResponse {
+  return { type: 'voteResponse', from, to, term, pre, granted, lastIndex: 0, lastTerm: 0 };
 }

@@ -4,6 +4,7 @@ import { FlotillaError } from '../../base/errors.ts';
 import { type Chain, type ChainResult, chainAfter } from './chain.ts';
 import { crc32 } from './crc32.ts';
 import { ENTRY_HEADER_BYTES, ENTRY_VERSION, type Entry, EntryKind } from './entry.ts';
+import type { LogPosition, Proposal } from './types.ts';
 
 export interface EntryFields {
   readonly index: number;
@@ -27,6 +28,22 @@ export function entrySize(entry: Entry): number {
 }
 
 /** Makes an entry: its chain from the one before, its header encoded. The payload is taken, not copied, and must not change any more. */
+/** A leader's next entry. */
+export function entryOf(proposal: Proposal, term: number, previous: LogPosition): Entry {
+  const { kind, payload, recordCount, payloadChecksum } = proposal;
+  const { index, nextOffset } = previous;
+  return makeEntry({
+    index: index + 1,
+    nextOffset: nextOffset + recordCount,
+    term,
+    kind,
+    recordCount,
+    payloadChecksum,
+    payload,
+    previous,
+  });
+}
+
 export function makeEntry(fields: EntryFields): Entry {
   const { index, term, kind, nextOffset, recordCount, payloadChecksum, payload } = fields;
   assert(

@@ -1,10 +1,11 @@
 import type { ReplicaId } from '../../base/ids.ts';
 import { continuesChain, isWellFormed } from './append-check.ts';
+import { checkAt, isSame } from './divergence.ts';
 import type { Entry } from './entry.ts';
 import type { RaftLog } from './log.ts';
 import type { Outbox } from './outbox.ts';
 import type { PersistQueue } from './persistence.ts';
-import type { AppendRequest, LogPosition } from './types.ts';
+import type { AppendRequest, HeartbeatRequest, LogCheck, LogPosition, Message } from './types.ts';
 
 /** What a replica does with the entries that a leader sends: makes its log the leader's (paper 5.3), and answers once that is durable. */
 export class Follower {
@@ -14,6 +15,10 @@ export class Follower {
   readonly #outbox: Outbox;
   /** See RaftCore.divergedIndex. */
   divergedIndex = 0;
+  /** The term of the leader that sent it. */
+  #divergedTerm = 0;
+  /** See RaftCore.damage. */
+  damage: LogCheck | undefined;
 
   constructor(id: ReplicaId, log: RaftLog, persistence: PersistQueue, outbox: Outbox) {
     this.#id = id;
@@ -37,10 +42,44 @@ export class Follower {
       this.reject(from, term, prevIndex, hintIndex);
       return;
     }
-    if (!this.adopt(prevIndex, entries)) return;
+    if (!this.adopt(prevIndex, entries)) {
+      this.#divergedTerm = term;
+      return;
+    }
     const lastNew = prevIndex + entries.length;
     this.commitTo(Math.min(message.commit, lastNew));
     this.#accept(from, term, lastNew);
+  }
+
+  /** A heartbeat of the present term's leader. True: the group rests here from now on, since the log ends, all durable, where the leader's does. */
+  handleHeartbeat({ from, term, commit, readContext, quiesce, check, verdict }: HeartbeatRequest): boolean {
+    this.commitTo(commit);
+    const own = check === undefined ? this.#beforeDivergence(term) : checkAt(this.#log, check.index);
+    const differs = check !== undefined && (own === undefined || !isSame(own, check));
+    if (verdict && differs) {
+      this.damage = check;
+      return false;
+    }
+    const { lastIndex, durableIndex, commitIndex } = this.#log;
+    const isWhole = commit === lastIndex && commitIndex === lastIndex && durableIndex === lastIndex && this.#persistence.isEmpty;
+    if (quiesce && isWhole && this.divergedIndex === 0 && !differs) return true;
+    this.answerHeartbeat(from, term, readContext, quiesce, own);
+    return false;
+  }
+
+  /** At rest, in the present term: a late answer to a leader, or what made this follower rest, once more. */
+  leavesAtRest(message: Message): boolean {
+    if (message.type === 'heartbeatResponse') return !message.awake;
+    return message.type === 'heartbeat' && message.quiesce && message.commit === this.#log.lastIndex;
+  }
+
+  answerHeartbeat(to: ReplicaId, term: number, readContext: number, awake: boolean, check?: LogCheck): void {
+    this.#outbox.messages.push({ type: 'heartbeatResponse', from: this.#id, to, term, readContext, awake, check });
+  }
+
+  /** What the leader is to compare, after entries of its that don't continue this log. */
+  #beforeDivergence(term: number): LogCheck | undefined {
+    return this.divergedIndex === 0 || this.#divergedTerm !== term ? undefined : checkAt(this.#log, this.divergedIndex - 1);
   }
 
   commitTo(index: number): void {
@@ -82,7 +121,7 @@ export class Follower {
     for (let i = at; i < entries.length; i++) {
       const entry = entries[i] as Entry;
       if (previous !== undefined && !continuesChain(previous, entry)) {
-        if (this.divergedIndex === 0) this.divergedIndex = entry.index;
+        this.divergedIndex = entry.index;
         return false;
       }
       previous = entry;
@@ -92,6 +131,7 @@ export class Follower {
       this.#persistence.truncateTo(first.index - 1);
     }
     for (let i = at; i < entries.length; i++) this.#log.append(entries[i] as Entry);
+    this.divergedIndex = 0;
     return true;
   }
 

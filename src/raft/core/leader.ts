@@ -1,5 +1,6 @@
 import type { ReplicaId } from '../../base/ids.ts';
 import { membersOf } from './configuration.ts';
+import { Divergence } from './divergence.ts';
 import type { Entry } from './entry.ts';
 import { entrySize } from './entry-codec.ts';
 import type { RaftLog } from './log.ts';
@@ -7,7 +8,7 @@ import type { Outbox } from './outbox.ts';
 import { Progress } from './progress.ts';
 import { Quorum } from './quorum.ts';
 import { ReadRounds } from './read-index.ts';
-import type { AppendResponse, Configuration, HeartbeatResponse, RaftOptions } from './types.ts';
+import type { AppendResponse, Configuration, HeartbeatResponse, LogCheck, RaftOptions } from './types.ts';
 
 /** What a leader does in its one term: replicates, commits, confirms reads, watches its quorum. Dropped when it steps down. */
 export class Leader {
@@ -17,6 +18,7 @@ export class Leader {
   readonly #outbox: Outbox;
   readonly #reads = new ReadRounds();
   readonly #progress = new Map<ReplicaId, Progress>();
+  readonly #divergence: Divergence;
   #configuration: Configuration;
   #quorum: Quorum;
   /** Something may be sent that was not. */
@@ -26,6 +28,8 @@ export class Leader {
   #checkElapsed = 0;
   /** Ticks in which entries waited for commit and nothing moved. */
   #stalledTicks = 0;
+  /** Ticks in which there was nothing to do. */
+  #idleTicks = 0;
   #transferee: ReplicaId | 0 = 0;
   #transferElapsed = 0;
 
@@ -34,6 +38,7 @@ export class Leader {
     this.#options = options;
     this.#log = log;
     this.#outbox = outbox;
+    this.#divergence = new Divergence(options.id, log);
     this.#configuration = configuration;
     this.#quorum = new Quorum(configuration);
     this.setConfiguration(configuration);
@@ -42,6 +47,10 @@ export class Leader {
 
   get transferee(): ReplicaId | 0 {
     return this.#transferee;
+  }
+  /** What a majority of the voters has where this leader's log is something else: it is damaged. */
+  get damage(): LogCheck | undefined {
+    return this.#divergence.damage;
   }
   get hasWork(): boolean {
     return this.#dirty || (this.#reads.isWaiting && this.isReady);
@@ -66,6 +75,8 @@ export class Leader {
     }
     this.#configuration = configuration;
     if (!this.#isIncoming(this.#transferee)) this.#transferee = 0;
+    // Those who have confirmed may be a majority now, and nobody left to answer.
+    if (this.#reads.openRound !== 0) this.#confirmReads();
     this.#dirty = true;
   }
 
@@ -78,20 +89,40 @@ export class Leader {
   appended(entry: Entry): void {
     if (this.#uncommittedBytes === 0) this.#stalledTicks = 0;
     this.#uncommittedBytes += entrySize(entry);
+    this.#idleTicks = 0;
     this.#dirty = true;
   }
 
-  /** False: step down, since no majority answers, or nothing moves (CheckQuorum, thesis 6.2). */
-  tick(): boolean {
-    const { electionTicks, heartbeatTicks } = this.#options;
+  /**
+   * Step down when no majority answers, or nothing moves (CheckQuorum, thesis 6.2), unless `disksStall`; rest when there has long been nothing to do.
+   */
+  tick(disksStall: boolean): 'lead' | 'rest' | 'stepDown' {
+    const { electionTicks, heartbeatTicks, quiesceTicks = 0 } = this.#options;
     if (this.#transferee !== 0 && ++this.#transferElapsed >= electionTicks) this.#transferee = 0;
-    if (!this.#quorum.isAlone(this.#options.id)) {
-      this.#stalledTicks = this.#log.commitIndex < this.#log.lastIndex ? this.#stalledTicks + 1 : 0;
-      if (this.#stalledTicks > electionTicks) return false;
-      if (++this.#checkElapsed >= electionTicks && !this.#checkQuorum()) return false;
+    if (disksStall) {
+      this.#stalledTicks = 0;
+      this.#checkElapsed = 0;
+    } else if (!this.#quorum.isAlone(this.#options.id)) {
+      if (this.#log.commitIndex === this.#log.lastIndex) this.#stalledTicks = 0;
+      else if (!this.#installs()) this.#stalledTicks++;
+      if (this.#stalledTicks > electionTicks) return 'stepDown';
+    }
+    if (++this.#checkElapsed >= electionTicks && !this.#checkQuorum()) return 'stepDown';
+    if (quiesceTicks > 0 && this.#idleFor(quiesceTicks)) {
+      this.#broadcastHeartbeat(true);
+      return 'rest';
     }
     if (++this.#heartbeatElapsed >= heartbeatTicks) this.#broadcastHeartbeat();
-    return true;
+    return 'lead';
+  }
+
+  /** The group rests no more: followers hear of it at the next tick, and have an election timeout to answer. */
+  wake(): void {
+    this.#idleTicks = 0;
+    this.#stalledTicks = 0;
+    this.#checkElapsed = 0;
+    this.#heartbeatElapsed = this.#options.heartbeatTicks;
+    for (const progress of this.#progress.values()) progress.active = true;
   }
 
   handleAppendResponse(message: AppendResponse): void {
@@ -107,6 +138,8 @@ export class Leader {
       this.#stalledTicks = 0;
       this.maybeCommit();
     }
+    // What it holds is enough by now, whatever becomes of the snapshot.
+    if (progress.state === 'snapshot' && progress.matchIndex + 1 >= this.#log.firstReplicableIndex) progress.probe();
     if (progress.replicaId === this.#transferee) this.#maybeTimeoutNow(progress);
   }
 
@@ -114,6 +147,8 @@ export class Leader {
     const progress = this.#progress.get(message.from);
     if (progress === undefined) return;
     if (!progress.awaitsAcknowledgement) progress.active = true;
+    progress.answered = true;
+    if (message.check !== undefined) this.#compare(progress, message.check);
     this.#recoverLoss(progress);
     if (message.readContext > progress.readRound && message.readContext <= this.#reads.openRound) {
       progress.readRound = message.readContext;
@@ -143,12 +178,13 @@ export class Leader {
   }
 
   read(context: number): void {
+    this.#idleTicks = 0;
     this.#reads.add(context);
   }
 
   transferTo(to: ReplicaId): boolean {
     const progress = this.#progress.get(to);
-    if (progress === undefined || !this.#isIncoming(to)) return false;
+    if (progress === undefined || progress.damaged || !this.#isIncoming(to)) return false;
     if (this.#transferee === to) return true;
     this.#transferee = to;
     this.#transferElapsed = 0;
@@ -162,7 +198,8 @@ export class Leader {
     this.flush();
     let successor: Progress | undefined;
     for (const progress of this.#progress.values()) {
-      if (this.#isIncoming(progress.replicaId) && progress.matchIndex > (successor?.matchIndex ?? -1)) successor = progress;
+      if (this.#isIncoming(progress.replicaId) && !progress.damaged && progress.matchIndex > (successor?.matchIndex ?? -1))
+        successor = progress;
     }
     if (successor !== undefined) this.#timeoutNow(successor);
   }
@@ -193,13 +230,36 @@ export class Leader {
     this.#sendAppend(progress, entries);
   }
 
+  /** The host brought a follower a snapshot up to `index`, or could not. */
+  snapshotDone(to: ReplicaId, index: number | undefined): void {
+    const progress = this.#progress.get(to);
+    if (progress?.state !== 'snapshot') return;
+    if (index === undefined) progress.snapshotFailed = true;
+    else progress.probe(Math.min(index, this.#log.lastIndex));
+    this.#dirty = true;
+  }
+
+  /**
+   * A voter is getting a snapshot, which takes its time. If the others are no majority nothing commits meanwhile, and another leader would be none
+   * the better for it. {@link #checkQuorum} goes on watching the others.
+   */
+  #installs(): boolean {
+    for (const { replicaId, state, snapshotFailed } of this.#progress.values())
+      if (state === 'snapshot' && !snapshotFailed && this.#quorum.has(replicaId)) return true;
+    return false;
+  }
+
   /** A voter that stays one: only such a one takes over. */
   #isIncoming(id: ReplicaId | 0): boolean {
     return this.#configuration.voters.some(({ replicaId }) => replicaId === id);
   }
 
-  readonly #matchOf = (id: ReplicaId): number =>
-    id === this.#options.id ? this.#log.durableIndex : (this.#progress.get(id)?.matchIndex ?? 0);
+  /** What a damaged replica has counts for nothing. */
+  readonly #matchOf = (id: ReplicaId): number => {
+    if (id === this.#options.id) return this.#log.durableIndex;
+    const progress = this.#progress.get(id);
+    return progress === undefined || progress.damaged ? 0 : progress.matchIndex;
+  };
 
   #replicate(progress: Progress): void {
     const log = this.#log;
@@ -241,9 +301,17 @@ export class Leader {
   }
 
   #wantEntries(progress: Progress): void {
-    if (progress.nextIndex < this.#log.firstReplicableIndex) return;
+    if (progress.nextIndex < this.#log.firstReplicableIndex) {
+      this.#wantSnapshot(progress);
+      return;
+    }
     progress.reading = true;
     this.#outbox.reads.push({ to: progress.replicaId, fromIndex: progress.nextIndex, maxBytes: this.#options.maxAppendBytes });
+  }
+
+  #wantSnapshot(progress: Progress): void {
+    progress.awaitSnapshot();
+    this.#outbox.snapshots.push({ to: progress.replicaId });
   }
 
   /**
@@ -261,13 +329,42 @@ export class Leader {
     }
   }
 
-  #broadcastHeartbeat(): void {
+  #broadcastHeartbeat(quiesce = false): void {
     this.#heartbeatElapsed = 0;
     const readContext = this.#reads.openRound;
-    for (const { replicaId, matchIndex } of this.#progress.values()) {
-      const commit = Math.min(matchIndex, this.#log.commitIndex);
-      this.#outbox.messages.push({ type: 'heartbeat', from: this.#options.id, to: replicaId, term: this.#term, commit, readContext });
+    const check = this.#divergence.ask(quiesce);
+    const head = { type: 'heartbeat', from: this.#options.id, term: this.#term, readContext, quiesce } as const;
+    for (const progress of this.#progress.values()) {
+      const commit = Math.min(progress.matchIndex, this.#log.commitIndex);
+      const verdict = this.#divergence.verdictOn(progress.replicaId);
+      const asked = check !== undefined && progress.matchIndex >= check.index ? check : undefined;
+      this.#outbox.messages.push({ ...head, to: progress.replicaId, commit, check: verdict ?? asked, verdict: verdict !== undefined });
     }
+  }
+
+  /** For so many ticks there was nothing to do, and every member answered in that time. */
+  #idleFor(ticks: number): boolean {
+    if (!this.#isIdle()) this.#idleTicks = 0;
+    else if (++this.#idleTicks === 1) for (const progress of this.#progress.values()) progress.answered = false;
+    if (this.#idleTicks < ticks) return false;
+    for (const { answered } of this.#progress.values()) if (!answered) return false;
+    return true;
+  }
+
+  /** Every member has everything, committed and durable, and nothing is under way. Never in a joint configuration, which is to be left soon. */
+  #isIdle(): boolean {
+    const { lastIndex, commitIndex, durableIndex } = this.#log;
+    if (commitIndex !== lastIndex || durableIndex !== lastIndex || !this.isReady || this.#quorum.isJoint) return false;
+    if (this.#transferee !== 0 || this.#reads.isWaiting || this.#reads.openRound !== 0 || this.#divergence.isDisputed) return false;
+    for (const { matchIndex, state, inflight } of this.#progress.values()) {
+      if (matchIndex !== lastIndex || state !== 'replicate' || inflight.count > 0) return false;
+    }
+    return true;
+  }
+
+  #compare(progress: Progress, answer: LogCheck): void {
+    this.#divergence.answered(progress.replicaId, answer, this.#quorum);
+    for (const other of this.#progress.values()) other.damaged = this.#divergence.verdictOn(other.replicaId) !== undefined;
   }
 
   #checkQuorum(): boolean {
@@ -275,6 +372,7 @@ export class Leader {
     const active = this.#quorum.reached((id) => (id === this.#options.id || this.#progress.get(id)?.active === true ? 1 : 0)) === 1;
     for (const progress of this.#progress.values()) {
       progress.active = false;
+      if (progress.state === 'snapshot' && progress.snapshotFailed) this.#wantSnapshot(progress);
       if (!progress.reading) continue;
       // The host has not answered for an election timeout: ask again.
       progress.reading = false;

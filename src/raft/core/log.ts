@@ -7,6 +7,7 @@ import { TermTable } from './term-table.ts';
 import type { Configuration, InitialLog, LogPosition } from './types.ts';
 
 const MIN_RING = 16;
+const DEFAULT_WINDOW_BYTES = 16 * 1024 * 1024;
 
 /**
  * A replica's log as Raft sees it: all of it by term, its newest part (the window) in memory. What is below the window is
@@ -18,7 +19,7 @@ const MIN_RING = 16;
  */
 export class RaftLog {
   /** The first index that can be sent to a follower. */
-  readonly firstReplicableIndex: number;
+  #firstReplicableIndex: number;
   readonly #terms: TermTable;
   readonly #configurations: ConfigurationHistory;
   /** A ring: the entry at `index` is in slot `index & mask`. */
@@ -38,7 +39,7 @@ export class RaftLog {
   constructor(initial: InitialLog, commitHint: number, configuration: EffectiveConfiguration) {
     const { base, tail } = initial;
     this.#configurations = new ConfigurationHistory(configuration);
-    this.firstReplicableIndex = initial.firstReplicableIndex;
+    this.#firstReplicableIndex = initial.firstReplicableIndex;
     this.#terms = new TermTable(initial.terms);
     this.#base = positionOf(base);
     this.#last = this.#base;
@@ -54,6 +55,9 @@ export class RaftLog {
     this.#configurations.commitTo(this.#commitIndex);
   }
 
+  get firstReplicableIndex(): number {
+    return this.#firstReplicableIndex;
+  }
   get last(): LogPosition {
     return this.#last;
   }
@@ -189,6 +193,11 @@ export class RaftLog {
     return { truncateTo, entries };
   }
 
+  /** Entries below `index` can't be read any more. */
+  startAt(index: number): void {
+    this.#firstReplicableIndex = Math.max(this.#firstReplicableIndex, index);
+  }
+
   get hasUnsurfaced(): boolean {
     return this.#surfacedIndex < this.#commitIndex;
   }
@@ -202,7 +211,7 @@ export class RaftLog {
   }
 
   /** Entries up to `index` are in segments: the window drops them, keeping about `keepBytes` of the newest for followers. */
-  release(index: number, keepBytes: number): void {
+  release(index: number, keepBytes = DEFAULT_WINDOW_BYTES): void {
     this.#releasedIndex = Math.max(this.#releasedIndex, Math.min(index, this.#surfacedIndex, this.#durableIndex));
     let dropped: Entry | undefined;
     while (this.#windowBytes > keepBytes) {

@@ -1,14 +1,16 @@
-import type { EntriesWanted, Message, ReadState } from './types.ts';
+import type { EntriesWanted, Message, ReadState, Ready, SnapshotWanted } from './types.ts';
 
 /** What gathers for the next Ready, besides the log. */
 export class Outbox {
   messages: Message[] = [];
   afterPersist: Message[] = [];
   reads: EntriesWanted[] = [];
+  snapshots: SnapshotWanted[] = [];
   readStates: ReadState[] = [];
 
   get isEmpty(): boolean {
-    return this.messages.length === 0 && this.afterPersist.length === 0 && this.reads.length === 0 && this.readStates.length === 0;
+    const { messages, afterPersist, reads, snapshots, readStates } = this;
+    return messages.length + afterPersist.length + reads.length + snapshots.length + readStates.length === 0;
   }
 
   /** A response that waits for persistence. Of consecutive acknowledgements only the last is kept: it says it all. */
@@ -27,5 +29,23 @@ export class Outbox {
     } else {
       this.afterPersist.push(message);
     }
+  }
+
+  /** Hands over all that gathered. Where nothing is to be persisted nothing is under way either, so nothing has to be held back. */
+  take(persists: boolean): Pick<Ready, 'messages' | 'afterPersist' | 'reads' | 'snapshots' | 'readStates'> {
+    const { messages, afterPersist, reads, snapshots, readStates } = this;
+    this.messages = [];
+    this.afterPersist = [];
+    this.reads = [];
+    this.snapshots = [];
+    this.readStates = [];
+    const held = persists || afterPersist.length === 0;
+    return {
+      messages: held ? messages : messages.concat(afterPersist),
+      afterPersist: held ? afterPersist : [],
+      reads,
+      snapshots,
+      readStates,
+    };
   }
 }

@@ -12,6 +12,8 @@ export interface FollowerProgress {
   /** It answered since the last check of the quorum. */
   readonly active: boolean;
   readonly state: ProgressState;
+  /** A majority of the voters has another log: it takes no part. */
+  readonly damaged: boolean;
   /** Appends sent and not acknowledged. */
   readonly inflight: { readonly count: number; readonly bytes: number };
 }
@@ -19,8 +21,9 @@ export interface FollowerProgress {
 /**
  * probe: where the logs agree is not known (or was doubted); one append is under way at a time.
  * replicate: appends are pipelined, `nextIndex` moves when they are sent.
+ * snapshot: what it needs is below the log's start; nothing but heartbeats is sent until the host says that a snapshot is there.
  */
-export type ProgressState = 'probe' | 'replicate';
+export type ProgressState = 'probe' | 'replicate' | 'snapshot';
 
 /** A leader's knowledge of one follower, for one term (etcd's tracker.Progress). */
 export class Progress implements FollowerProgress {
@@ -33,12 +36,17 @@ export class Progress implements FollowerProgress {
   state: ProgressState = 'probe';
   /** Probe only: an append is under way, and nothing is sent until it is answered or a heartbeat is. */
   paused = false;
+  damaged = false;
   /** Entries below the window were asked of the host. */
   reading = false;
+  /** Snapshot only: the host could not bring it there; it is asked again after a pause. */
+  snapshotFailed = false;
   /** The highest commit index sent along with an append. */
   commitSent = 0;
   /** An append was acknowledged since the last heartbeat response: nothing seems lost. */
   acknowledged = false;
+  /** It answered a heartbeat since the leader has been idle. */
+  answered = false;
   /** The newest read round that it confirmed. */
   readRound = 0;
 
@@ -55,6 +63,7 @@ export class Progress implements FollowerProgress {
     this.acknowledged = true;
     const moved = index > this.matchIndex;
     if (moved) this.matchIndex = index;
+    if (this.state === 'snapshot') return moved;
     if (this.state === 'probe') {
       if (index < this.matchIndex) return moved;
       this.state = 'replicate';
@@ -76,17 +85,25 @@ export class Progress implements FollowerProgress {
       this.probe();
       return true;
     }
+    if (this.state === 'snapshot') return false;
     if (rejectedIndex !== this.nextIndex - 1) return false;
     this.nextIndex = Math.max(Math.min(rejectedIndex, hintIndex + 1), this.matchIndex + 1);
     this.paused = false;
     return true;
   }
 
-  /** Starts over after the last index known to match. */
-  probe(): void {
+  /** Starts over after the last index known to match, or after `index`, up to where a snapshot is said to be there. */
+  probe(index = 0): void {
     this.state = 'probe';
     this.paused = false;
-    this.nextIndex = this.matchIndex + 1;
+    this.nextIndex = Math.max(this.matchIndex, index) + 1;
+    this.inflight.clear();
+  }
+
+  /** A snapshot is asked of the host. */
+  awaitSnapshot(): void {
+    this.state = 'snapshot';
+    this.snapshotFailed = false;
     this.inflight.clear();
   }
 
@@ -106,7 +123,7 @@ export class Progress implements FollowerProgress {
   }
 
   get blocked(): boolean {
-    return this.reading || (this.state === 'probe' ? this.paused : this.inflight.full);
+    return this.reading || this.state === 'snapshot' || (this.state === 'probe' ? this.paused : this.inflight.full);
   }
 }
 

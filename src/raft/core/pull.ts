@@ -55,7 +55,7 @@ export class Pull {
     );
   }
 
-  /** Answers a replica that pulls, from memory or, by a read of the host's, from segments. What is below the start, only a leader's snapshot brings. */
+  /** Answers a replica that pulls, from memory or, by a read of the host's, from segments; below the start with a snapshot, which is committed. */
   serve({ from, prevIndex, prevTerm }: PullRequest, term: number): void {
     const log = this.#log;
     if (log.termAt(prevIndex) !== prevTerm || prevIndex >= log.lastIndex) return;
@@ -63,7 +63,7 @@ export class Pull {
     else if (prevIndex + 1 >= log.firstReplicableIndex) {
       this.#readers.set(from, prevIndex);
       this.#outbox.reads.push({ to: from, fromIndex: prevIndex + 1, maxBytes: this.#options.maxAppendBytes });
-    }
+    } else this.#outbox.snapshots.push({ to: from });
   }
 
   /** Entries that the host has read. */

@@ -28,6 +28,10 @@ export class Quorum {
     return [...new Set([...this.#incoming, ...this.#outgoing])];
   }
 
+  get isJoint(): boolean {
+    return this.#outgoing.length > 0;
+  }
+
   /** True when `id` decides alone. */
   isAlone(id: ReplicaId): boolean {
     return this.#incoming.length === 1 && this.#incoming[0] === id && this.#outgoing.every((voter) => voter === id);

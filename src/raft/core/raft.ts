@@ -3,9 +3,9 @@ import { FlotillaError } from '../../base/errors.ts';
 import type { ReplicaId } from '../../base/ids.ts';
 import { encodeConfiguration } from './configuration.ts';
 import { crc32 } from './crc32.ts';
-import { Campaign, ElectionTimer } from './election.ts';
+import { Campaign, ElectionTimer, voteRequests, voteResponse } from './election.ts';
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
-import { makeEntry } from './entry-codec.ts';
+import { entryOf } from './entry-codec.ts';
 import { Follower } from './follower.ts';
 import { Leader } from './leader.ts';
 import { RaftLog } from './log.ts';
@@ -15,21 +15,21 @@ import { PersistQueue } from './persistence.ts';
 import type { FollowerProgress } from './progress.ts';
 import { Pull } from './pull.ts';
 import { Quorum } from './quorum.ts';
+import { Standing } from './standing.ts';
 import type {
   Configuration,
   HeartbeatRequest,
+  LogCheck,
   Message,
   Proposal,
   PullResponse,
   RaftOptions,
   Ready,
   Role,
-  SoftState,
   VoteRequest,
   VoteResponse,
 } from './types.ts';
 
-const DEFAULT_WINDOW_BYTES = 16 * 1024 * 1024;
 const NOOP: Proposal = { kind: EntryKind.noop, payload: new Uint8Array(0), recordCount: 0, payloadChecksum: 0 };
 
 /**
@@ -58,16 +58,13 @@ export class RaftCore {
   /** What this replica leads with; present exactly when it is the leader. */
   #leader: Leader | undefined;
   #campaign = new Campaign();
+  #quiesced = false;
   readonly #pull: Pull;
-  #surfacedSoftState: SoftState;
+  readonly #standing: Standing;
 
   constructor(options: RaftOptions) {
-    const { hardState, log } = options;
-    assert(
-      options.electionTicks > options.heartbeatTicks && options.heartbeatTicks > 0,
-      'elections take longer than heartbeats',
-      options.electionTicks,
-    );
+    const { hardState, log, electionTicks, heartbeatTicks } = options;
+    assert(electionTicks > heartbeatTicks && heartbeatTicks > 0, 'elections take longer than heartbeats', electionTicks);
     this.#options = options;
     this.#id = options.id;
     this.#log = new RaftLog(log, hardState.commit, { index: options.configurationIndex, configuration: options.configuration });
@@ -80,7 +77,7 @@ export class RaftCore {
     assert(this.#term >= this.#log.lastTerm, 'the durable term covers the log', { term: this.#term, lastTerm: this.#log.lastTerm });
     this.#persistence = new PersistQueue(hardState);
     this.#follower = new Follower(options.id, this.#log, this.#persistence, this.#outbox);
-    this.#surfacedSoftState = this.#softState();
+    this.#standing = new Standing(this);
   }
 
   get id(): ReplicaId {
@@ -113,10 +110,6 @@ export class RaftCore {
   get durableIndex(): number {
     return this.#log.durableIndex;
   }
-  /** The first entry that can be sent to a follower: what is below needs a snapshot. */
-  get firstReplicableIndex(): number {
-    return this.#log.firstReplicableIndex;
-  }
   /** The last configuration in the log: in force since it was appended. */
   get configuration(): Configuration {
     return this.#log.configuration;
@@ -128,23 +121,51 @@ export class RaftCore {
   get isReady(): boolean {
     return this.#leader?.isReady ?? false;
   }
+  /** The group rests, and needs no ticks until an input wakes it. See {@link leaderUnreachable} and {@link wake} for what the host owes it (hazard B39). */
+  get quiesced(): boolean {
+    return this.#quiesced;
+  }
   /** The first index at which a leader sent an entry whose chain does not continue this log (hazard B29): one of the two is damaged. 0: none. */
   get divergedIndex(): number {
     return this.#follower.divergedIndex;
   }
+  /** What a majority of the voters has where this log is something else (hazard B29): this replica takes no part any more. Undefined: nothing. */
+  get damage(): LogCheck | undefined {
+    return this.#follower.damage;
+  }
 
-  /** A unit of the group's time: elections, heartbeats and the watch over the quorum are counted in it. */
-  tick(): void {
+  /**
+   * A unit of the group's time: elections, heartbeats and the watch over the quorum are counted in it. `disksStall`: a majority of the voters is in
+   * reach, but not with disks that keep up, so nobody else could do what this leader can't: it goes on leading.
+   */
+  tick(disksStall = false): void {
+    if (this.#quiesced || this.damage !== undefined) return;
     if (this.#leader !== undefined) {
-      if (!this.#leader.tick()) this.#becomeFollower(this.#term, 0);
+      const verdict = this.#leader.tick(disksStall);
+      if (verdict === 'stepDown') this.#becomeFollower(this.#term, 0);
+      else this.#quiesced = verdict === 'rest';
       return;
     }
     if (this.#timer.tick()) this.#timeOut();
   }
 
+  /** Ends the rest of a group. A follower tells its leader, which does not know and would leave it without heartbeats, unless that woke it. */
+  wake(by: ReplicaId | 0 = 0): void {
+    if (!this.#quiesced) return;
+    this.#quiesced = false;
+    this.#leader?.wake();
+    if (this.#leader !== undefined) return;
+    this.#timer.reset();
+    if (this.#leaderId !== by) this.#follower.answerHeartbeat(this.#leaderId as ReplicaId, this.#term, 0, true);
+  }
+
   /** Takes a message from a peer. What is stale, or not for this replica, is ignored. */
   step(message: Message): void {
-    if (message.to !== this.#id || message.from === this.#id) return;
+    if (message.to !== this.#id || message.from === this.#id || this.damage !== undefined) return;
+    if (this.#quiesced) {
+      if (message.term === this.#term && this.#follower.leavesAtRest(message)) return;
+      this.wake(message.from);
+    }
     if (this.#isDisruptive(message)) return;
     if (message.term > this.#term) this.#meetHigherTerm(message);
     else if (message.term < this.#term && message.type !== 'pull') {
@@ -178,6 +199,7 @@ export class RaftCore {
         break;
       case 'heartbeatResponse':
         this.#leader?.handleHeartbeatResponse(message);
+        this.#standAside(this.#leader?.damage);
         break;
       case 'timeoutNow':
         if (this.#role !== 'leader' && this.#role !== 'candidate' && this.#log.mayLead(this.#id)) this.#campaignForReal(true);
@@ -232,18 +254,22 @@ export class RaftCore {
    * waits: the host sees the role change and fails those reads. Throws NOT_LEADER_OR_FOLLOWER, THROTTLING_QUOTA_EXCEEDED.
    */
   readIndex(context: number): void {
-    this.#requireLeader().read(context);
+    const leader = this.#requireLeader();
+    this.wake();
+    leader.read(context);
   }
 
   /** Lets `to` campaign once its log is complete. False: this is no leader, or `to` no other voter. Given up after an election timeout. */
   transferLeadership(to: ReplicaId): boolean {
+    this.wake();
     return this.#leader?.transferTo(to) ?? false;
   }
 
   /** Campaigns through PreVote (thesis 9.6), if it may lead and does not. */
   campaign(): void {
+    this.wake();
     this.#timer.reset();
-    if (this.#leader !== undefined || !this.#log.mayLead(this.#id)) return;
+    if (this.#leader !== undefined || this.damage !== undefined || !this.#log.mayLead(this.#id)) return;
     this.#role = 'preCandidate';
     this.#leaderId = 0;
     this.#campaign = new Campaign();
@@ -254,14 +280,15 @@ export class RaftCore {
   }
 
   /**
-   * The leader's broker is known to be gone: its lease ends, and this replica pre-campaigns soon, after those that stand before it in the configuration
-   * (so that the survivors don't split the vote).
+   * The leader's broker is known to be gone: its lease ends, and this replica pre-campaigns after so many ticks, after those that stand before it in the
+   * configuration (so that the survivors don't split the vote).
    */
-  leaderUnreachable(): void {
+  leaderUnreachable(ticks = 0): void {
     if (this.#role !== 'follower' || this.#leaderId === 0) return;
+    this.wake(this.#leaderId);
     const survivors = this.#quorum.voters.filter((voter) => voter !== this.#leaderId);
     this.#leaderId = 0;
-    this.#campaignSoon(survivors);
+    this.#timer.expireInTurn(survivors, ticks);
   }
 
   /**
@@ -270,12 +297,7 @@ export class RaftCore {
    */
   peerReachable(): void {
     if (this.#leaderId !== 0 || this.#role === 'candidate') return;
-    this.#campaignSoon(this.#quorum.voters);
-  }
-
-  #campaignSoon(order: readonly ReplicaId[]): void {
-    const before = order.includes(this.#id) ? order.indexOf(this.#id) : order.length;
-    this.#timer.expireIn(1 + before * this.#options.heartbeatTicks);
+    this.#timer.expireInTurn(this.#quorum.voters);
   }
 
   /** The persist unit with this token, and all before it, are durable. A completion that comes again is ignored. */
@@ -297,9 +319,23 @@ export class RaftCore {
     else this.#pull.supply(to, entries, this.#term);
   }
 
-  /** Entries up to `index` can be read from segments, so they may leave memory. */
-  release(index: number): void {
-    this.#log.release(index, this.#options.maxWindowBytes ?? DEFAULT_WINDOW_BYTES);
+  /** `Ready.snapshots` asked for it: the follower has a snapshot up to `index`; undefined: it could not be brought there, and is asked for again. */
+  snapshotDone(to: ReplicaId, index: number | undefined): void {
+    this.#leader?.snapshotDone(to, index);
+  }
+
+  /** A snapshot up to a committed entry is offered. True: this log has the entry, and now knows that it is committed. */
+  hasCommitted(index: number, term: number): boolean {
+    const has = this.#log.termAt(index) === term;
+    if (has && this.#leader === undefined) this.#follower.commitTo(index);
+    return has;
+  }
+
+  /** Entries up to `index` can be read from segments, so they may leave memory; whoever needs one below `firstIndex` gets a snapshot. */
+  release(index: number, firstIndex: number): void {
+    this.#log.startAt(firstIndex);
+    // Of a group at rest everybody has everything.
+    this.#log.release(index, this.#quiesced ? 0 : this.#options.maxWindowBytes);
   }
 
   /** Leader: the highest index that is durable on at least `count` voters. */
@@ -329,38 +365,15 @@ export class RaftCore {
       this.#log.hasUnsurfaced ||
       (this.#leader?.hasWork ?? false) ||
       this.#persistence.isNews(this.#term, this.#vote) ||
-      this.#softStateChanged()
+      this.#standing.isNews(this)
     );
   }
 
   /** What is to be done since the last call. See {@link Ready} for what the host owes. */
   ready(): Ready {
     this.#leader?.flush();
-    const outbox = this.#outbox;
-    const persist = this.#persistence.take(this.#log, this.#term, this.#vote, outbox.afterPersist.length > 0);
-    const { reads, readStates } = outbox;
-    let { messages, afterPersist } = outbox;
-    if (persist === undefined && afterPersist.length > 0) {
-      // Nothing is under way, so nothing has to be waited for.
-      messages = messages.concat(afterPersist);
-      afterPersist = [];
-    }
-    outbox.messages = [];
-    outbox.afterPersist = [];
-    outbox.reads = [];
-    outbox.readStates = [];
-    const softState = this.#softStateChanged() ? this.#softState() : undefined;
-    if (softState !== undefined) this.#surfacedSoftState = softState;
-    return { persist, messages, afterPersist, committed: this.#log.surface(), reads, readStates, softState };
-  }
-
-  #softState(): SoftState {
-    return { role: this.#role, term: this.#term, leader: this.#leaderId };
-  }
-
-  #softStateChanged(): boolean {
-    const { role, term, leader } = this.#surfacedSoftState;
-    return role !== this.#role || term !== this.#term || leader !== this.#leaderId;
+    const persist = this.#persistence.take(this.#log, this.#term, this.#vote, this.#outbox.afterPersist.length > 0);
+    return { persist, ...this.#outbox.take(persist !== undefined), committed: this.#log.surface(), softState: this.#standing.take(this) };
   }
 
   // Terms and roles
@@ -389,7 +402,7 @@ export class RaftCore {
       // A leader of an old term must learn of the new one, or a replica that went ahead in terms would never be heard again.
       this.#follower.reject(message.from, this.#term, 0, 0);
     } else if (message.type === 'vote' && message.pre) {
-      this.#send(this.#voteResponse(message.from, this.#term, true, false));
+      this.#outbox.messages.push(voteResponse(this.#id, message.from, this.#term, { pre: true, granted: false }));
     }
   }
 
@@ -415,6 +428,7 @@ export class RaftCore {
 
   #requireStableLeader(): Leader {
     const leader = this.#requireLeader();
+    this.wake();
     if (leader.transferee === 0) return leader;
     throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `leadership is moving to replica ${leader.transferee}; refresh metadata and retry`);
   }
@@ -431,13 +445,11 @@ export class RaftCore {
   #timeOut(): void {
     const source = this.#campaign.heldUpBy(this.#quorum);
     if (source === undefined) this.campaign();
-    else this.#beginPull(source);
-  }
-
-  #beginPull(source: ReplicaId): void {
-    this.#campaign = new Campaign();
-    this.#becomeFollower(this.#term, 0);
-    this.#pull.begin(source, this.#term);
+    else {
+      this.#campaign = new Campaign();
+      this.#becomeFollower(this.#term, 0);
+      this.#pull.begin(source, this.#term);
+    }
   }
 
   #handlePullResponse(message: PullResponse): void {
@@ -464,12 +476,8 @@ export class RaftCore {
   }
 
   #requestVotes(pre: boolean, transfer: boolean): void {
-    const { lastIndex, lastTerm } = this.#log;
-    const term = pre ? this.#term + 1 : this.#term;
-    for (const to of this.#quorum.voters) {
-      if (to === this.#id) continue;
-      const request: VoteRequest = { type: 'vote', from: this.#id, to, term, pre, lastIndex, lastTerm, transfer };
-      if (pre) this.#send(request);
+    for (const request of voteRequests(this.#id, this.#quorum.voters, pre ? this.#term + 1 : this.#term, this.#log, { pre, transfer })) {
+      if (pre) this.#outbox.messages.push(request);
       else this.#outbox.afterPersisted(request);
     }
   }
@@ -480,10 +488,10 @@ export class RaftCore {
     const granted = free && this.#log.isUpToDate(message.lastIndex, message.lastTerm);
     // A granted pre-vote answers at the term that it was asked for, which nobody has yet.
     const term = pre && granted ? message.term : this.#term;
-    const response = this.#voteResponse(from, term, pre, granted);
+    const response = voteResponse(this.#id, from, term, { pre, granted });
     if (pre) {
       const { lastIndex, lastTerm } = this.#log;
-      this.#send(free && !granted && !this.#hearsLeader() ? { ...response, lastIndex, lastTerm } : response);
+      this.#outbox.messages.push(free && !granted && !this.#hearsLeader() ? { ...response, lastIndex, lastTerm } : response);
       return;
     }
     if (granted) {
@@ -493,10 +501,6 @@ export class RaftCore {
       this.#pull.end();
     }
     this.#outbox.afterPersisted(response);
-  }
-
-  #voteResponse(to: ReplicaId, term: number, pre: boolean, granted: boolean): VoteResponse {
-    return { type: 'voteResponse', from: this.#id, to, term, pre, granted, lastIndex: 0, lastTerm: 0 };
   }
 
   #handleVoteResponse(message: VoteResponse): void {
@@ -518,19 +522,7 @@ export class RaftCore {
   // The log
 
   #appendOwn(leader: Leader, proposal: Proposal): void {
-    const { last } = this.#log;
-    const { kind, payload, recordCount, payloadChecksum } = proposal;
-    const nextOffset = last.nextOffset + recordCount;
-    const entry = makeEntry({
-      index: last.index + 1,
-      term: this.#term,
-      kind,
-      nextOffset,
-      recordCount,
-      payloadChecksum,
-      payload,
-      previous: last,
-    });
+    const entry = entryOf(proposal, this.#term, this.#log.last);
     this.#log.append(entry);
     leader.appended(entry);
     this.#followConfiguration();
@@ -586,11 +578,13 @@ export class RaftCore {
 
   #handleHeartbeat(message: HeartbeatRequest): void {
     this.#follow(message.from);
-    this.#follower.commitTo(message.commit);
-    this.#send({ type: 'heartbeatResponse', from: this.#id, to: message.from, term: this.#term, readContext: message.readContext });
+    this.#quiesced = this.#follower.handleHeartbeat(message);
+    this.#standAside(this.damage);
   }
 
-  #send(message: Message): void {
-    this.#outbox.messages.push(message);
+  #standAside(damage: LogCheck | undefined): void {
+    if (damage === undefined) return;
+    this.#follower.damage = damage;
+    this.#becomeFollower(this.#term, 0);
   }
 }

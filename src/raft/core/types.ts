@@ -100,11 +100,28 @@ export interface HeartbeatRequest extends Envelope {
   readonly type: 'heartbeat';
   readonly commit: number;
   readonly readContext: number;
+  /** The group rests from here on: `commit` is where the leader's log ends. A follower whose log ends there too rests and does not answer. */
+  readonly quiesce: boolean;
+  /** The leader's log, for the follower to compare with its own (hazard B29). */
+  readonly check: LogCheck | undefined;
+  /** `check` is what a majority of the voters have: a replica that has something else there is damaged. */
+  readonly verdict: boolean;
 }
 
 export interface HeartbeatResponse extends Envelope {
   readonly type: 'heartbeatResponse';
   readonly readContext: number;
+  /** The follower does not rest though its leader may: that is to wake. Other answers come late, and wake nobody. */
+  readonly awake: boolean;
+  /** The follower's log where the heartbeat's check asked, or where an append did not continue it. Undefined: not asked, or not in memory. */
+  readonly check: LogCheck | undefined;
+}
+
+/** All of a log up to an index, in one number: its chain there (chain.ts). */
+export interface LogCheck {
+  readonly index: number;
+  readonly chainHigh: number;
+  readonly chainLow: number;
 }
 
 /** The leader tells its successor to campaign at once (thesis 3.10). */
@@ -148,6 +165,10 @@ export interface Ready {
   readonly committed: readonly Entry[];
   /** Replicas that need entries which are no longer in memory here: the host reads them from segments and calls `supplyEntries`. */
   readonly reads: readonly EntriesWanted[];
+  /**
+   * Followers, or candidates that pull, that need entries below the log's start: the host brings them a snapshot, and calls `snapshotDone` in any case.
+   */
+  readonly snapshots: readonly SnapshotWanted[];
   /** ReadIndex requests that are confirmed: serve when applied >= index. */
   readonly readStates: readonly ReadState[];
   /** Present when role, term or leader changed since the last Ready. */
@@ -166,6 +187,10 @@ export interface EntriesWanted {
   readonly to: ReplicaId;
   readonly fromIndex: number;
   readonly maxBytes: number;
+}
+
+export interface SnapshotWanted {
+  readonly to: ReplicaId;
 }
 
 export interface ReadState {
@@ -215,6 +240,8 @@ export interface RaftOptions {
   /** Ticks without a leader before a follower campaigns; the actual timeout is drawn from [electionTicks, 2 * electionTicks). */
   readonly electionTicks: number;
   readonly heartbeatTicks: number;
+  /** Ticks in which a leader has nothing to do before its group rests. Default 0: never. */
+  readonly quiesceTicks?: number;
   /** A uniform 32-bit integer. Called only inside tick and step, so a replay draws the same. */
   readonly uint32: () => number;
   /** Bytes of entries in one append message. Default 1 MiB. */

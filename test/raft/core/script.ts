@@ -2,8 +2,9 @@
  * Scripts that drive cores by hand, in the format of etcd's traces: a command, `----`, what it printed, an empty line. Lines that begin with # are
  * comments. Commands:
  *
- *   node ID of=N [log=1,1,2] [term=T] [commit=C] [vote=V]   a replica of N voters; `log` gives the term of each entry
- *   tick ID [N]            campaign ID           unreachable ID        propose ID TEXT…
+ *   node ID of=N [log=1,1,2] [term=T] [commit=C] [vote=V] [quiesce=T]
+ *                          a replica of N voters; `log` gives the term of each entry; it rests after T idle ticks
+ *   tick ID [N]            campaign ID           unreachable ID        propose ID TEXT…        wake ID
  *   read ID CONTEXT        transfer ID TO        status [ID…]          log ID
  *   ready ID               handles the Readys: messages go to the network, persist units wait
  *   persist ID [N]         completes N (all) waiting units              persisted ID TOKEN   reports a completion only
@@ -13,6 +14,9 @@
  *   stabilize [ID…]        all of it, until nothing moves; prints states only
  *   members ID voters=1,2,3 learners=4                      begins a change of members
  *   crash ID               restart ID
+ *   start ID I             the log of ID starts at I from now on: what is below is in a snapshot
+ *   install ID FROM I      ID gets the snapshot of FROM up to I in place of its log
+ *   snapshot ID TO I|failed      tells ID that TO has a snapshot up to I, or that it could not get one
  *   append FROM TO term=T prev=I/T commit=C log=2,2         a hand-made append, into the network
  */
 import type { ReplicaId } from '../../../src/base/ids.ts';
@@ -20,17 +24,20 @@ import { CHAIN_START } from '../../../src/raft/core/chain.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import { makeEntry } from '../../../src/raft/core/entry-codec.ts';
 import { RaftCore } from '../../../src/raft/core/raft.ts';
-import type { HardState, LogPosition, Member, Message, PersistUnit, Ready } from '../../../src/raft/core/types.ts';
+import type { HardState, InitialLog, LogPosition, Member, Message, PersistUnit, Ready } from '../../../src/raft/core/types.ts';
 import { configurationOf, memberOf } from '../../sim/core/simulated-replica.ts';
 
 interface Node {
   readonly id: number;
   readonly voters: number;
+  readonly quiesceTicks: number;
   core: RaftCore | undefined;
   hardState: HardState;
   disk: Entry[];
   waiting: { unit: PersistUnit; afterwards: readonly Message[] }[];
   commit: number;
+  /** Up to here it has a snapshot. */
+  base: number;
 }
 
 const ORIGIN: LogPosition = { index: 0, term: 0, nextOffset: 0, ...CHAIN_START };
@@ -99,6 +106,9 @@ class World {
     else if (command === 'duplicate') this.#network.push(this.#network.findLast((m) => m.from === first && m.to === second)!);
     else if (command === 'append') this.#network.push(handMade(first, second, words));
     else if (command === 'restart') this.#start(this.#nodes.get(first)!);
+    else if (command === 'install') this.#install(this.#nodes.get(first)!, this.#nodes.get(second)!, third ?? 0);
+    else if (command === 'snapshot')
+      this.#nodes.get(first)!.core!.snapshotDone(second as ReplicaId, words[2] === 'failed' ? undefined : third);
     else if (command === 'log') this.output.push(`${first}: ${logOf(this.#nodes.get(first)!)}`);
     else this.#drive(command, this.#nodes.get(first)!, words, second, numbers.length > 1 ? second : undefined);
   }
@@ -111,12 +121,15 @@ class World {
     } else if (command === 'tick') for (let i = 0; i < (count ?? 1); i++) core.tick();
     else if (command === 'campaign') core.campaign();
     else if (command === 'unreachable') core.leaderUnreachable();
+    else if (command === 'wake') core.wake();
     else if (command === 'propose') core.propose(words.slice(1).map(proposal));
     else if (command === 'members')
       core.proposeMembers({ voters: listOf(words, 'voters').map(memberOf), learners: listOf(words, 'learners').map(memberOf) });
     else if (command === 'read') core.readIndex(second);
     else if (command === 'transfer') this.output.push(String(core.transferLeadership(second as ReplicaId)));
-    else if (command === 'ready') this.#ready(node, true);
+    else if (command === 'start') {
+      core.release(second - 1, second);
+    } else if (command === 'ready') this.#ready(node, true);
     else if (command === 'persist') this.#persist(node, count ?? Number.POSITIVE_INFINITY, true);
     else if (command === 'persisted') core.persisted(second);
     else throw new Error(`unknown command ${command}`);
@@ -126,7 +139,9 @@ class World {
     const disk = makeLog(listOf(words, 'log'));
     const term = option(words, 'term') ?? disk.at(-1)?.term ?? 0;
     const hardState = { term, vote: (option(words, 'vote') ?? 0) as ReplicaId, commit: option(words, 'commit') ?? 0 };
-    const node: Node = { id, voters: option(words, 'of') ?? 3, core: undefined, hardState, disk, waiting: [], commit: 0 };
+    const quiesceTicks = option(words, 'quiesce') ?? 0;
+    const voters = option(words, 'of') ?? 3;
+    const node: Node = { id, voters, quiesceTicks, core: undefined, hardState, disk, waiting: [], commit: 0, base: 0 };
     this.#nodes.set(id, node);
     this.#start(node);
   }
@@ -138,15 +153,25 @@ class World {
       hardState: node.hardState,
       configuration: configurationOf(node.voters),
       configurationIndex: 0,
-      log: { base: ORIGIN, tail: [...node.disk], terms: [], firstReplicableIndex: 1 },
+      log: initialOf(node),
       electionTicks: 10,
       heartbeatTicks: 2,
+      quiesceTicks: node.quiesceTicks,
       uint32: () => node.id * 0x1000_0000,
       maxAppendBytes: 1000,
       maxInflightBytes: 4000,
       maxInflightMessages: 3,
       maxUncommittedBytes: 1000,
+      maxWindowBytes: 0,
     });
+  }
+
+  #install(node: Node, from: Node, index: number): void {
+    node.disk = from.disk.slice(0, index);
+    node.base = index;
+    node.hardState = { ...node.hardState, commit: index };
+    node.waiting = [];
+    this.#start(node);
   }
 
   #ready(node: Node, verbose: boolean): boolean {
@@ -171,6 +196,7 @@ class World {
       node.commit = committed.at(-1)!.index;
       this.output.push(`${node.id}: commit ${node.commit}`);
     }
+    this.output.push(...ready.snapshots.map(({ to }) => `${node.id}: snapshot for ${to}`));
     this.output.push(...ready.readStates.map(({ context, index }) => `${node.id}: read ${context} at ${index}`));
   }
 
@@ -231,7 +257,7 @@ class World {
         continue;
       }
       const { role, term, leader, commitIndex, lastIndex, lastTerm, durableIndex, isReady } = core;
-      const ready = isReady ? ' ready' : '';
+      const ready = `${isReady ? ' ready' : ''}${core.quiesced ? ' quiesced' : ''}`;
       this.output.push(
         `${id}: ${role}${ready} term ${term} leader ${leader} last ${lastIndex}/${lastTerm} commit ${commitIndex} durable ${durableIndex}`,
       );
@@ -247,6 +273,12 @@ class World {
       }
     }
   }
+}
+
+function initialOf({ disk, base }: Node): InitialLog {
+  const below = disk.slice(0, base);
+  const terms = below.filter(({ term }, at) => term !== below[at - 1]?.term).map(({ term, index }) => ({ term, index }));
+  return { base: disk[base - 1] ?? ORIGIN, tail: disk.slice(base), terms, firstReplicableIndex: base + 1 };
 }
 
 function idsOf(members: readonly Member[]): string {
@@ -308,9 +340,9 @@ function describe(message: Message): string {
     case 'voteResponse':
       return `${head}${message.pre ? ' pre' : ''} ${message.granted ? 'granted' : 'refused'}${message.lastIndex > 0 ? `, ahead at ${message.lastIndex}/${message.lastTerm}` : ''}`;
     case 'heartbeat':
-      return `${head} commit ${message.commit} read ${message.readContext}`;
+      return `${head} commit ${message.commit} read ${message.readContext}${message.quiesce ? ' quiesce' : ''}`;
     case 'heartbeatResponse':
-      return `${head} read ${message.readContext}`;
+      return `${head} read ${message.readContext}${message.awake ? ' awake' : ''}`;
     case 'timeoutNow':
       return head;
     case 'pull':

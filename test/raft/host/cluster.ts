@@ -1,6 +1,14 @@
 import { silentLogger } from '../../../src/base/environment.ts';
 import { FlotillaError } from '../../../src/base/errors.ts';
-import { type BrokerId, type DirectoryId, encodeGroupKey, type GroupKey, type ReplicaId, type TopicId } from '../../../src/base/ids.ts';
+import {
+  type BrokerId,
+  type DirectoryId,
+  encodeGroupKey,
+  type GroupKey,
+  METADATA_GROUP,
+  type ReplicaId,
+  type TopicId,
+} from '../../../src/base/ids.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import type { Configuration, Proposal } from '../../../src/raft/core/types.ts';
 import { createRaftHost } from '../../../src/raft/raft-host.ts';
@@ -14,8 +22,12 @@ import { VirtualEnvironment } from './virtual-environment.ts';
 
 export const brokers = [1, 2, 3] as BrokerId[];
 export const replicaIdOf = (broker: BrokerId, group = 0): ReplicaId => (group * 100 + broker * 10 + 1) as ReplicaId;
+/** The number of group 0 here. */
+export const METADATA = 1_000_000;
 export const groupKey = (partition: number): GroupKey =>
-  encodeGroupKey({ topicId: 'a0000000000000000000000000000001' as TopicId, partition, groupGeneration: 0 });
+  partition === METADATA
+    ? METADATA_GROUP
+    : encodeGroupKey({ topicId: 'a0000000000000000000000000000001' as TopicId, partition, groupGeneration: 0 });
 export const directoryOf = (broker: BrokerId) => String(broker).padStart(32, '0') as DirectoryId;
 
 export function configurationOf(partition: number): Configuration {
@@ -67,6 +79,10 @@ export class RecordingOwner implements ReplicaOwner {
     this.events.push(`truncated ${index} ${nextOffset}`);
   }
 
+  async restored(): Promise<void> {
+    throw new Error('these logs have no snapshots');
+  }
+
   leadershipChanged(leadership: Leadership): void {
     this.leaderships.push(leadership);
     this.events.push(`${leadership.role}${leadership.ready ? ' ready' : ''}`);
@@ -87,6 +103,9 @@ export interface Node {
   readonly storage: FakeStorage;
   readonly owners: Map<GroupKey, RecordingOwner>;
   readonly fatal: unknown[];
+  readonly quarantined: { readonly group: GroupKey; readonly replicaId: ReplicaId; readonly reason: string }[];
+  /** Messages that were logged as errors. */
+  readonly errors: string[];
 }
 
 /** Three hosts over an in-memory network and disks that lose what was not flushed. */
@@ -95,6 +114,8 @@ export class Cluster {
   readonly network: FakeNetwork;
   readonly disks = new Map(brokers.map((broker) => [broker, new FakeDisk(directoryOf(broker))]));
   readonly nodes = new Map<BrokerId, Node>();
+  /** Groups that are opened as internal ones. */
+  readonly internal = new Set<number>();
   readonly pauses = new Map<BrokerId, Pause>();
   readonly #settings: RaftHostSettings;
   #incarnation = 1;
@@ -118,6 +139,8 @@ export class Cluster {
     this.pauses.set(broker, pause);
     const storage = new FakeStorage(pause.environment, this.disks.get(broker)!);
     const fatal: unknown[] = [];
+    const quarantined: Node['quarantined'] = [];
+    const errors: string[] = [];
     const { directoryId } = this.disks.get(broker)!;
     const host = createRaftHost({
       environment: pause.environment,
@@ -126,7 +149,8 @@ export class Cluster {
       brokerId: broker,
       directoryId,
       incarnation: this.#incarnation++,
-      log: silentLogger,
+      log: { ...silentLogger, error: (message) => errors.push(message) },
+      quarantined: (group, replicaId, reason) => quarantined.push({ group, replicaId, reason }),
       settings: this.#settings,
       fatal: (error) => {
         fatal.push(error);
@@ -134,20 +158,27 @@ export class Cluster {
       },
     });
     host.setPeers(brokers.map((brokerId) => ({ brokerId, address: `b${brokerId}`, directoryId: directoryOf(brokerId) })));
-    const node = { host, storage, owners: new Map<GroupKey, RecordingOwner>(), fatal };
+    const node = { host, storage, owners: new Map<GroupKey, RecordingOwner>(), fatal, quarantined, errors };
     this.nodes.set(broker, node);
     return node;
   }
 
-  async open(broker: BrokerId, group = 0, campaign = false, replicaId = replicaIdOf(broker, group)): Promise<RaftReplica> {
+  async open(
+    broker: BrokerId,
+    group = 0,
+    campaign = false,
+    replicaId = replicaIdOf(broker, group),
+    configuration = configurationOf(group),
+  ): Promise<RaftReplica> {
     const node = this.node(broker);
     const key = groupKey(group);
     const replica = await node.host.open({
       group: key,
       replicaId,
-      configuration: configurationOf(group),
+      configuration,
       settings: { segmentBytes: 1 << 20 },
       campaign,
+      internal: this.internal.has(group),
       owner: (self) => {
         const owner = new RecordingOwner(self);
         node.owners.set(key, owner);

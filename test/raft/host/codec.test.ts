@@ -25,8 +25,24 @@ const append = fc
     const atTerm = Math.max(1, rest.term);
     return { type: 'append', ...rest, term: atTerm, prevTerm: atTerm - 1, entries: entriesAfter(rest.prevIndex, atTerm, payloads) };
   });
-const heartbeat = fc.record({ type: fc.constant('heartbeat' as const), ...envelope, commit: index, readContext: index });
-const heartbeatResponse = fc.record({ type: fc.constant('heartbeatResponse' as const), ...envelope, readContext: index });
+const uint32 = fc.nat(2 ** 32 - 1);
+const check = fc.option(fc.record({ index, chainHigh: uint32, chainLow: uint32 }), { nil: undefined });
+const heartbeat = fc.record({
+  type: fc.constant('heartbeat' as const),
+  ...envelope,
+  commit: index,
+  readContext: index,
+  quiesce: fc.boolean(),
+  check,
+  verdict: fc.boolean(),
+});
+const heartbeatResponse = fc.record({
+  type: fc.constant('heartbeatResponse' as const),
+  ...envelope,
+  readContext: index,
+  awake: fc.boolean(),
+  check,
+});
 const message: fc.Arbitrary<Message> = fc.oneof(
   append,
   heartbeat,
@@ -161,6 +177,8 @@ describe('heartbeat frames', () => {
     incarnation: fc.maxSafeNat(),
     seq: fc.maxSafeNat(),
     diskFresh: fc.boolean(),
+    wake: fc.boolean(),
+    quiesced: fc.record({ count: uint32, hash: uint32 }),
     messages: fc.array(fc.record({ group, message: fc.oneof(heartbeat, heartbeatResponse) }), { maxLength: 8 }),
   });
 
@@ -175,7 +193,14 @@ describe('heartbeat frames', () => {
   test('garbage, and messages of the raft lane, are typed errors', () => {
     fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => typedErrorOrValue(() => decodeHeartbeat(bytes))));
     const vote: GroupMessage = { group: groupKey(0), message: { type: 'timeoutNow', from: 1 as ReplicaId, to: 2 as ReplicaId, term: 1 } };
-    const frame = encodeHeartbeat({ incarnation: 1, seq: 1, diskFresh: true, messages: [vote] });
+    const frame = encodeHeartbeat({
+      incarnation: 1,
+      seq: 1,
+      diskFresh: true,
+      wake: false,
+      quiesced: { count: 0, hash: 0 },
+      messages: [vote],
+    });
     expect(() => decodeHeartbeat(frame)).toThrow(FlotillaError);
   });
 });

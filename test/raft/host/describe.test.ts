@@ -21,7 +21,7 @@ test('a leader and its followers describe the same group', async () => {
     term: 1,
     leader: { replicaId: replicaIdOf(leader), brokerId: leader },
     ...indexes,
-    quiesced: false,
+    quiesced: true,
     divergedIndex: 0,
     quarantined: undefined,
     lastSnapshot: undefined,

@@ -12,6 +12,8 @@ export class FakeNetwork {
   /** Each frame takes up to this long; those of a (peer, lane) keep their order. */
   maxDelayMs = 0.1;
   readonly #arrival = new Map<string, number>();
+  /** True: this frame is lost. */
+  lose: (from: BrokerId, to: BrokerId, lane: Lane, frame: Uint8Array) => boolean = () => false;
   /** Called for each frame that leaves: for assertions on what was sent when. */
   observe: (from: BrokerId, to: BrokerId, lane: Lane, frame: Uint8Array) => void = () => {};
   readonly #environment: Environment;
@@ -28,12 +30,13 @@ export class FakeNetwork {
         this.receivers.set(self, receiver);
       },
       setPeers: (peers: readonly Peer[]) => {
-        for (const { brokerId } of peers) for (const lane of ['raft', 'heartbeat'] as const) mine.connected(brokerId, lane);
+        for (const { brokerId } of peers) for (const lane of ['raft', 'heartbeat', 'bulk'] as const) mine.connected(brokerId, lane);
       },
       send: (to, lane, parts) => {
         const frame = concat(parts);
         if (this.receivers.get(self) !== mine || this.cut.has(`${self}>${to}`)) return false;
         this.observe(self, to, lane, frame);
+        if (this.lose(self, to, lane, frame)) return true;
         if (randomBelow(this.#environment, 1000) < this.lostPerMille) return true;
         this.#environment.after(this.#delay(`${self}>${to} ${lane}`), () => {
           if (!this.cut.has(`${self}>${to}`)) this.receivers.get(to)?.frame(self, lane, frame);
@@ -60,6 +63,7 @@ export class FakeNetwork {
     for (const receiver of this.receivers.values()) {
       receiver.disconnected(broker, 'raft');
       receiver.disconnected(broker, 'heartbeat');
+      receiver.disconnected(broker, 'bulk');
     }
   }
 

@@ -116,6 +116,7 @@ export class FakePartitionLog implements PartitionLog {
   readonly sizeBytes = 0;
   readonly logStartOffset = 0;
   readonly firstReplicableIndex = 1;
+  readonly lastSnapshot = undefined;
   closed = false;
   readonly #isDead: () => boolean;
 
@@ -213,6 +214,14 @@ export class FakeStorage implements Storage {
     const tail = disk.entries.filter((entry) => entry.index > log.lastIndex);
     return { log, tail, hardState: disk.hardState, whole: disk.whole };
   }
+
+  async stageSnapshot(): Promise<never> {
+    throw new Error('these logs have no snapshots');
+  }
+  async installSnapshot(): Promise<never> {
+    throw new Error('these logs have no snapshots');
+  }
+  async discardStaged(): Promise<void> {}
 
   async deleteLog(group: GroupKey): Promise<number> {
     this.#disk.groups.delete(group);

@@ -13,7 +13,10 @@ let down: BrokerId[];
 let sent: { to: BrokerId; lane: Lane; heartbeat: NodeHeartbeat }[];
 let heartbeats: Heartbeats;
 
-const heard = (seq: number, incarnation = 1, diskFresh = true): NodeHeartbeat => ({ incarnation, seq, diskFresh, messages: [] });
+const none = { count: 0, hash: 0 };
+const heard = (seq: number, incarnation = 1, diskFresh = true): NodeHeartbeat => {
+  return { incarnation, seq, diskFresh, wake: false, quiesced: none, messages: [] };
+};
 const request = (commit: number): HeartbeatRequest => ({
   type: 'heartbeat',
   from: 1 as ReplicaId,
@@ -21,6 +24,9 @@ const request = (commit: number): HeartbeatRequest => ({
   term: 1,
   commit,
   readContext: 0,
+  quiesce: false,
+  check: undefined,
+  verdict: false,
 });
 
 beforeEach(() => {
@@ -37,6 +43,7 @@ beforeEach(() => {
     timeoutMs: 600,
     peerDown: (broker) => down.push(broker),
     peerUp: () => {},
+    quiescedWith: (broker) => ({ count: broker, hash: 5 }),
   });
   heartbeats.setPeers([{ brokerId: peer, address: '', directoryId: undefined }]);
 });
@@ -55,7 +62,15 @@ test('a heartbeat goes out each time, with the newest of each group, once', () =
   const [first, second] = sent.map(({ heartbeat }) => heartbeat);
   expect(first).toMatchObject({ incarnation: 7, seq: 1, diskFresh: true });
   expect(first!.messages.map(({ message }) => (message as HeartbeatRequest).commit)).toEqual([2, 5]);
-  expect(second).toEqual({ incarnation: 7, seq: 2, diskFresh: false, messages: [] });
+  expect(second).toEqual({ incarnation: 7, seq: 2, diskFresh: false, wake: false, quiesced: { count: 2, hash: 5 }, messages: [] });
+});
+
+test('a peer is asked to wake its groups once', () => {
+  heartbeats.askToWake(peer);
+  heartbeats.askToWake(stranger);
+  heartbeats.beat(true);
+  heartbeats.beat(true);
+  expect(sent.map(({ heartbeat }) => heartbeat.wake)).toEqual([true, false]);
 });
 
 test('a peer is alive while it is heard, and down once after the timeout', () => {

@@ -1,3 +1,4 @@
+import { membersOf } from '../../../src/raft/core/configuration.ts';
 import type { Entry } from '../../../src/raft/core/entry.ts';
 import type { Member, Message, ReadState } from '../../../src/raft/core/types.ts';
 import { checkPromise } from './promises.ts';
@@ -91,6 +92,22 @@ export class Invariants {
       index === 0 || term === undefined || replica.hasDurable(index, term),
       `replica ${replica.id} takes ${index}/${term} for durable, which is not on its disk`,
     );
+  }
+
+  /** No log is damaged in these worlds, so none may be taken for it (hazard B29). */
+  intact({ id, core }: SimulatedReplica): void {
+    check(core?.damage === undefined && core?.divergedIndex === 0, `replica ${id} was taken for damaged`);
+  }
+
+  /** A leader rests only when every replica has all of its log, committed; a follower when it has all that its leader had. */
+  rests({ id, core }: SimulatedReplica): void {
+    if (core === undefined) return;
+    check(core.commitIndex === core.lastIndex && core.durableIndex === core.lastIndex, `replica ${id} rests with something under way`);
+    if (core.role !== 'leader') return;
+    const members = membersOf(core.configuration).map(({ replicaId }) => replicaId);
+    for (const other of this.#replicas.filter((each) => members.includes(each.id))) {
+      check(other.hasDurable(core.lastIndex, core.lastTerm), `replica ${id} rests without ${other.id} having all of its log`);
+    }
   }
 
   readBegins(context: number): void {

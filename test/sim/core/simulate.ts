@@ -2,7 +2,7 @@ import { FlotillaError } from '../../../src/base/errors.ts';
 import type { ReplicaId } from '../../../src/base/ids.ts';
 import { EntryKind } from '../../../src/raft/core/entry.ts';
 import type { Members } from '../../../src/raft/core/membership.ts';
-import type { EntriesWanted, Message } from '../../../src/raft/core/types.ts';
+import type { EntriesWanted, Message, Role } from '../../../src/raft/core/types.ts';
 import { SeededRandom } from '../random.ts';
 import { Invariants } from './invariants.ts';
 import { configurationOf, memberOf, SimulatedReplica } from './simulated-replica.ts';
@@ -17,7 +17,10 @@ export interface SimulationResult {
   readonly terms: number;
   readonly reads: number;
   readonly crashes: number;
+  /** Times that a group fell to rest on a replica. */
+  readonly rests: number;
   readonly memberChanges: number;
+  readonly snapshots: number;
   /** Over everything that happened: equal for equal seeds. */
   readonly hash: number;
 }
@@ -43,7 +46,11 @@ type Action =
   | 'heal'
   | 'transfer'
   | 'release'
+  | 'drop'
+  | 'snapshot'
   | 'supply'
+  | 'calm'
+  | 'hear'
   | 'hint'
   | 'members'
   | 'wipe';
@@ -65,14 +72,19 @@ class Simulation {
   readonly #totalWeight: number;
   #network: Message[] = [];
   #reads: { readonly by: SimulatedReplica; readonly core: unknown; readonly wanted: EntriesWanted }[] = [];
+  #snapshots: { readonly by: SimulatedReplica; readonly core: unknown; readonly to: ReplicaId }[] = [];
   /** Directed links that are cut: `from * 32 + to`. */
   readonly #cut = new Set<number>();
   /** A replica whose clock is ten times slower than the others', so that it leads on when it is deposed; 0: none. */
   #slowClock = 0;
+  readonly #quiesceTicks: number;
   #proposals = 0;
   #context = 0;
   #crashes = 0;
+  #rests = 0;
+  readonly #resting = new Set<SimulatedReplica>();
   #memberChanges = 0;
+  #installs = 0;
   #hash = 0x811c9dc5;
 
   constructor(seed: number) {
@@ -81,10 +93,12 @@ class Simulation {
     const voters = random.pick([1, 3, 3, 3, 3, 5, 5, 2, 4]);
     this.#voters = voters;
     const configuration = configurationOf(voters);
-    const window = random.pick([0, 200, 1000, 1_000_000]);
+    const window = random.pick([0, 0, 200, 1000, 1_000_000]);
+    const quiesceTicks = random.pick([0, 4, 6]);
+    this.#quiesceTicks = quiesceTicks;
     const spares = random.pick([0, 2, 4]);
     const ids = Array.from({ length: voters + spares }, (_, i) => (i + 1) as ReplicaId);
-    this.#replicas = ids.map((id) => new SimulatedReplica(id, configuration, random.fork(), window));
+    this.#replicas = ids.map((id) => new SimulatedReplica(id, configuration, random.fork(), window, quiesceTicks));
     this.#invariants = new Invariants(this.#replicas);
     this.#weather = drawWeather(random, voters);
     this.#totalWeight = this.#weather.weights.reduce((sum, [, weight]) => sum + weight, 0);
@@ -98,6 +112,7 @@ class Simulation {
     if (this.#memberChanges === 0 && !this.#replicas.some(({ lost }) => lost)) this.#expectProgressOf(this.#breakForGood());
     this.#cut.clear();
     this.#expectProgressOf(undefined);
+    if (this.#quiesceTicks > 0) this.#expectRest();
     const terms = Math.max(...this.#replicas.map((replica) => replica.core?.term ?? 0));
     const { committedIndex, confirmedReads } = this.#invariants;
     return {
@@ -106,6 +121,8 @@ class Simulation {
       reads: confirmedReads,
       crashes: this.#crashes,
       memberChanges: this.#memberChanges,
+      rests: this.#rests,
+      snapshots: this.#installs,
       hash: this.#hash,
     };
   }
@@ -153,6 +170,13 @@ class Simulation {
       case 'release':
         replica.release();
         return;
+      case 'drop':
+        replica.release();
+        replica.drop();
+        return;
+      case 'snapshot':
+        this.#bringSnapshot();
+        return;
       case 'tick':
         if (replica.id === this.#slowClock && random.chance(0.9)) return;
         replica.core?.tick();
@@ -166,6 +190,12 @@ class Simulation {
       case 'transfer':
         replica.core?.transferLeadership(random.pick(this.#replicas).id);
         break;
+      case 'calm':
+        if (this.#cut.size === 0) for (let i = 0; i < 8; i++) this.#calmTick();
+        return;
+      case 'hear':
+        this.#hear(replica, random.pick(this.#replicas));
+        return;
       case 'members':
         for (const each of this.#replicas) if (each.core?.role === 'leader') this.#changeMembers(each);
         return;
@@ -186,6 +216,8 @@ class Simulation {
     const core = replica.core;
     if (core === undefined) return;
     this.#invariants.durable(replica);
+    this.#watchRest(replica, core.quiesced);
+    this.#invariants.intact(replica);
     while (core.hasReady()) {
       const ready = core.ready();
       for (const message of ready.messages) this.#send(replica, message);
@@ -198,8 +230,18 @@ class Simulation {
       this.#invariants.committed(replica, ready.committed);
       for (const read of ready.readStates) this.#invariants.readConfirmed(read);
       for (const wanted of ready.reads) this.#reads.push({ by: replica, core, wanted });
+      for (const { to } of ready.snapshots) this.#snapshots.push({ by: replica, core, to });
       this.#invariants.led(replica);
       this.#mix(core.term * 7919 + core.commitIndex * 31 + core.lastIndex);
+    }
+  }
+
+  #watchRest(replica: SimulatedReplica, quiesced: boolean): void {
+    if (!quiesced) this.#resting.delete(replica);
+    else if (!this.#resting.has(replica)) {
+      this.#resting.add(replica);
+      this.#rests++;
+      this.#invariants.rests(replica);
     }
   }
 
@@ -341,10 +383,42 @@ class Simulation {
     const read = this.#reads.shift();
     if (read === undefined || read.by.core === undefined || read.by.core !== read.core) return;
     const { fromIndex, to } = read.wanted;
-    const lost = this.#random.chance(0.1);
+    const lost = this.#random.chance(0.1) || fromIndex < read.by.firstIndex;
     const end = Math.min(read.by.segmentIndex, fromIndex + this.#random.below(4));
     read.by.core.supplyEntries(to, lost ? [] : read.by.durable.slice(fromIndex - 1, end));
     this.#drain(read.by);
+  }
+
+  #hear(replica: SimulatedReplica, other: SimulatedReplica): void {
+    if (replica === other) return;
+    replica.hear(other, this.#cut.has(other.id * 32 + replica.id));
+    this.#drain(replica);
+  }
+
+  /** What the host does for a follower below the log's start: brings it a snapshot of any committed entry from there on, or fails to. */
+  #bringSnapshot(): void {
+    const wanted = this.#snapshots.shift();
+    if (wanted === undefined || wanted.by.core === undefined || wanted.by.core !== wanted.core) return;
+    const { by, to } = wanted;
+    const index = by.firstIndex - 1 + this.#random.below(by.segmentIndex - by.firstIndex + 2);
+    const brought = index > 0 && !this.#random.chance(0.2) && this.#install(by, this.#replicas[to - 1] as SimulatedReplica, index);
+    by.core?.snapshotDone(to, brought ? index : undefined);
+    this.#drain(by);
+  }
+
+  /** A log that holds the entry stays; what was under way on the follower's disk is done first. */
+  #install(from: SimulatedReplica, to: SimulatedReplica, index: number): boolean {
+    const term = from.core?.termAt(index) ?? 0;
+    while (to.pending.length > 0) this.#completeOne(to);
+    if (to.core === undefined || isCandidate(to.core.role) || to.core.term < term) return false;
+    if (to.core.hasCommitted(index, term)) {
+      this.#drain(to);
+      return true;
+    }
+    to.install(from, index);
+    this.#installs++;
+    this.#drain(to);
+    return true;
   }
 
   // Liveness
@@ -376,11 +450,7 @@ class Simulation {
     for (const replica of this.#replicas) if (replica.core === undefined && !replica.lost) this.#restart(replica);
     const before = this.#invariants.committedIndex;
     for (let tick = 0; tick < LIVENESS_TICKS; tick++) {
-      for (const replica of this.#replicas) {
-        replica.core?.tick();
-        this.#drain(replica);
-      }
-      for (let round = 0; round < 6; round++) this.#settle();
+      this.#calmTick();
       const leader = this.#replicas.findLast((replica) => replica.core?.isReady === true);
       if (tick % 8 === 0) for (const replica of this.#replicas) if (replica.core?.isReady === true) this.#propose(replica);
       const target = this.#invariants.committedIndex;
@@ -407,12 +477,37 @@ class Simulation {
     return outgoing.length === 0 && members.every(({ replicaId }) => this.#replicas[replicaId - 1]?.core?.commitIndex === target);
   }
 
+  /** Left alone, the members of a group all come to rest, unless one is gone for good. */
+  #expectRest(): void {
+    let members: SimulatedReplica[] = [];
+    for (let tick = 0; tick < LIVENESS_TICKS; tick++) {
+      this.#calmTick();
+      const leader = this.#replicas.find((replica) => replica.core?.isReady === true);
+      const { voters = [], learners = [] } = leader?.core?.configuration ?? {};
+      members = [...voters, ...learners].map(({ replicaId }) => this.#replicas[replicaId - 1] as SimulatedReplica);
+      if (leader !== undefined && members.some(({ lost }) => lost)) return;
+      if (leader !== undefined && members.every(({ core }) => core?.quiesced === true)) return;
+    }
+    const states = members.map(({ id, core }) => `${id}: ${core?.role} quiesced ${core?.quiesced}`);
+    throw new Error(`liveness: not at rest within ${LIVENESS_TICKS} ticks; ${states.join('; ')}`);
+  }
+
+  #calmTick(): void {
+    for (const replica of this.#replicas) {
+      replica.core?.tick();
+      this.#drain(replica);
+    }
+    for (let round = 0; round < 6; round++) this.#settle();
+    for (const replica of this.#replicas) for (const other of this.#replicas) this.#hear(replica, other);
+  }
+
   #settle(): void {
     const messages = this.#network;
     this.#network = [];
     for (const message of messages) if (!this.#cut.has(message.from * 32 + message.to)) this.#deliver(message);
     for (const replica of this.#replicas) while (replica.pending.length > 0) this.#completeOne(replica);
     while (this.#reads.length > 0) this.#supplyOne();
+    while (this.#snapshots.length > 0) this.#bringSnapshot();
   }
 
   #mix(value: number): void {
@@ -430,7 +525,7 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
       ['deliver', 30 + voters * 15],
       ['tick', random.pick([10, 25, 40])],
       ['persist', random.pick([4, 15, 60])],
-      ['propose', random.pick([3, 8])],
+      ['propose', random.pick([0.3, 3, 8])],
       ['read', 3],
       ['crash', some(1)],
       ['restart', 1.5],
@@ -439,12 +534,21 @@ function drawWeather(random: SeededRandom, voters: number): Weather {
       ['heal', random.pick([0.1, 0.5])],
       ['transfer', some(2)],
       ['release', some(4)],
+      ['drop', random.pick([0, 1, 6])],
       ['supply', 4],
+      ['calm', random.pick([0, 0.3, 1])],
+      ['hear', some(6)],
+      ['snapshot', 2],
       ['hint', some(1)],
       ['members', random.pick([0, 2, 12])],
       ['wipe', some(0.1)],
     ],
   };
+}
+
+/** Or leads already: such a one has votes to count, and is not behind for long. */
+function isCandidate(role: Role): boolean {
+  return role === 'leader' || role === 'candidate';
 }
 
 /** Runs what an operating error may refuse. */

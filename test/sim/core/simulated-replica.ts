@@ -1,6 +1,6 @@
 import type { BrokerId, DirectoryId, ReplicaId } from '../../../src/base/ids.ts';
 import { CHAIN_START } from '../../../src/raft/core/chain.ts';
-import { decodeConfiguration } from '../../../src/raft/core/configuration.ts';
+import { decodeConfiguration, membersOf } from '../../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import { RaftCore } from '../../../src/raft/core/raft.ts';
 import type { Configuration, HardState, LogPosition, Member, Message, PersistUnit, TermStart } from '../../../src/raft/core/types.ts';
@@ -27,6 +27,7 @@ export class SimulatedReplica {
   readonly #configuration: Configuration;
   readonly #random: SeededRandom;
   readonly #maxWindowBytes: number;
+  readonly #quiesceTicks: number;
   /** Undefined: crashed. */
   core: RaftCore | undefined;
   /** Its disk is gone: it never comes back. */
@@ -36,16 +37,19 @@ export class SimulatedReplica {
   durable: Entry[] = [];
   /** Up to here the entries are in segments and out of the write-ahead log. */
   segmentIndex = 0;
+  /** The first entry that segments still hold. */
+  firstIndex = 1;
   pending: Pending[] = [];
   appliedIndex = 0;
   /** Votes that became durable, by term: never two. */
   readonly votes = new Map<number, number>();
 
-  constructor(id: ReplicaId, configuration: Configuration, random: SeededRandom, maxWindowBytes: number) {
+  constructor(id: ReplicaId, configuration: Configuration, random: SeededRandom, maxWindowBytes: number, quiesceTicks: number) {
     this.id = id;
     this.#configuration = configuration;
     this.#random = random;
     this.#maxWindowBytes = maxWindowBytes;
+    this.#quiesceTicks = quiesceTicks;
     this.start();
   }
 
@@ -60,9 +64,10 @@ export class SimulatedReplica {
       hardState: this.hardState,
       configuration: inForce === undefined ? this.#configuration : decodeConfiguration(inForce.payload),
       configurationIndex: inForce?.index ?? 0,
-      log: { base, tail: this.durable.slice(this.segmentIndex), terms, firstReplicableIndex: 1 },
+      log: { base, tail: this.durable.slice(this.segmentIndex), terms, firstReplicableIndex: this.firstIndex },
       electionTicks: 10,
       heartbeatTicks: 2,
+      quiesceTicks: this.#quiesceTicks,
       uint32: () => this.#random.uint32(),
       maxAppendBytes: 256,
       maxInflightBytes: 1024,
@@ -98,11 +103,44 @@ export class SimulatedReplica {
     }
   }
 
+  /**
+   * What the host's heartbeats tell of another broker: it is silent, or the two differ about who rests (hazard B39).
+   * It must be enough for a group at rest never to be stuck.
+   */
+  hear(other: SimulatedReplica, silent: boolean): void {
+    const { core } = this;
+    if (core === undefined || !core.quiesced || !membersOf(core.configuration).some(({ replicaId }) => replicaId === other.id)) return;
+    if (other.core === undefined || silent) {
+      if (core.leader === other.id) core.leaderUnreachable();
+      else core.wake();
+      return;
+    }
+    const follows = core.leader === other.id;
+    const agree = other.core.quiesced && other.core.term === core.term && other.core.leader === core.leader;
+    if ((follows || core.role === 'leader') && !agree) core.wake();
+  }
+
   /** Writes what is committed and durable to segments, and lets the core drop it. */
   release(): void {
     if (this.core === undefined) return;
     this.segmentIndex = Math.max(this.segmentIndex, Math.min(this.appliedIndex, this.core.durableIndex, this.durable.length));
-    this.core.release(this.segmentIndex);
+    this.core.release(this.segmentIndex, this.firstIndex);
+  }
+
+  /** Drops some of what is in segments: a snapshot stands for it. */
+  drop(): void {
+    const index = this.#random.chance(0.5) ? this.segmentIndex : this.#random.below(this.segmentIndex + 1);
+    this.firstIndex = Math.max(this.firstIndex, index + 1);
+    this.core?.release(this.segmentIndex, this.firstIndex);
+  }
+
+  /** Takes another's snapshot, up to `index`, in place of its log. */
+  install(from: SimulatedReplica, index: number): void {
+    this.durable = from.durable.slice(0, index);
+    this.segmentIndex = index;
+    this.firstIndex = from.firstIndex;
+    this.hardState = { ...this.hardState, commit: index };
+    this.start();
   }
 
   hasDurable(index: number, term: number): boolean {

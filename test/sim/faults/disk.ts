@@ -1,6 +1,6 @@
 import type { SimMachine } from '../cluster.ts';
 import type { DiskOperation, Fate } from '../disk.ts';
-import { type Fault, type Occurrence, victimOf } from './fault.ts';
+import { type Fault, isOfMinority, type Occurrence, victimOf } from './fault.ts';
 
 const ISSUE_5 = 'the repair of damaged logs (issue 5)';
 
@@ -95,10 +95,4 @@ function rot(occurrence: Occurrence): void {
   for (let bytes = random.pick([1, 16, 512]); bytes > 0; bytes--)
     disk.corrupt(path, random.below(disk.sizeOf(path)), 1 + random.below(255));
   bite();
-}
-
-/** The atlas of damage: only the last machines' disks are ever damaged, so that a majority keeps one good copy of everything. */
-function isOfMinority({ cluster }: Occurrence, { id }: SimMachine): boolean {
-  const voters = Math.min(3, cluster.machines.length);
-  return id > cluster.machines.length - Math.floor((voters - 1) / 2);
 }

@@ -34,3 +34,9 @@ export function victimOf({ cluster, random }: Occurrence): SimMachine {
 export function otherBrokers(cluster: SimCluster, id: number): string[] {
   return cluster.machines.filter((machine) => machine.id !== id).map((machine) => hostOf(machine.id));
 }
+
+/** The atlas of damage: only the last machines' disks are ever damaged or lost, so that a majority keeps one good copy of everything. */
+export function isOfMinority({ cluster }: Occurrence, { id }: SimMachine): boolean {
+  const voters = Math.min(3, cluster.machines.length);
+  return id > cluster.machines.length - Math.floor((voters - 1) / 2);
+}

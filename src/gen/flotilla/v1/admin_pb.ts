@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flotilla/v1/admin.proto.
  */
 export const file_flotilla_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChdmbG90aWxsYS92MS9hZG1pbi5wcm90bxILZmxvdGlsbGEudjEiIQoPTWV0YWRhdGFSZXF1ZXN0Eg4KBnRvcGljcxgBIAMoCSLAAQoQTWV0YWRhdGFSZXNwb25zZRISCgpjbHVzdGVyX2lkGAEgASgJEigKB2Jyb2tlcnMYAiADKAsyFy5mbG90aWxsYS52MS5Ccm9rZXJOb2RlEioKBnRvcGljcxgDIAMoCzIaLmZsb3RpbGxhLnYxLlRvcGljTWV0YWRhdGESFQoNY29udHJvbGxlcl9pZBgEIAEoDRITCgthcGlfdmVyc2lvbhgFIAEoDRIWCg5tZXRhZGF0YV9pbmRleBgGIAEoAyKxAQoNVG9waWNNZXRhZGF0YRIMCgRuYW1lGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEjIKCnBhcnRpdGlvbnMYAyADKAsyHi5mbG90aWxsYS52MS5QYXJ0aXRpb25NZXRhZGF0YRIhCgVlcnJvchgEIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yEikKB2NvbmZpZ3MYBSADKAsyGC5mbG90aWxsYS52MS5Db25maWdFbnRyeSJeChFQYXJ0aXRpb25NZXRhZGF0YRIRCglwYXJ0aXRpb24YASABKA0SDgoGbGVhZGVyGAIgASgNEhQKDGxlYWRlcl9lcG9jaBgDIAEoBRIQCghyZXBsaWNhcxgEIAMoDSKxAQoSQ3JlYXRlVG9waWNSZXF1ZXN0EgwKBG5hbWUYASABKAkSEgoKcGFydGl0aW9ucxgCIAEoDRIQCghyZXBsaWNhcxgDIAEoDRIpCgdjb25maWdzGAQgAygLMhguZmxvdGlsbGEudjEuQ29uZmlnRW50cnkSFQoNdmFsaWRhdGVfb25seRgFIAEoCBISCgp0aW1lb3V0X21zGAYgASgNEhEKCWZvcndhcmRlZBgHIAEoCCJ7ChNDcmVhdGVUb3BpY1Jlc3BvbnNlEikKBXRvcGljGAEgASgLMhouZmxvdGlsbGEudjEuVG9waWNNZXRhZGF0YRIhCgVlcnJvchgCIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yEhYKDm1ldGFkYXRhX2luZGV4GAMgASgDIlsKEkRlbGV0ZVRvcGljUmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEhIKCnRpbWVvdXRfbXMYAyABKA0SEQoJZm9yd2FyZGVkGAQgASgIImIKE0RlbGV0ZVRvcGljUmVzcG9uc2USIQoFZXJyb3IYASABKAsyEi5mbG90aWxsYS52MS5FcnJvchIQCgh0b3BpY19pZBgCIAEoDBIWCg5tZXRhZGF0YV9pbmRleBgDIAEoAyI4ChREZXNjcmliZVRvcGljUmVxdWVzdBIMCgRuYW1lGAEgASgJEhIKCnRpbWVvdXRfbXMYAiABKA0ivAEKFURlc2NyaWJlVG9waWNSZXNwb25zZRIMCgRuYW1lGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEjUKCnBhcnRpdGlvbnMYAyADKAsyIS5mbG90aWxsYS52MS5QYXJ0aXRpb25EZXNjcmlwdGlvbhIpCgdjb25maWdzGAQgAygLMhguZmxvdGlsbGEudjEuQ29uZmlnRW50cnkSIQoFZXJyb3IYBSABKAsyEi5mbG90aWxsYS52MS5FcnJvciLbAQoUUGFydGl0aW9uRGVzY3JpcHRpb24SEQoJcGFydGl0aW9uGAEgASgNEg4KBmxlYWRlchgCIAEoDRIUCgxsZWFkZXJfZXBvY2gYAyABKAUSEAoIcmVwbGljYXMYBCADKA0SGAoQbG9nX3N0YXJ0X29mZnNldBgFIAEoAxIWCg5oaWdoX3dhdGVybWFyaxgGIAEoAxISCgpzaXplX2J5dGVzGAcgASgDEg8KB2luX3N5bmMYCCADKA0SIQoFZXJyb3IYCSABKAsyEi5mbG90aWxsYS52MS5FcnJvciIsChZEZXNjcmliZUNsdXN0ZXJSZXF1ZXN0EhIKCnRpbWVvdXRfbXMYASABKA0i5wEKF0Rlc2NyaWJlQ2x1c3RlclJlc3BvbnNlEhIKCmNsdXN0ZXJfaWQYASABKAkSFQoNY29udHJvbGxlcl9pZBgCIAEoDRIYChBjb250cm9sbGVyX2Vwb2NoGAMgASgDEigKB2Jyb2tlcnMYBCADKAsyFy5mbG90aWxsYS52MS5Ccm9rZXJOb2RlEioKBnRvcGljcxgFIAMoCzIaLmZsb3RpbGxhLnYxLlRvcGljTWV0YWRhdGESDgoGdm90ZXJzGAYgAygNEiEKBWVycm9yGAcgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IiYAoVVHJhbnNmZXJMZWFkZXJSZXF1ZXN0Eg0KBXRvcGljGAEgASgJEhEKCXBhcnRpdGlvbhgCIAEoDRIRCgl0b19icm9rZXIYAyABKA0SEgoKdGltZW91dF9tcxgEIAEoDSI7ChZUcmFuc2ZlckxlYWRlclJlc3BvbnNlEiEKBWVycm9yGAEgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IiUQoZQWxsb2NhdGVQcm9kdWNlcklkUmVxdWVzdBINCgVjb3VudBgBIAEoDRIRCglmb3J3YXJkZWQYAiABKAgSEgoKdGltZW91dF9tcxgDIAEoDSJpChpBbGxvY2F0ZVByb2R1Y2VySWRSZXNwb25zZRIZChFmaXJzdF9wcm9kdWNlcl9pZBgBIAEoAxINCgVjb3VudBgCIAEoDRIhCgVlcnJvchgDIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yMs0FCgVBZG1pbhJHCghNZXRhZGF0YRIcLmZsb3RpbGxhLnYxLk1ldGFkYXRhUmVxdWVzdBodLmZsb3RpbGxhLnYxLk1ldGFkYXRhUmVzcG9uc2USUAoLQ3JlYXRlVG9waWMSHy5mbG90aWxsYS52MS5DcmVhdGVUb3BpY1JlcXVlc3QaIC5mbG90aWxsYS52MS5DcmVhdGVUb3BpY1Jlc3BvbnNlElAKC0RlbGV0ZVRvcGljEh8uZmxvdGlsbGEudjEuRGVsZXRlVG9waWNSZXF1ZXN0GiAuZmxvdGlsbGEudjEuRGVsZXRlVG9waWNSZXNwb25zZRJWCg1EZXNjcmliZVRvcGljEiEuZmxvdGlsbGEudjEuRGVzY3JpYmVUb3BpY1JlcXVlc3QaIi5mbG90aWxsYS52MS5EZXNjcmliZVRvcGljUmVzcG9uc2USXAoPRGVzY3JpYmVDbHVzdGVyEiMuZmxvdGlsbGEudjEuRGVzY3JpYmVDbHVzdGVyUmVxdWVzdBokLmZsb3RpbGxhLnYxLkRlc2NyaWJlQ2x1c3RlclJlc3BvbnNlElkKDlRyYW5zZmVyTGVhZGVyEiIuZmxvdGlsbGEudjEuVHJhbnNmZXJMZWFkZXJSZXF1ZXN0GiMuZmxvdGlsbGEudjEuVHJhbnNmZXJMZWFkZXJSZXNwb25zZRJlChJBbGxvY2F0ZVByb2R1Y2VySWQSJi5mbG90aWxsYS52MS5BbGxvY2F0ZVByb2R1Y2VySWRSZXF1ZXN0GicuZmxvdGlsbGEudjEuQWxsb2NhdGVQcm9kdWNlcklkUmVzcG9uc2USXwoQRGVzY3JpYmVSZXBsaWNhcxIkLmZsb3RpbGxhLnYxLkRlc2NyaWJlUmVwbGljYXNSZXF1ZXN0GiUuZmxvdGlsbGEudjEuRGVzY3JpYmVSZXBsaWNhc1Jlc3BvbnNlYgZwcm90bzM", [file_flotilla_v1_common, file_flotilla_v1_raft_groups]);
+  fileDesc("ChdmbG90aWxsYS92MS9hZG1pbi5wcm90bxILZmxvdGlsbGEudjEiIQoPTWV0YWRhdGFSZXF1ZXN0Eg4KBnRvcGljcxgBIAMoCSLAAQoQTWV0YWRhdGFSZXNwb25zZRISCgpjbHVzdGVyX2lkGAEgASgJEigKB2Jyb2tlcnMYAiADKAsyFy5mbG90aWxsYS52MS5Ccm9rZXJOb2RlEioKBnRvcGljcxgDIAMoCzIaLmZsb3RpbGxhLnYxLlRvcGljTWV0YWRhdGESFQoNY29udHJvbGxlcl9pZBgEIAEoDRITCgthcGlfdmVyc2lvbhgFIAEoDRIWCg5tZXRhZGF0YV9pbmRleBgGIAEoAyKxAQoNVG9waWNNZXRhZGF0YRIMCgRuYW1lGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEjIKCnBhcnRpdGlvbnMYAyADKAsyHi5mbG90aWxsYS52MS5QYXJ0aXRpb25NZXRhZGF0YRIhCgVlcnJvchgEIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yEikKB2NvbmZpZ3MYBSADKAsyGC5mbG90aWxsYS52MS5Db25maWdFbnRyeSJeChFQYXJ0aXRpb25NZXRhZGF0YRIRCglwYXJ0aXRpb24YASABKA0SDgoGbGVhZGVyGAIgASgNEhQKDGxlYWRlcl9lcG9jaBgDIAEoBRIQCghyZXBsaWNhcxgEIAMoDSKxAQoSQ3JlYXRlVG9waWNSZXF1ZXN0EgwKBG5hbWUYASABKAkSEgoKcGFydGl0aW9ucxgCIAEoDRIQCghyZXBsaWNhcxgDIAEoDRIpCgdjb25maWdzGAQgAygLMhguZmxvdGlsbGEudjEuQ29uZmlnRW50cnkSFQoNdmFsaWRhdGVfb25seRgFIAEoCBISCgp0aW1lb3V0X21zGAYgASgNEhEKCWZvcndhcmRlZBgHIAEoCCJ7ChNDcmVhdGVUb3BpY1Jlc3BvbnNlEikKBXRvcGljGAEgASgLMhouZmxvdGlsbGEudjEuVG9waWNNZXRhZGF0YRIhCgVlcnJvchgCIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yEhYKDm1ldGFkYXRhX2luZGV4GAMgASgDIlsKEkRlbGV0ZVRvcGljUmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEhIKCnRpbWVvdXRfbXMYAyABKA0SEQoJZm9yd2FyZGVkGAQgASgIImIKE0RlbGV0ZVRvcGljUmVzcG9uc2USIQoFZXJyb3IYASABKAsyEi5mbG90aWxsYS52MS5FcnJvchIQCgh0b3BpY19pZBgCIAEoDBIWCg5tZXRhZGF0YV9pbmRleBgDIAEoAyI4ChREZXNjcmliZVRvcGljUmVxdWVzdBIMCgRuYW1lGAEgASgJEhIKCnRpbWVvdXRfbXMYAiABKA0ivAEKFURlc2NyaWJlVG9waWNSZXNwb25zZRIMCgRuYW1lGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEjUKCnBhcnRpdGlvbnMYAyADKAsyIS5mbG90aWxsYS52MS5QYXJ0aXRpb25EZXNjcmlwdGlvbhIpCgdjb25maWdzGAQgAygLMhguZmxvdGlsbGEudjEuQ29uZmlnRW50cnkSIQoFZXJyb3IYBSABKAsyEi5mbG90aWxsYS52MS5FcnJvciLbAQoUUGFydGl0aW9uRGVzY3JpcHRpb24SEQoJcGFydGl0aW9uGAEgASgNEg4KBmxlYWRlchgCIAEoDRIUCgxsZWFkZXJfZXBvY2gYAyABKAUSEAoIcmVwbGljYXMYBCADKA0SGAoQbG9nX3N0YXJ0X29mZnNldBgFIAEoAxIWCg5oaWdoX3dhdGVybWFyaxgGIAEoAxISCgpzaXplX2J5dGVzGAcgASgDEg8KB2luX3N5bmMYCCADKA0SIQoFZXJyb3IYCSABKAsyEi5mbG90aWxsYS52MS5FcnJvciIsChZEZXNjcmliZUNsdXN0ZXJSZXF1ZXN0EhIKCnRpbWVvdXRfbXMYASABKA0i5wEKF0Rlc2NyaWJlQ2x1c3RlclJlc3BvbnNlEhIKCmNsdXN0ZXJfaWQYASABKAkSFQoNY29udHJvbGxlcl9pZBgCIAEoDRIYChBjb250cm9sbGVyX2Vwb2NoGAMgASgDEigKB2Jyb2tlcnMYBCADKAsyFy5mbG90aWxsYS52MS5Ccm9rZXJOb2RlEioKBnRvcGljcxgFIAMoCzIaLmZsb3RpbGxhLnYxLlRvcGljTWV0YWRhdGESDgoGdm90ZXJzGAYgAygNEiEKBWVycm9yGAcgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IiYAoVVHJhbnNmZXJMZWFkZXJSZXF1ZXN0Eg0KBXRvcGljGAEgASgJEhEKCXBhcnRpdGlvbhgCIAEoDRIRCgl0b19icm9rZXIYAyABKA0SEgoKdGltZW91dF9tcxgEIAEoDSI7ChZUcmFuc2ZlckxlYWRlclJlc3BvbnNlEiEKBWVycm9yGAEgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IiegoZUmVhc3NpZ25QYXJ0aXRpb25zUmVxdWVzdBI2CgpwYXJ0aXRpb25zGAEgAygLMiIuZmxvdGlsbGEudjEuUGFydGl0aW9uUmVhc3NpZ25tZW50EhIKCnRpbWVvdXRfbXMYAiABKA0SEQoJZm9yd2FyZGVkGAMgASgIIloKFVBhcnRpdGlvblJlYXNzaWdubWVudBINCgV0b3BpYxgBIAEoCRIRCglwYXJ0aXRpb24YAiABKA0SDwoHYnJva2VycxgDIAMoDRIOCgZjYW5jZWwYBCABKAgiVwoaUmVhc3NpZ25QYXJ0aXRpb25zUmVzcG9uc2USIQoFZXJyb3IYASABKAsyEi5mbG90aWxsYS52MS5FcnJvchIWCg5tZXRhZGF0YV9pbmRleBgCIAEoAyIqChhMaXN0UmVhc3NpZ25tZW50c1JlcXVlc3QSDgoGdG9waWNzGAEgAygJInQKGUxpc3RSZWFzc2lnbm1lbnRzUmVzcG9uc2USNAoKcGFydGl0aW9ucxgBIAMoCzIgLmZsb3RpbGxhLnYxLk9uZ29pbmdSZWFzc2lnbm1lbnQSIQoFZXJyb3IYAiABKAsyEi5mbG90aWxsYS52MS5FcnJvciJZChNPbmdvaW5nUmVhc3NpZ25tZW50Eg0KBXRvcGljGAEgASgJEhEKCXBhcnRpdGlvbhgCIAEoDRIQCghyZXBsaWNhcxgDIAMoDRIOCgZ0YXJnZXQYBCADKA0iUQoZQWxsb2NhdGVQcm9kdWNlcklkUmVxdWVzdBINCgVjb3VudBgBIAEoDRIRCglmb3J3YXJkZWQYAiABKAgSEgoKdGltZW91dF9tcxgDIAEoDSJpChpBbGxvY2F0ZVByb2R1Y2VySWRSZXNwb25zZRIZChFmaXJzdF9wcm9kdWNlcl9pZBgBIAEoAxINCgVjb3VudBgCIAEoDRIhCgVlcnJvchgDIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yMpgHCgVBZG1pbhJHCghNZXRhZGF0YRIcLmZsb3RpbGxhLnYxLk1ldGFkYXRhUmVxdWVzdBodLmZsb3RpbGxhLnYxLk1ldGFkYXRhUmVzcG9uc2USUAoLQ3JlYXRlVG9waWMSHy5mbG90aWxsYS52MS5DcmVhdGVUb3BpY1JlcXVlc3QaIC5mbG90aWxsYS52MS5DcmVhdGVUb3BpY1Jlc3BvbnNlElAKC0RlbGV0ZVRvcGljEh8uZmxvdGlsbGEudjEuRGVsZXRlVG9waWNSZXF1ZXN0GiAuZmxvdGlsbGEudjEuRGVsZXRlVG9waWNSZXNwb25zZRJWCg1EZXNjcmliZVRvcGljEiEuZmxvdGlsbGEudjEuRGVzY3JpYmVUb3BpY1JlcXVlc3QaIi5mbG90aWxsYS52MS5EZXNjcmliZVRvcGljUmVzcG9uc2USXAoPRGVzY3JpYmVDbHVzdGVyEiMuZmxvdGlsbGEudjEuRGVzY3JpYmVDbHVzdGVyUmVxdWVzdBokLmZsb3RpbGxhLnYxLkRlc2NyaWJlQ2x1c3RlclJlc3BvbnNlElkKDlRyYW5zZmVyTGVhZGVyEiIuZmxvdGlsbGEudjEuVHJhbnNmZXJMZWFkZXJSZXF1ZXN0GiMuZmxvdGlsbGEudjEuVHJhbnNmZXJMZWFkZXJSZXNwb25zZRJlChJSZWFzc2lnblBhcnRpdGlvbnMSJi5mbG90aWxsYS52MS5SZWFzc2lnblBhcnRpdGlvbnNSZXF1ZXN0GicuZmxvdGlsbGEudjEuUmVhc3NpZ25QYXJ0aXRpb25zUmVzcG9uc2USYgoRTGlzdFJlYXNzaWdubWVudHMSJS5mbG90aWxsYS52MS5MaXN0UmVhc3NpZ25tZW50c1JlcXVlc3QaJi5mbG90aWxsYS52MS5MaXN0UmVhc3NpZ25tZW50c1Jlc3BvbnNlEmUKEkFsbG9jYXRlUHJvZHVjZXJJZBImLmZsb3RpbGxhLnYxLkFsbG9jYXRlUHJvZHVjZXJJZFJlcXVlc3QaJy5mbG90aWxsYS52MS5BbGxvY2F0ZVByb2R1Y2VySWRSZXNwb25zZRJfChBEZXNjcmliZVJlcGxpY2FzEiQuZmxvdGlsbGEudjEuRGVzY3JpYmVSZXBsaWNhc1JlcXVlc3QaJS5mbG90aWxsYS52MS5EZXNjcmliZVJlcGxpY2FzUmVzcG9uc2ViBnByb3RvMw", [file_flotilla_v1_common, file_flotilla_v1_raft_groups]);
 
 /**
  * @generated from message flotilla.v1.MetadataRequest
@@ -537,6 +537,172 @@ export const TransferLeaderResponseSchema: GenMessage<TransferLeaderResponse> = 
   messageDesc(file_flotilla_v1_admin, 14);
 
 /**
+ * @generated from message flotilla.v1.ReassignPartitionsRequest
+ */
+export type ReassignPartitionsRequest = Message<"flotilla.v1.ReassignPartitionsRequest"> & {
+  /**
+   * @generated from field: repeated flotilla.v1.PartitionReassignment partitions = 1;
+   */
+  partitions: PartitionReassignment[];
+
+  /**
+   * @generated from field: uint32 timeout_ms = 2;
+   */
+  timeoutMs: number;
+
+  /**
+   * Set by a broker that forwards.
+   *
+   * @generated from field: bool forwarded = 3;
+   */
+  forwarded: boolean;
+};
+
+/**
+ * Describes the message flotilla.v1.ReassignPartitionsRequest.
+ * Use `create(ReassignPartitionsRequestSchema)` to create a new message.
+ */
+export const ReassignPartitionsRequestSchema: GenMessage<ReassignPartitionsRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_admin, 15);
+
+/**
+ * @generated from message flotilla.v1.PartitionReassignment
+ */
+export type PartitionReassignment = Message<"flotilla.v1.PartitionReassignment"> & {
+  /**
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: uint32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * Who is to hold it, the preferred leader first. Empty with `cancel`.
+   *
+   * @generated from field: repeated uint32 brokers = 3;
+   */
+  brokers: number[];
+
+  /**
+   * Back to the voters as last reported.
+   *
+   * @generated from field: bool cancel = 4;
+   */
+  cancel: boolean;
+};
+
+/**
+ * Describes the message flotilla.v1.PartitionReassignment.
+ * Use `create(PartitionReassignmentSchema)` to create a new message.
+ */
+export const PartitionReassignmentSchema: GenMessage<PartitionReassignment> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_admin, 16);
+
+/**
+ * @generated from message flotilla.v1.ReassignPartitionsResponse
+ */
+export type ReassignPartitionsResponse = Message<"flotilla.v1.ReassignPartitionsResponse"> & {
+  /**
+   * @generated from field: flotilla.v1.Error error = 1;
+   */
+  error?: Error | undefined;
+
+  /**
+   * Position of the decision in the metadata log.
+   *
+   * @generated from field: int64 metadata_index = 2;
+   */
+  metadataIndex: bigint;
+};
+
+/**
+ * Describes the message flotilla.v1.ReassignPartitionsResponse.
+ * Use `create(ReassignPartitionsResponseSchema)` to create a new message.
+ */
+export const ReassignPartitionsResponseSchema: GenMessage<ReassignPartitionsResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_admin, 17);
+
+/**
+ * @generated from message flotilla.v1.ListReassignmentsRequest
+ */
+export type ListReassignmentsRequest = Message<"flotilla.v1.ListReassignmentsRequest"> & {
+  /**
+   * Empty: all topics.
+   *
+   * @generated from field: repeated string topics = 1;
+   */
+  topics: string[];
+};
+
+/**
+ * Describes the message flotilla.v1.ListReassignmentsRequest.
+ * Use `create(ListReassignmentsRequestSchema)` to create a new message.
+ */
+export const ListReassignmentsRequestSchema: GenMessage<ListReassignmentsRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_admin, 18);
+
+/**
+ * @generated from message flotilla.v1.ListReassignmentsResponse
+ */
+export type ListReassignmentsResponse = Message<"flotilla.v1.ListReassignmentsResponse"> & {
+  /**
+   * @generated from field: repeated flotilla.v1.OngoingReassignment partitions = 1;
+   */
+  partitions: OngoingReassignment[];
+
+  /**
+   * @generated from field: flotilla.v1.Error error = 2;
+   */
+  error?: Error | undefined;
+};
+
+/**
+ * Describes the message flotilla.v1.ListReassignmentsResponse.
+ * Use `create(ListReassignmentsResponseSchema)` to create a new message.
+ */
+export const ListReassignmentsResponseSchema: GenMessage<ListReassignmentsResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_admin, 19);
+
+/**
+ * @generated from message flotilla.v1.OngoingReassignment
+ */
+export type OngoingReassignment = Message<"flotilla.v1.OngoingReassignment"> & {
+  /**
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: uint32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * Broker ids of the voters as last reported, the preferred leader first.
+   *
+   * @generated from field: repeated uint32 replicas = 3;
+   */
+  replicas: number[];
+
+  /**
+   * Broker ids of who is to hold it. A broker in both may get a new replica in the place of one that was lost.
+   *
+   * @generated from field: repeated uint32 target = 4;
+   */
+  target: number[];
+};
+
+/**
+ * Describes the message flotilla.v1.OngoingReassignment.
+ * Use `create(OngoingReassignmentSchema)` to create a new message.
+ */
+export const OngoingReassignmentSchema: GenMessage<OngoingReassignment> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_admin, 20);
+
+/**
  * @generated from message flotilla.v1.AllocateProducerIdRequest
  */
 export type AllocateProducerIdRequest = Message<"flotilla.v1.AllocateProducerIdRequest"> & {
@@ -561,7 +727,7 @@ export type AllocateProducerIdRequest = Message<"flotilla.v1.AllocateProducerIdR
  * Use `create(AllocateProducerIdRequestSchema)` to create a new message.
  */
 export const AllocateProducerIdRequestSchema: GenMessage<AllocateProducerIdRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 15);
+  messageDesc(file_flotilla_v1_admin, 21);
 
 /**
  * @generated from message flotilla.v1.AllocateProducerIdResponse
@@ -588,7 +754,7 @@ export type AllocateProducerIdResponse = Message<"flotilla.v1.AllocateProducerId
  * Use `create(AllocateProducerIdResponseSchema)` to create a new message.
  */
 export const AllocateProducerIdResponseSchema: GenMessage<AllocateProducerIdResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 16);
+  messageDesc(file_flotilla_v1_admin, 22);
 
 /**
  * Unary calls for clients and people. Any broker answers; what only the controller may do is forwarded to it.
@@ -645,6 +811,24 @@ export const Admin: GenService<{
     methodKind: "unary";
     input: typeof TransferLeaderRequestSchema;
     output: typeof TransferLeaderResponseSchema;
+  },
+  /**
+   * Moves replicas of partitions to other brokers, all of the call or none, or takes back moves that are under way. Answers when it is decided, not when it is done.
+   *
+   * @generated from rpc flotilla.v1.Admin.ReassignPartitions
+   */
+  reassignPartitions: {
+    methodKind: "unary";
+    input: typeof ReassignPartitionsRequestSchema;
+    output: typeof ReassignPartitionsResponseSchema;
+  },
+  /**
+   * @generated from rpc flotilla.v1.Admin.ListReassignments
+   */
+  listReassignments: {
+    methodKind: "unary";
+    input: typeof ListReassignmentsRequestSchema;
+    output: typeof ListReassignmentsResponseSchema;
   },
   /**
    * A block of producer ids that no other producer ever gets.

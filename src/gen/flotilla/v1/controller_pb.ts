@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flotilla/v1/controller.proto.
  */
 export const file_flotilla_v1_controller: GenFile = /*@__PURE__*/
-  fileDesc("ChxmbG90aWxsYS92MS9jb250cm9sbGVyLnByb3RvEgtmbG90aWxsYS52MSLXAQoVUmVnaXN0ZXJCcm9rZXJSZXF1ZXN0EhEKCWJyb2tlcl9pZBgBIAEoDRIUCgxkaXJlY3RvcnlfaWQYAiABKAkSEwoLaW5jYXJuYXRpb24YAyABKAMSDAoEcmFjaxgEIAEoCRIvCglsaXN0ZW5lcnMYBSADKAsyHC5mbG90aWxsYS52MS5MaXN0ZW5lckFkZHJlc3MSFAoMcGVlcl9hZGRyZXNzGAYgASgJEisKCGZlYXR1cmVzGAcgAygLMhkuZmxvdGlsbGEudjEuRmVhdHVyZVJhbmdlIjAKD0xpc3RlbmVyQWRkcmVzcxIMCgRuYW1lGAEgASgJEg8KB2FkZHJlc3MYAiABKAkiQgoMRmVhdHVyZVJhbmdlEgwKBG5hbWUYASABKAkSEQoJbWluX2xldmVsGAIgASgNEhEKCW1heF9sZXZlbBgDIAEoDSI7ChZSZWdpc3RlckJyb2tlclJlc3BvbnNlEiEKBWVycm9yGAEgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IimQEKFkJyb2tlckhlYXJ0YmVhdFJlcXVlc3QSEQoJYnJva2VyX2lkGAEgASgNEhMKC2luY2FybmF0aW9uGAIgASgDEi0KB2xlYWRlcnMYAyADKAsyHC5mbG90aWxsYS52MS5QYXJ0aXRpb25MZWFkZXISEAoIc3RvcHBpbmcYBCABKAgSFgoObWV0YWRhdGFfaW5kZXgYBSABKAMiXAoPUGFydGl0aW9uTGVhZGVyEhAKCHRvcGljX2lkGAEgASgMEhEKCXBhcnRpdGlvbhgCIAEoDRIOCgZsZWFkZXIYAyABKA0SFAoMbGVhZGVyX2Vwb2NoGAQgASgFIjwKF0Jyb2tlckhlYXJ0YmVhdFJlc3BvbnNlEiEKBWVycm9yGAEgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IiPgoVRm9sbG93TWV0YWRhdGFSZXF1ZXN0EhIKCmZyb21faW5kZXgYASABKAMSEQoJYnJva2VyX2lkGAIgASgNIokBChZGb2xsb3dNZXRhZGF0YVJlc3BvbnNlEisKB2VudHJpZXMYASADKAsyGi5mbG90aWxsYS52MS5NZXRhZGF0YUVudHJ5EhQKDGNvbW1pdF9pbmRleBgCIAEoAxISCgpjaGVja3BvaW50GAMgASgMEhgKEGNoZWNrcG9pbnRfaW5kZXgYBCABKAMiLwoNTWV0YWRhdGFFbnRyeRINCgVpbmRleBgBIAEoAxIPCgdwYXlsb2FkGAIgASgMMqICCgpDb250cm9sbGVyElkKDlJlZ2lzdGVyQnJva2VyEiIuZmxvdGlsbGEudjEuUmVnaXN0ZXJCcm9rZXJSZXF1ZXN0GiMuZmxvdGlsbGEudjEuUmVnaXN0ZXJCcm9rZXJSZXNwb25zZRJcCg9Ccm9rZXJIZWFydGJlYXQSIy5mbG90aWxsYS52MS5Ccm9rZXJIZWFydGJlYXRSZXF1ZXN0GiQuZmxvdGlsbGEudjEuQnJva2VySGVhcnRiZWF0UmVzcG9uc2USWwoORm9sbG93TWV0YWRhdGESIi5mbG90aWxsYS52MS5Gb2xsb3dNZXRhZGF0YVJlcXVlc3QaIy5mbG90aWxsYS52MS5Gb2xsb3dNZXRhZGF0YVJlc3BvbnNlMAFiBnByb3RvMw", [file_flotilla_v1_common]);
+  fileDesc("ChxmbG90aWxsYS92MS9jb250cm9sbGVyLnByb3RvEgtmbG90aWxsYS52MSLXAQoVUmVnaXN0ZXJCcm9rZXJSZXF1ZXN0EhEKCWJyb2tlcl9pZBgBIAEoDRIUCgxkaXJlY3RvcnlfaWQYAiABKAkSEwoLaW5jYXJuYXRpb24YAyABKAMSDAoEcmFjaxgEIAEoCRIvCglsaXN0ZW5lcnMYBSADKAsyHC5mbG90aWxsYS52MS5MaXN0ZW5lckFkZHJlc3MSFAoMcGVlcl9hZGRyZXNzGAYgASgJEisKCGZlYXR1cmVzGAcgAygLMhkuZmxvdGlsbGEudjEuRmVhdHVyZVJhbmdlIjAKD0xpc3RlbmVyQWRkcmVzcxIMCgRuYW1lGAEgASgJEg8KB2FkZHJlc3MYAiABKAkiQgoMRmVhdHVyZVJhbmdlEgwKBG5hbWUYASABKAkSEQoJbWluX2xldmVsGAIgASgNEhEKCW1heF9sZXZlbBgDIAEoDSI7ChZSZWdpc3RlckJyb2tlclJlc3BvbnNlEiEKBWVycm9yGAEgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IimQEKFkJyb2tlckhlYXJ0YmVhdFJlcXVlc3QSEQoJYnJva2VyX2lkGAEgASgNEhMKC2luY2FybmF0aW9uGAIgASgDEi0KB2xlYWRlcnMYAyADKAsyHC5mbG90aWxsYS52MS5QYXJ0aXRpb25MZWFkZXISEAoIc3RvcHBpbmcYBCABKAgSFgoObWV0YWRhdGFfaW5kZXgYBSABKAMiXAoPUGFydGl0aW9uTGVhZGVyEhAKCHRvcGljX2lkGAEgASgMEhEKCXBhcnRpdGlvbhgCIAEoDRIOCgZsZWFkZXIYAyABKA0SFAoMbGVhZGVyX2Vwb2NoGAQgASgFIjwKF0Jyb2tlckhlYXJ0YmVhdFJlc3BvbnNlEiEKBWVycm9yGAEgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IiowEKFVJlcG9ydFJlcGxpY2FzUmVxdWVzdBIRCglicm9rZXJfaWQYASABKA0SEwoLaW5jYXJuYXRpb24YAiABKAMSNgoJY29tbWl0dGVkGAMgAygLMiMuZmxvdGlsbGEudjEuQ29tbWl0dGVkQ29uZmlndXJhdGlvbhIqCgZmYWlsZWQYBCADKAsyGi5mbG90aWxsYS52MS5GYWlsZWRSZXBsaWNhItYBChZDb21taXR0ZWRDb25maWd1cmF0aW9uEhAKCHRvcGljX2lkGAEgASgMEhEKCXBhcnRpdGlvbhgCIAEoDRIUCgxsZWFkZXJfZXBvY2gYAyABKAUSDQoFaW5kZXgYBCABKAMSFAoMdGFyZ2V0X2Vwb2NoGAUgASgDEiwKBnZvdGVycxgGIAMoCzIcLmZsb3RpbGxhLnYxLlJlcGxpY2FJZGVudGl0eRIuCghsZWFybmVycxgHIAMoCzIcLmZsb3RpbGxhLnYxLlJlcGxpY2FJZGVudGl0eSJOCg9SZXBsaWNhSWRlbnRpdHkSEgoKcmVwbGljYV9pZBgBIAEoAxIRCglicm9rZXJfaWQYAiABKA0SFAoMZGlyZWN0b3J5X2lkGAMgASgJIkgKDUZhaWxlZFJlcGxpY2ESEAoIdG9waWNfaWQYASABKAwSEQoJcGFydGl0aW9uGAIgASgNEhIKCnJlcGxpY2FfaWQYAyABKAMiUwoWUmVwb3J0UmVwbGljYXNSZXNwb25zZRIhCgVlcnJvchgBIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yEhYKDm1ldGFkYXRhX2luZGV4GAIgASgDIj4KFUZvbGxvd01ldGFkYXRhUmVxdWVzdBISCgpmcm9tX2luZGV4GAEgASgDEhEKCWJyb2tlcl9pZBgCIAEoDSKJAQoWRm9sbG93TWV0YWRhdGFSZXNwb25zZRIrCgdlbnRyaWVzGAEgAygLMhouZmxvdGlsbGEudjEuTWV0YWRhdGFFbnRyeRIUCgxjb21taXRfaW5kZXgYAiABKAMSEgoKY2hlY2twb2ludBgDIAEoDBIYChBjaGVja3BvaW50X2luZGV4GAQgASgDIi8KDU1ldGFkYXRhRW50cnkSDQoFaW5kZXgYASABKAMSDwoHcGF5bG9hZBgCIAEoDDL9AgoKQ29udHJvbGxlchJZCg5SZWdpc3RlckJyb2tlchIiLmZsb3RpbGxhLnYxLlJlZ2lzdGVyQnJva2VyUmVxdWVzdBojLmZsb3RpbGxhLnYxLlJlZ2lzdGVyQnJva2VyUmVzcG9uc2USXAoPQnJva2VySGVhcnRiZWF0EiMuZmxvdGlsbGEudjEuQnJva2VySGVhcnRiZWF0UmVxdWVzdBokLmZsb3RpbGxhLnYxLkJyb2tlckhlYXJ0YmVhdFJlc3BvbnNlElkKDlJlcG9ydFJlcGxpY2FzEiIuZmxvdGlsbGEudjEuUmVwb3J0UmVwbGljYXNSZXF1ZXN0GiMuZmxvdGlsbGEudjEuUmVwb3J0UmVwbGljYXNSZXNwb25zZRJbCg5Gb2xsb3dNZXRhZGF0YRIiLmZsb3RpbGxhLnYxLkZvbGxvd01ldGFkYXRhUmVxdWVzdBojLmZsb3RpbGxhLnYxLkZvbGxvd01ldGFkYXRhUmVzcG9uc2UwAWIGcHJvdG8z", [file_flotilla_v1_common]);
 
 /**
  * @generated from message flotilla.v1.RegisterBrokerRequest
@@ -222,6 +222,169 @@ export const BrokerHeartbeatResponseSchema: GenMessage<BrokerHeartbeatResponse> 
   messageDesc(file_flotilla_v1_controller, 6);
 
 /**
+ * @generated from message flotilla.v1.ReportReplicasRequest
+ */
+export type ReportReplicasRequest = Message<"flotilla.v1.ReportReplicasRequest"> & {
+  /**
+   * @generated from field: uint32 broker_id = 1;
+   */
+  brokerId: number;
+
+  /**
+   * @generated from field: int64 incarnation = 2;
+   */
+  incarnation: bigint;
+
+  /**
+   * @generated from field: repeated flotilla.v1.CommittedConfiguration committed = 3;
+   */
+  committed: CommittedConfiguration[];
+
+  /**
+   * @generated from field: repeated flotilla.v1.FailedReplica failed = 4;
+   */
+  failed: FailedReplica[];
+};
+
+/**
+ * Describes the message flotilla.v1.ReportReplicasRequest.
+ * Use `create(ReportReplicasRequestSchema)` to create a new message.
+ */
+export const ReportReplicasRequestSchema: GenMessage<ReportReplicasRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_controller, 7);
+
+/**
+ * @generated from message flotilla.v1.CommittedConfiguration
+ */
+export type CommittedConfiguration = Message<"flotilla.v1.CommittedConfiguration"> & {
+  /**
+   * @generated from field: bytes topic_id = 1;
+   */
+  topicId: Uint8Array;
+
+  /**
+   * @generated from field: uint32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * @generated from field: int32 leader_epoch = 3;
+   */
+  leaderEpoch: number;
+
+  /**
+   * Of its entry in the partition's log.
+   *
+   * @generated from field: int64 index = 4;
+   */
+  index: bigint;
+
+  /**
+   * The target that the leader knows.
+   *
+   * @generated from field: int64 target_epoch = 5;
+   */
+  targetEpoch: bigint;
+
+  /**
+   * The preferred leader first.
+   *
+   * @generated from field: repeated flotilla.v1.ReplicaIdentity voters = 6;
+   */
+  voters: ReplicaIdentity[];
+
+  /**
+   * @generated from field: repeated flotilla.v1.ReplicaIdentity learners = 7;
+   */
+  learners: ReplicaIdentity[];
+};
+
+/**
+ * Describes the message flotilla.v1.CommittedConfiguration.
+ * Use `create(CommittedConfigurationSchema)` to create a new message.
+ */
+export const CommittedConfigurationSchema: GenMessage<CommittedConfiguration> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_controller, 8);
+
+/**
+ * @generated from message flotilla.v1.ReplicaIdentity
+ */
+export type ReplicaIdentity = Message<"flotilla.v1.ReplicaIdentity"> & {
+  /**
+   * @generated from field: int64 replica_id = 1;
+   */
+  replicaId: bigint;
+
+  /**
+   * @generated from field: uint32 broker_id = 2;
+   */
+  brokerId: number;
+
+  /**
+   * @generated from field: string directory_id = 3;
+   */
+  directoryId: string;
+};
+
+/**
+ * Describes the message flotilla.v1.ReplicaIdentity.
+ * Use `create(ReplicaIdentitySchema)` to create a new message.
+ */
+export const ReplicaIdentitySchema: GenMessage<ReplicaIdentity> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_controller, 9);
+
+/**
+ * @generated from message flotilla.v1.FailedReplica
+ */
+export type FailedReplica = Message<"flotilla.v1.FailedReplica"> & {
+  /**
+   * @generated from field: bytes topic_id = 1;
+   */
+  topicId: Uint8Array;
+
+  /**
+   * @generated from field: uint32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * @generated from field: int64 replica_id = 3;
+   */
+  replicaId: bigint;
+};
+
+/**
+ * Describes the message flotilla.v1.FailedReplica.
+ * Use `create(FailedReplicaSchema)` to create a new message.
+ */
+export const FailedReplicaSchema: GenMessage<FailedReplica> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_controller, 10);
+
+/**
+ * @generated from message flotilla.v1.ReportReplicasResponse
+ */
+export type ReportReplicasResponse = Message<"flotilla.v1.ReportReplicasResponse"> & {
+  /**
+   * @generated from field: flotilla.v1.Error error = 1;
+   */
+  error?: Error | undefined;
+
+  /**
+   * Position in the metadata log that takes the report into account.
+   *
+   * @generated from field: int64 metadata_index = 2;
+   */
+  metadataIndex: bigint;
+};
+
+/**
+ * Describes the message flotilla.v1.ReportReplicasResponse.
+ * Use `create(ReportReplicasResponseSchema)` to create a new message.
+ */
+export const ReportReplicasResponseSchema: GenMessage<ReportReplicasResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_controller, 11);
+
+/**
  * @generated from message flotilla.v1.FollowMetadataRequest
  */
 export type FollowMetadataRequest = Message<"flotilla.v1.FollowMetadataRequest"> & {
@@ -243,7 +406,7 @@ export type FollowMetadataRequest = Message<"flotilla.v1.FollowMetadataRequest">
  * Use `create(FollowMetadataRequestSchema)` to create a new message.
  */
 export const FollowMetadataRequestSchema: GenMessage<FollowMetadataRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_controller, 7);
+  messageDesc(file_flotilla_v1_controller, 12);
 
 /**
  * @generated from message flotilla.v1.FollowMetadataResponse
@@ -277,7 +440,7 @@ export type FollowMetadataResponse = Message<"flotilla.v1.FollowMetadataResponse
  * Use `create(FollowMetadataResponseSchema)` to create a new message.
  */
 export const FollowMetadataResponseSchema: GenMessage<FollowMetadataResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_controller, 8);
+  messageDesc(file_flotilla_v1_controller, 13);
 
 /**
  * @generated from message flotilla.v1.MetadataEntry
@@ -301,7 +464,7 @@ export type MetadataEntry = Message<"flotilla.v1.MetadataEntry"> & {
  * Use `create(MetadataEntrySchema)` to create a new message.
  */
 export const MetadataEntrySchema: GenMessage<MetadataEntry> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_controller, 9);
+  messageDesc(file_flotilla_v1_controller, 14);
 
 /**
  * Brokers to the metadata quorum.
@@ -326,6 +489,16 @@ export const Controller: GenService<{
     methodKind: "unary";
     input: typeof BrokerHeartbeatRequestSchema;
     output: typeof BrokerHeartbeatResponseSchema;
+  },
+  /**
+   * What a broker knows of replicas: committed configurations of the partitions that it leads, and replicas that it gave up. The leader only, too.
+   *
+   * @generated from rpc flotilla.v1.Controller.ReportReplicas
+   */
+  reportReplicas: {
+    methodKind: "unary";
+    input: typeof ReportReplicasRequestSchema;
+    output: typeof ReportReplicasResponseSchema;
   },
   /**
    * Committed entries of the metadata log, from any voter, from an index on; a checkpoint first where the log no longer reaches back.

@@ -1,0 +1,31 @@
+import { METADATA_GROUP } from '../../../src/base/ids.ts';
+import { isOfDisk } from '../cluster.ts';
+import { type Fault, type Occurrence, victimOf } from './fault.ts';
+
+/** What a broker does with its own logs, at the worst of times. */
+export const logFaults: readonly Fault[] = [
+  {
+    name: 'dropLog',
+    about: 'a controller drops the beginning of the metadata’s log, as far as a snapshot covers it: who lags needs that snapshot',
+    waitsFor: 'snapshots from broker to broker',
+    inflict: dropLog,
+  },
+];
+
+function dropLog(occurrence: Occurrence): void {
+  const { cluster, random, bite } = occurrence;
+  const { broker, environment } = victimOf(occurrence);
+  if (broker === undefined || environment?.killed !== false) return;
+  const replica = [...broker.replicas].find(({ group }) => group === METADATA_GROUP);
+  if (replica === undefined) return;
+  const { log } = replica;
+  const before = log.firstReplicableIndex;
+  log.dropBefore(1 + random.below(log.lastIndex + 1)).then(
+    (first) => {
+      if (first > before) bite();
+    },
+    (error: Error) => {
+      if (!environment.killed && !isOfDisk(error)) cluster.failures.push(error);
+    },
+  );
+}
