@@ -358,6 +358,33 @@ describe('StateMachineRuntime', () => {
     expect(node.environment.timers).toBe(0);
   });
 
+  // One value, so that index and state can't come apart (B28).
+  test('a checkpoint has the index of its state, whatever is applied while it is written', async () => {
+    const node = await leader();
+    await node.say('before');
+    const written = node.runtime.checkpoint();
+    await node.say('meanwhile');
+    await written;
+    node.replica.owner = undefined;
+    const again = await new Node(node.group, 2, node.store).open();
+    expect(again.runtime.state.words).toEqual(['before', 'meanwhile']);
+  });
+
+  test('a replica that is closed during its replay writes down how far it got', async () => {
+    const node = await leader();
+    for (const word of ['a', 'b', 'c']) await node.say(word);
+    const { log } = node.group;
+    const store = new MemoryStateStore();
+    log.maxEntries = 2;
+    log.maxReads = 1;
+    const short = await new Node(node.group, 2, store).open();
+    expect(short.runtime.appliedIndex).toBe(2);
+    await short.runtime.close();
+    log.maxReads = Number.POSITIVE_INFINITY;
+    const again = await new Node(node.group, 3, store).open();
+    expect(again.runtime.state.words).toEqual(['a', 'b', 'c']);
+  });
+
   test('a store that fails stops the replica', async () => {
     const node = await leader();
     node.store.failure = new Error('EIO');

@@ -221,6 +221,7 @@ class Simulation {
   #drain(replica: SimulatedReplica): void {
     const core = replica.core;
     if (core === undefined) return;
+    this.#invariants.durable(replica);
     this.#watchRest(replica, core.quiesced);
     this.#invariants.intact(replica);
     while (core.hasReady()) {
