@@ -124,7 +124,19 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const settings = raftSettings(config);
   let partitions: Partitions | undefined;
   const quarantined = (group: GroupKey, replicaId: ReplicaId) => partitions?.quarantined(group, replicaId);
-  const host = createRaftHost({ environment, storage, transport, brokerId, directoryId, incarnation, log, settings, makeCore, fatal, quarantined });
+  const host = createRaftHost({
+    environment,
+    storage,
+    transport,
+    brokerId,
+    directoryId,
+    incarnation,
+    log,
+    settings,
+    makeCore,
+    fatal,
+    quarantined,
+  });
   const metadata = new MetadataStore();
   followPeers(host, metadata, config, cluster);
 
