@@ -165,6 +165,23 @@ function act(model: Model, { kind, a, b }: { kind: string; a: number; b: number 
   else if (kind === 'report') model.report(model.reports.length - 1 - (a % 3));
 }
 
+/** The steps of a case that fast-check found, each with a = b = 0 unless it says so. */
+function played(...kinds: string[]): Model {
+  const model = new Model();
+  for (const kind of kinds) {
+    act(model, { kind, a: 0, b: 0 });
+    model.check();
+  }
+  return model;
+}
+
+test('a learner that a cancelled target brought is a member until its leader has let go of it', () => {
+  const begun = ['lead', 'move', 'follow', 'follow', 'cancel', 'step', 'commit', 'commit', 'follow', 'step'];
+  const model = played(...begun, 'move', 'commit', 'follow', 'step', 'report');
+  model.settle();
+  expect(model.quorum.partition.target).toBeUndefined();
+});
+
 test('whatever comes late, no member of a group is taken for gone, and every target is reached in the end', () => {
   let moves = 0;
   fc.assert(
