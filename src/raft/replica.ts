@@ -379,7 +379,8 @@ export class RaftReplica implements Replica {
 
   /** Whether a snapshot that ends in this term may take the log's place now. A leader, or who is about to be one, has no need; the vote covers the log. */
   mayInstall(lastTerm: number): boolean {
-    return !this.closed && this.core.role !== 'leader' && this.core.role !== 'candidate' && this.core.term >= lastTerm;
+    const { role, term } = this.core;
+    return !this.closed && this.#quarantined === undefined && role !== 'leader' && role !== 'candidate' && term >= lastTerm;
   }
 
   /** A snapshot took the log's place, and the core goes on from there. */
