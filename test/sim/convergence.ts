@@ -48,7 +48,7 @@ export async function compareLogs(cluster: SimCluster): Promise<void> {
   const chains = new Map<string, string>();
   for (const { id, broker } of cluster.machines) {
     for (const { group, log } of broker?.replicas ?? []) {
-      for (let next = 1; next <= log.lastIndex; ) {
+      for (let next = log.firstReplicableIndex; next <= log.lastIndex; ) {
         const page = await log.readEntries(next, PAGE_BYTES);
         for (const { index, term, chainHigh, chainLow, nextOffset } of page) {
           if (index !== next++) throw new Violation(`${formatGroupKey(group)} on broker ${id}: entry ${index} where ${next - 1} belongs`);

@@ -14,6 +14,8 @@ import type { Inode } from './disk-inode.ts';
 interface DurableLog {
   /** The term of the entry at each index. */
   readonly terms: number[];
+  /** Up to here, what has committed is in segments. */
+  synced: number;
   hardState: { term: number; vote: number };
 }
 
@@ -35,7 +37,8 @@ export class DurableLogs {
     for (let at = 0; at < bytes.length; ) {
       const header = readHeader(bytes, at, crc32);
       if (header === undefined || !frameIntact(bytes, at, header, crc32)) return;
-      for (const row of readRows(bytes, at + FRAME_HEADER_BYTES, header, crc32) ?? []) this.#apply(broker, row, bytes, at);
+      const rows = readRows(bytes, at + FRAME_HEADER_BYTES, header, crc32) ?? [];
+      for (const [i, row] of rows.entries()) this.#apply(broker, row, bytes, at, rows[i + 1]);
       at += header.length;
     }
   }
@@ -58,23 +61,27 @@ export class DurableLogs {
   /** What a message promises must be on the sender's disk when it leaves (hazards B01, B04). */
   sent(broker: number, frame: Uint8Array): void {
     for (const { group, message } of decodeFrame(frame)) {
-      const { hardState, terms } = this.#log(broker, group);
+      const { hardState, terms, synced } = this.#log(broker, group);
       const where = () => `${formatGroupKey(group)} on broker ${broker}`;
       if ((message.type === 'vote' || (message.type === 'voteResponse' && message.granted)) && !message.pre) {
         const vote = message.type === 'vote' ? message.from : message.to;
         const kept = hardState.term > message.term || (hardState.term === message.term && hardState.vote === vote);
         if (!kept) this.#failed(`${where()}: sent a vote of term ${message.term} for ${vote}; durable is ${JSON.stringify(hardState)}`);
       } else if (message.type === 'appendResponse' && !message.rejected && message.matchIndex > 0) {
-        if (terms[message.matchIndex] === undefined)
+        if (terms[message.matchIndex] === undefined && message.matchIndex > synced)
           this.#failed(`${where()}: acknowledged entry ${message.matchIndex}, which is not durable`);
       }
     }
   }
 
-  #apply(broker: number, row: Row, bytes: Uint8Array, frameAt: number): void {
+  #apply(broker: number, row: Row, bytes: Uint8Array, frameAt: number, next: Row | undefined): void {
     const log = this.#log(broker, row.group);
-    if (row.kind === RowKind.hardState) log.hardState = { term: row.term, vote: row.index };
+    // A snapshot was installed: what is in it is in segments, and the entries before it are void.
+    const installs = row.kind === RowKind.truncate && row.index === 0 && next?.kind === RowKind.synced && next.group === row.group;
+    if (installs) log.terms.length = 0;
+    else if (row.kind === RowKind.hardState) log.hardState = { term: row.term, vote: row.index };
     else if (row.kind === RowKind.truncate) this.#truncate(broker, row.group, log, row.index);
+    else if (row.kind === RowKind.synced) log.synced = Math.max(log.synced, row.index);
     else if (row.kind === RowKind.forget) this.#disks.get(broker)?.delete(row.group);
     else if (row.kind === RowKind.entries || row.kind === RowKind.moved) {
       let at = frameAt + row.position;
@@ -121,7 +128,7 @@ export class DurableLogs {
     }
     let log = groups.get(group);
     if (log === undefined) {
-      log = { terms: [], hardState: { term: 0, vote: 0 } };
+      log = { terms: [], synced: 0, hardState: { term: 0, vote: 0 } };
       groups.set(group, log);
     }
     return log;

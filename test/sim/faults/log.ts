@@ -7,7 +7,7 @@ export const logFaults: readonly Fault[] = [
   {
     name: 'dropLog',
     about: 'a controller drops the beginning of the metadata’s log, as far as a snapshot covers it: who lags needs that snapshot',
-    waitsFor: 'snapshots from broker to broker',
+    waitsFor: 'a campaign with snapshots of the metadata',
     inflict: dropLog,
   },
 ];
@@ -20,7 +20,9 @@ function dropLog(occurrence: Occurrence): void {
   if (replica === undefined) return;
   const { log } = replica;
   const before = log.firstReplicableIndex;
-  log.dropBefore(1 + random.below(log.lastIndex + 1)).then(
+  // Beyond its end: all of it, with a snapshot taken for it.
+  const index = random.chance(0.5) ? log.lastIndex + 1 : 1 + random.below(log.lastIndex + 1);
+  log.dropBefore(index).then(
     (first) => {
       if (first > before) bite();
     },
