@@ -89,7 +89,7 @@ export function targetRecord(topic: TopicImage, partition: PartitionImage, repli
 }
 
 function committedRecords(image: MetadataImage, brokerId: BrokerId, report: CommittedConfiguration): MetadataRecord[] {
-  const { topicId, partition, leaderEpoch, index, targetEpoch, voters, learners } = report;
+  const { topicId, partition, leaderEpoch, index, targetEpoch, voters } = report;
   const known = image.topics.get(topicId)?.partitions[partition];
   if (known?.target === undefined || known.targetEpoch !== targetEpoch) return [];
   if (known.leader !== brokerId || known.leaderEpoch !== leaderEpoch || index < known.configuration.index) return [];
@@ -97,7 +97,7 @@ function committedRecords(image: MetadataImage, brokerId: BrokerId, report: Comm
   if (index > known.configuration.index) {
     records.push({ type: 'replicasCommitted', topicId, partition, term: leaderEpoch, index, replicas: voters });
   }
-  if (learners.length === 0 && sameOrder(voters, known.target.replicas)) records.push({ type: 'clearTarget', topicId, partition });
+  if (sameOrder(voters, known.target.replicas)) records.push({ type: 'clearTarget', topicId, partition });
   return records;
 }
 

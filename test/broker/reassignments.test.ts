@@ -82,9 +82,9 @@ class Model {
     if (this.appended !== undefined || isJoint(this.committed)) return;
     const next = nextMembers(this.committed, target.replicas);
     if (next !== undefined) this.appended = enter(this.committed, next, () => true);
-    if (next !== undefined && this.index <= reported.index) return;
     const { voters, learners } = this.committed;
-    this.reports.push([this.leader, { topicId, partition: 0, leaderEpoch, index: this.index, targetEpoch, voters, learners }]);
+    if (learners.length > 0 || (next !== undefined && this.index <= reported.index)) return;
+    this.reports.push([this.leader, { topicId, partition: 0, leaderEpoch, index: this.index, targetEpoch, voters }]);
   }
 
   commit(): void {
@@ -165,6 +165,12 @@ function act(model: Model, { kind, a, b }: { kind: string; a: number; b: number 
   else if (kind === 'report') model.report(model.reports.length - 1 - (a % 3));
 }
 
+/** Voters become learners on the way back from a move that was done, and a move forward again drops them. */
+const learnersThatWereVoters = [
+  ...['move', 'lead', 'follow', 'follow', 'cancel', 'step', 'follow', 'commit', 'commit', 'step'],
+  ...['move', 'follow', 'commit', 'step', 'report'],
+].map((kind) => ({ kind, a: 0, b: 0 })) as never[];
+
 test('whatever comes late, no member of a group is taken for gone, and every target is reached in the end', () => {
   let moves = 0;
   fc.assert(
@@ -180,7 +186,7 @@ test('whatever comes late, no member of a group is taken for gone, and every tar
       expect(membersOf(model.committed).map(({ replicaId }) => replicaId)).toEqual(replicas.map(({ replicaId }) => replicaId));
       moves += model.moves;
     }),
-    { numRuns: 1000 },
+    { numRuns: 1000, examples: [[learnersThatWereVoters]] },
   );
   expect(moves).toBeGreaterThan(1000);
 });
