@@ -93,12 +93,7 @@ async function makeGroups(client: Client, groups: number): Promise<string[]> {
   const topics: string[] = [];
   for (let left = groups; left > 0; left -= MAX_PARTITIONS) {
     const topic = `groups-${topics.length}`;
-    try {
-      await makeTopic(client, topic, Math.min(left, MAX_PARTITIONS), 3);
-    } catch (error) {
-      // So many partitions take longer than a request: a try that was given up created the topic after all.
-      if (!(error instanceof FlotillaError) || error.code !== 'TOPIC_ALREADY_EXISTS') throw error;
-    }
+    await makeLargeTopic(client, topic, Math.min(left, MAX_PARTITIONS));
     topics.push(topic);
   }
   const deadline = performance.now() + OPENED_WITHIN_MS;
@@ -111,6 +106,22 @@ async function makeGroups(client: Client, groups: number): Promise<string[]> {
     }
   }
   return topics;
+}
+
+/** A try that took longer than a request may have created the topic after all; brokers that are busy with the last topic may count as gone for a moment. */
+async function makeLargeTopic(client: Client, topic: string, partitions: number): Promise<void> {
+  const deadline = performance.now() + OPENED_WITHIN_MS;
+  for (;;) {
+    try {
+      await makeTopic(client, topic, partitions, 3);
+      return;
+    } catch (error) {
+      if (!(error instanceof FlotillaError)) throw error;
+      if (error.code === 'TOPIC_ALREADY_EXISTS') return;
+      if (error.code !== 'INVALID_REPLICATION_FACTOR' || performance.now() > deadline) throw error;
+      await pause(500);
+    }
+  }
 }
 
 /** What each broker uses of a core over so many milliseconds. */

@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: starts three brokers as processes, and measures them and their client on one machine.
  *
- *   --only produce,consume   some parts: latency, produce, consume, bare, gaps; `dev to ready` always
+ *   --only produce,consume   some parts: latency, produce, consume, bare, gaps, catch-up; `dev to ready` always
  *   --only failover,idle     what many groups cost, in clusters of their own: kill -9 of the leader of 1,000, and 10,000 at rest
  *   --groups N               another number of them
  *   --seconds N              of produce (default 60); it goes on until the write-ahead log was written over three times
@@ -19,7 +19,16 @@ import { measureBarePipeline } from './bare-pipeline.ts';
 import { DevCluster, type Usage, usageOf } from './dev-cluster.ts';
 import { chosen, Figures, sum } from './figures.ts';
 import { noteFailover, noteIdle } from './groups.ts';
-import { makeTopic, measureConsume, measureGap, measureLatency, measureProduce, type Point, RECORD_BYTES } from './measures.ts';
+import {
+  makeTopic,
+  measureCatchUp,
+  measureConsume,
+  measureGap,
+  measureLatency,
+  measureProduce,
+  type Point,
+  RECORD_BYTES,
+} from './measures.ts';
 import { plot } from './plot.ts';
 import { measureSwallowedGap } from './proxied.ts';
 
@@ -44,7 +53,7 @@ const { values } = parseArgs({
   },
 });
 const groupParts = ['failover', 'idle'] as const;
-const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'gaps', ...groupParts]);
+const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'gaps', 'catch-up', ...groupParts]);
 const seconds = Number(values.seconds ?? (values.smoke ? 2 : 60));
 const latencyRecords = values.smoke ? 300 : 5000;
 const figures = new Figures(values.json);
@@ -64,6 +73,7 @@ if (parts.has('latency')) await latency(client);
 const produced = parts.has('produce') || parts.has('bare') ? await produce(client) : undefined;
 if (parts.has('consume')) await consume(client, produced);
 if (parts.has('gaps')) await gaps(client);
+if (parts.has('catch-up')) await catchUp(client);
 if (values.plot !== undefined) writeFileSync(values.plot, plot(curves.throughput, curves.latency));
 figures.end();
 
@@ -131,6 +141,26 @@ async function gaps(client: Client): Promise<void> {
   const killed = await measureGap(client, 'failover', (leader) => cluster.signal(leader, 'SIGKILL'));
   figures.note('longest gap after kill -9 of a leader, ms', killed.gapMs);
   figures.note('longest gap after a link that swallows everything, ms', await measureSwallowedGap());
+}
+
+/** A broker is stopped until it lacks 1 GiB, and goes on. */
+async function catchUp(client: Client): Promise<void> {
+  await makeTopic(client, 'catch-up');
+  const broker = 3;
+  const away = { broker, leave: () => cluster.signal(broker, 'SIGSTOP'), come: () => cluster.signal(broker, 'SIGCONT') };
+  const amount = values.smoke
+    ? { seconds: 2, lagBytes: 32 << 20, atMostSeconds: 20 }
+    : { seconds: Math.min(12, seconds), lagBytes: 1 << 30, atMostSeconds: Math.min(60, seconds) };
+  const {
+    beforeMegabytesPerSecond,
+    duringMegabytesPerSecond,
+    seconds: took,
+    done,
+  } = await measureCatchUp(client, 'catch-up', away, amount);
+  figures.note('produce before a broker was away, MB/s', beforeMegabytesPerSecond);
+  figures.note('produce while it catches up, MB/s', duringMegabytesPerSecond);
+  figures.note('produce while it catches up, share of before', duringMegabytesPerSecond / beforeMegabytesPerSecond);
+  figures.note(done ? 'caught up, s' : 'not caught up within, s', took);
 }
 
 /** The brokers', and last the client's, which is this process. */

@@ -74,6 +74,72 @@ export async function measureConsume(client: Client, topic: string, records: num
   return { records: seen, seconds: elapsed, megabytesPerSecond: bytes / 1e6 / elapsed };
 }
 
+/** Records of 1 KiB as fast as the SDK's defaults take them, for as long as it is told to go on. Returns MB/s. */
+export async function produceWhile(
+  client: Client,
+  topic: string,
+  goesOn: (producedBytes: number, seconds: number) => boolean,
+): Promise<number> {
+  const producer = client.producer();
+  const value = new Uint8Array(RECORD_BYTES).map((_, i) => (i * 131) & 0xff);
+  const started = performance.now();
+  let sent = 0;
+  while (goesOn(sent * RECORD_BYTES, (performance.now() - started) / 1000)) {
+    for (let i = 0; i < 256; i++) producer.enqueue(topic, { value });
+    sent += 256;
+    await producer.ready();
+  }
+  await producer.flush();
+  const elapsed = (performance.now() - started) / 1000;
+  await producer.close();
+  return (sent * RECORD_BYTES) / 1e6 / elapsed;
+}
+
+export interface CatchUp {
+  /** Produced in the seconds before, and while the broker that was away caught up. */
+  readonly beforeMegabytesPerSecond: number;
+  readonly duringMegabytesPerSecond: number;
+  readonly seconds: number;
+  /** False: it had not caught up when the time was over. */
+  readonly done: boolean;
+}
+
+/** A follower counts as caught up when so few entries are missing: what is in flight. */
+const IN_FLIGHT_ENTRIES = 100;
+
+/** Producers go on while a broker is away, until it lacks `lagBytes`, and while it catches up then. */
+export async function measureCatchUp(
+  client: Client,
+  topic: string,
+  away: { readonly broker: number; readonly leave: () => void; readonly come: () => void },
+  { seconds, lagBytes, atMostSeconds }: { readonly seconds: number; readonly lagBytes: number; readonly atMostSeconds: number },
+): Promise<CatchUp> {
+  const { partitions } = await client.admin.describeTopic(topic);
+  const lag = async (): Promise<number> => {
+    const groups = await Promise.all(partitions.map(({ partition }) => client.admin.describeRaftGroup(`${topic}/${partition}`)));
+    const followers = groups.flatMap(({ replicas }) => replicas.flatMap((replica) => replica.followers ?? []));
+    const lags = followers.filter(({ brokerId }) => brokerId === away.broker).map((follower) => follower.lag);
+    return lags.length < partitions.length ? Number.POSITIVE_INFINITY : Math.max(...lags);
+  };
+  const before = await produceWhile(client, topic, (_bytes, elapsed) => elapsed < seconds);
+  away.leave();
+  await produceWhile(client, topic, (bytes) => bytes < lagBytes);
+  away.come();
+  const started = performance.now();
+  let done = false;
+  let over = false;
+  const watch = (async () => {
+    while (!over && !done) {
+      await new Promise((resolve) => setTimeout(resolve, 250));
+      done = (await lag().catch(() => Number.POSITIVE_INFINITY)) < IN_FLIGHT_ENTRIES;
+    }
+  })();
+  const during = await produceWhile(client, topic, (_bytes, elapsed) => !done && elapsed < atMostSeconds);
+  over = true;
+  await watch;
+  return { beforeMegabytesPerSecond: before, duringMegabytesPerSecond: during, seconds: (performance.now() - started) / 1000, done };
+}
+
 export interface Latency {
   readonly p50Ms: number;
   readonly p99Ms: number;

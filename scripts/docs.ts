@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { brokerKeys, topicKeys } from '../src/broker/config-keys.ts';
 import type { ConfigKey } from '../src/broker/config-value.ts';
+import { mutantTable } from '../test/mutants/results.ts';
 import { root } from './steps.ts';
 
 const INT32_MAX = 2_147_483_647;
@@ -18,6 +19,7 @@ export function parts(): readonly Part[] {
   return [
     { page: 'docs/operations.md', name: 'broker configuration', text: brokerTable() },
     { page: 'docs/operations.md', name: 'topic configuration', text: topicTable() },
+    { page: 'docs/testing.md', name: 'mutants', text: mutantTable() },
   ];
 }
 

@@ -11,7 +11,7 @@ import type { ControllerHint } from '../controller/wire.ts';
 import { MetadataStore } from '../metadata/view.ts';
 import { createRaftHost } from '../raft/raft-host.ts';
 import { defaultRaftHostSettings, type RaftHostSettings } from '../raft/settings.ts';
-import type { Peer, PeerIdentity, PeerTransport, RaftHost } from '../raft/types.ts';
+import type { MakeCore, Peer, PeerIdentity, PeerTransport, RaftHost } from '../raft/types.ts';
 import type { Crc32c } from '../record/types.ts';
 import type { Connect, StreamHandler } from '../rpc/types.ts';
 import { type BrokerStorage, openStorage } from '../storage/storage.ts';
@@ -57,6 +57,8 @@ export interface BrokerOptions {
   readonly crc32: (bytes: Uint8Array, seed?: number) => number;
   readonly crc32c: Crc32c;
   readonly log: Logger;
+  /** See RaftHostOptions.makeCore. */
+  readonly makeCore?: MakeCore | undefined;
   /** Ends the process: storage is lost, an invariant is broken, or the directory can't be used. Called at most once. */
   readonly fatal: (error: Error) => void;
 }
@@ -101,7 +103,7 @@ export interface Assembly {
 
 export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const { options, home, cluster, switchboard, advertised } = assembly;
-  const { config, environment, disk, connect, crc32, crc32c, log } = options;
+  const { config, environment, disk, connect, crc32, crc32c, log, makeCore } = options;
   const fatal = (error: unknown) => options.fatal(error instanceof Error ? error : new Error(messageOf(error)));
   const storage = await openStorage({
     disk,
@@ -122,7 +124,19 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const settings = raftSettings(config);
   let partitions: Partitions | undefined;
   const quarantined = (group: GroupKey, replicaId: ReplicaId) => partitions?.quarantined(group, replicaId);
-  const host = createRaftHost({ environment, storage, transport, brokerId, directoryId, incarnation, log, settings, fatal, quarantined });
+  const host = createRaftHost({
+    environment,
+    storage,
+    transport,
+    brokerId,
+    directoryId,
+    incarnation,
+    log,
+    settings,
+    makeCore,
+    fatal,
+    quarantined,
+  });
   const metadata = new MetadataStore();
   followPeers(host, metadata, config, cluster);
 
@@ -301,9 +315,12 @@ function controllerHint(host: RaftHost, metadata: MetadataStore, config: BrokerC
 /** Ticks per election timeout: fine enough that random timeouts differ. */
 const ELECTION_TICKS = 10;
 
-function raftSettings({ raftElectionTimeoutMs, raftHeartbeatIntervalMs, requestTimeoutMs }: BrokerConfig): RaftHostSettings {
+function raftSettings(config: BrokerConfig): RaftHostSettings {
+  const { diskStallTimeoutMs, raftElectionTimeoutMs, raftHeartbeatIntervalMs, requestTimeoutMs } = config;
   return {
     ...defaultRaftHostSettings,
+    fatalStallMs: diskStallTimeoutMs,
+    quiesceAfterMs: 3 * raftHeartbeatIntervalMs,
     tickMs: Math.min(raftHeartbeatIntervalMs, Math.floor(raftElectionTimeoutMs / ELECTION_TICKS)),
     electionTicks: Math.ceil(raftElectionTimeoutMs / Math.min(raftHeartbeatIntervalMs, Math.floor(raftElectionTimeoutMs / ELECTION_TICKS))),
     heartbeatMs: raftHeartbeatIntervalMs,

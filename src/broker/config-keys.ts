@@ -199,6 +199,15 @@ export const brokerKeys = [
     doc: 'How often a leader tells its followers that it lives. At most a third of the election timeout.',
   },
   {
+    key: 'flotilla.disk.stall.timeout.ms',
+    type: 'duration',
+    default: '20s',
+    min: 3_000,
+    max: 3_600_000,
+    dynamic: false,
+    doc: 'How long one sync of the write-ahead log may take before the broker ends itself. After 2 s its leaderships move to brokers whose disks keep up.',
+  },
+  {
     key: 'flotilla.wal.file.bytes',
     type: 'bytes',
     default: '64MiB',

@@ -63,6 +63,7 @@ export interface BrokerConfig {
   readonly queuedMaxRequestBytes: number;
   readonly heartbeatIntervalMs: number;
   readonly sessionTimeoutMs: number;
+  readonly diskStallTimeoutMs: number;
   readonly raftElectionTimeoutMs: number;
   readonly raftHeartbeatIntervalMs: number;
   readonly walFileBytes: number;
@@ -199,6 +200,7 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
     queuedMaxRequestBytes: number('queued.max.request.bytes'),
     heartbeatIntervalMs: number('broker.heartbeat.interval.ms'),
     sessionTimeoutMs: number('broker.session.timeout.ms'),
+    diskStallTimeoutMs: number('flotilla.disk.stall.timeout.ms'),
     raftElectionTimeoutMs: number('flotilla.raft.election.timeout.ms'),
     raftHeartbeatIntervalMs: number('flotilla.raft.heartbeat.interval.ms'),
     walFileBytes: number('flotilla.wal.file.bytes'),

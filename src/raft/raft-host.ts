@@ -11,7 +11,7 @@ import { CatchUp } from './catch-up.ts';
 import { decodeFrame, type GroupMessage } from './codec.ts';
 import { membersOf } from './core/configuration.ts';
 import { RaftCore } from './core/raft.ts';
-import type { Message } from './core/types.ts';
+import type { Message, RaftOptions } from './core/types.ts';
 import { within } from './deadline.ts';
 import { decodeHeartbeat, type NodeHeartbeat } from './heartbeat-codec.ts';
 import { Heartbeats } from './heartbeats.ts';
@@ -22,7 +22,7 @@ import { CAMPAIGN_PACE_MS, type RaftHostSettings } from './settings.ts';
 import { installSnapshot, type SnapshotInstallOptions } from './snapshot-install.ts';
 import { SnapshotTransfer } from './snapshot-transfer.ts';
 import { TurnLoop } from './turn-loop.ts';
-import type { Lane, Peer, PeerTransport, RaftHost, Replica, ReplicaOptions } from './types.ts';
+import type { Lane, MakeCore, Peer, PeerTransport, RaftHost, Replica, ReplicaOptions } from './types.ts';
 
 export interface RaftHostOptions {
   readonly environment: Environment;
@@ -36,6 +36,8 @@ export interface RaftHostOptions {
   readonly incarnation: number;
   readonly log: Logger;
   readonly settings: RaftHostSettings;
+  /** Instead of the core itself, one that tells what it does. Default: the core. */
+  readonly makeCore?: MakeCore | undefined;
   /** Storage failed or an invariant is broken (hazard B25). Called once; it must end the process: nothing runs or is answered after it. */
   readonly fatal: (error: unknown) => void;
   /** A replica here takes no part any more, since a majority of the voters has another log (hazard B29): it is to be replaced. */
@@ -92,7 +94,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       scheduler: environment,
       wal: storage.wal,
       outbox: new Outbox(transport, this.#heartbeats),
-      catchUp: new CatchUp(environment, log, settings.maxCatchUpBytes),
+      catchUp: new CatchUp({ scheduler: environment, log, settings }),
       snapshotWanted: (replica, to) => this.#snapshots.wanted(replica, to),
       fatal,
     });
@@ -273,7 +275,8 @@ class GroupHost implements RaftHost, ReplicaHost {
       );
     }
     const { settings } = this;
-    return new RaftCore({
+    const { makeCore = (options) => new RaftCore(options) } = this.#options;
+    const coreOptions: RaftOptions = {
       id: replicaId,
       hardState,
       configuration,
@@ -288,7 +291,8 @@ class GroupHost implements RaftHost, ReplicaHost {
       maxInflightMessages: settings.maxInflightMessages,
       maxUncommittedBytes: settings.maxUncommittedBytes,
       maxWindowBytes: settings.maxWindowBytes,
-    });
+    };
+    return makeCore(coreOptions, options.group);
   }
 
   #start(options: ReplicaOptions, opened: OpenedLog): Replica {

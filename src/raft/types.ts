@@ -6,7 +6,8 @@ import type { LogSettings, PartitionLog } from '../storage/types.ts';
 import type { Entry } from './core/entry.ts';
 import type { Members } from './core/membership.ts';
 import type { ProgressState } from './core/progress.ts';
-import type { Configuration, Proposal, Role } from './core/types.ts';
+import type { RaftCore } from './core/raft.ts';
+import type { Configuration, Proposal, RaftOptions, Role } from './core/types.ts';
 
 /** What the host runs a replica for: a partition, or a replicated state machine. All calls are synchronous and in log order. */
 export interface ReplicaOwner {
@@ -217,6 +218,9 @@ export interface PeerReceiver {
   connected(broker: BrokerId, lane: Lane): void;
   disconnected(broker: BrokerId, lane: Lane): void;
 }
+
+/** Makes a group's core. What it makes does what a {@link RaftCore} does; it may tell of it, as traces do (test/spec). */
+export type MakeCore = (options: RaftOptions, group: GroupKey) => RaftCore;
 
 /** Says who calls, on each stream between brokers; a mismatch is refused. */
 export interface PeerIdentity {

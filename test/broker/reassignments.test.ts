@@ -165,11 +165,22 @@ function act(model: Model, { kind, a, b }: { kind: string; a: number; b: number 
   else if (kind === 'report') model.report(model.reports.length - 1 - (a % 3));
 }
 
-/** Voters become learners on the way back from a move that was done, and a move forward again drops them. */
-const learnersThatWereVoters = [
-  ...['move', 'lead', 'follow', 'follow', 'cancel', 'step', 'follow', 'commit', 'commit', 'step'],
-  ...['move', 'follow', 'commit', 'step', 'report'],
-].map((kind) => ({ kind, a: 0, b: 0 })) as never[];
+/** The steps of a case that fast-check found, each with a = b = 0 unless it says so. */
+function played(...kinds: string[]): Model {
+  const model = new Model();
+  for (const kind of kinds) {
+    act(model, { kind, a: 0, b: 0 });
+    model.check();
+  }
+  return model;
+}
+
+test('a learner that a cancelled target brought is a member until its leader has let go of it', () => {
+  const begun = ['lead', 'move', 'follow', 'follow', 'cancel', 'step', 'commit', 'commit', 'follow', 'step'];
+  const model = played(...begun, 'move', 'commit', 'follow', 'step', 'report');
+  model.settle();
+  expect(model.quorum.partition.target).toBeUndefined();
+});
 
 test('whatever comes late, no member of a group is taken for gone, and every target is reached in the end', () => {
   let moves = 0;
@@ -186,7 +197,7 @@ test('whatever comes late, no member of a group is taken for gone, and every tar
       expect(membersOf(model.committed).map(({ replicaId }) => replicaId)).toEqual(replicas.map(({ replicaId }) => replicaId));
       moves += model.moves;
     }),
-    { numRuns: 1000, examples: [[learnersThatWereVoters]] },
+    { numRuns: 1000 },
   );
   expect(moves).toBeGreaterThan(1000);
 });

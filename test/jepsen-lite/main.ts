@@ -11,6 +11,7 @@ import { Cluster } from './cluster.ts';
 import { Gaps } from './gaps.ts';
 import { faultsOf, nemesisNames, storm } from './nemesis.ts';
 import { report } from './report.ts';
+import { BrokerTrace } from './trace.ts';
 import { LogWorkload } from './workload.ts';
 
 const { values } = parseArgs({
@@ -22,12 +23,13 @@ const { values } = parseArgs({
     port: { type: 'string' },
     set: { type: 'string', multiple: true, default: [] },
     history: { type: 'string' },
+    trace: { type: 'string', default: 'on' },
     help: { type: 'boolean', default: false },
   },
 });
 if (values.help) {
   console.log(
-    `npm run jepsen -- --nemesis LIST --seconds N --seed N --brokers N --port N --set key=value --history FILE\nnemeses: ${nemesisNames.join(', ')}`,
+    `npm run jepsen -- --nemesis LIST --seconds N --seed N --brokers N --port N --set key=value --history FILE --trace off\nnemeses: ${nemesisNames.join(', ')}`,
   );
   process.exit(0);
 }
@@ -37,6 +39,7 @@ const names = faultsOf(values.nemesis);
 const started = performance.now();
 const gaps = new Gaps();
 const say = (text: string) => console.log(`${((performance.now() - started) / 1000).toFixed(1).padStart(6)} s  ${text}`);
+const trace = values.trace === 'off' ? undefined : new BrokerTrace();
 await using cluster = await Cluster.start({
   brokers: Number(values.brokers),
   port: values.port === undefined ? undefined : Number(values.port),
@@ -54,11 +57,13 @@ if (values.history !== undefined) {
   writeFileSync(values.history, workload.history.map((operation) => `${JSON.stringify(operation)}\n`).join(''));
 }
 const verdict = check(workload.history);
-const failures = [...cluster.crashes, ...workload.failures];
+const failures = [...cluster.crashes, ...workload.failures, ...((await trace?.check(cluster)) ?? [])];
 const valid = report({ verdict, failures, gaps });
 if (!valid) {
   cluster.keep = true;
+  if (trace !== undefined) console.log(`the traces of Raft stay in ${trace.directory}`);
   console.log(`the brokers' logs and data stay in ${cluster.directory}`);
 }
 console.log(`${valid ? 'valid' : 'INVALID'}: ${replay}`);
+if (valid) trace?.remove();
 process.exitCode = valid ? 0 : 1;

@@ -9,7 +9,7 @@
 import './open-core.ts';
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import type { Found } from './search.ts';
+import type { Beginning, Found } from './search.ts';
 import type { Bounds, World } from './world.ts';
 
 const { replay, stateLine } = await import('./script.ts');
@@ -26,6 +26,7 @@ const { values } = parseArgs({
     depth: { type: 'string', default: '1000' },
     states: { type: 'string', default: '60000000' },
     replay: { type: 'string' },
+    from: { type: 'string' },
     help: { type: 'boolean', default: false },
     ...Object.fromEntries(BOUNDS.map((bound) => [bound, { type: 'string' as const }])),
   },
@@ -37,6 +38,7 @@ if (values.help) {
 --depth N        actions from the start
 --states N       (60 million: about 2 GB)
 --replay FILE    a script, one action a line
+--from FILE      search from where a script ends
 bounds, on top of the world's: ${BOUNDS.map((bound) => `--${bound} N`).join(' ')}`);
   process.exit(0);
 }
@@ -61,7 +63,7 @@ function explore(name: string, world: World): void {
   const end = started + Number(values.minutes ?? 1 / 6) * 60_000;
   const seconds = () => (performance.now() - started) / 1000;
   const limits = { depth: Number(values.depth), states: Number(values.states), stop: () => performance.now() > end };
-  const found = search(world, limits, ({ depth, frontier, states }) => {
+  const found = search(world, beginning(world), limits, ({ depth, frontier, states }) => {
     if (values.world !== undefined) console.log(`depth ${depth}: ${frontier} states, ${states} in all, ${seconds().toFixed(1)} s`);
   });
   report(name, world, found, seconds());
@@ -77,11 +79,24 @@ function report(name: string, world: World, { depth, states, complete, violation
   process.exitCode = 1;
 }
 
+/** The world's own, or where the script of --from ends. */
+function beginning(world: World): Beginning {
+  if (values.from === undefined) return { start: world.start(), prefix: [] };
+  const prefix = linesOf(values.from);
+  const { state, violation } = replay(world, prefix, () => {});
+  if (violation !== undefined) throw new Error(`the script ends in: ${violation}`);
+  return { start: state, prefix };
+}
+
 function replayed(world: World, file: string): void {
-  const lines = readFileSync(file, 'utf8')
-    .split('\n')
-    .filter((line) => line !== '' && !line.startsWith('#'));
-  const violation = replay(world, lines, (line, state) => console.log(`${line}\n      ${stateLine(world, state)}`));
+  const lines = linesOf(file);
+  const { violation } = replay(world, lines, (line, state) => console.log(`${line}\n      ${stateLine(world, state)}`));
   console.log(violation === undefined ? 'nothing broke' : `${lines.at(-1)}\nBROKEN: ${violation}`);
   if (violation !== undefined) process.exitCode = 1;
+}
+
+function linesOf(file: string): string[] {
+  return readFileSync(file, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'));
 }

@@ -21,13 +21,19 @@ describe('the exhaustive small model', () => {
     ['crash', 7],
     ['network', 7],
     ['preVote', 7],
-    ['removal', 10],
+    ['removal', 9],
     ['promotion', 12],
     ['everything', 4],
   ])('%s: every state up to depth %i', (world, depth) => {
     const { status, stdout, stderr } = model('--world', world, '--depth', String(depth));
     expect(stdout, stderr).toContain(`all of depth ${depth};`);
     expect(stdout).not.toContain('BROKEN');
+    expect(status).toBe(0);
+  });
+
+  test('every state up to depth 6 from where a replica pulls what its leader does not have', () => {
+    const { status, stdout, stderr } = model('--world', 'pull', '--from', 'test/model/scripts/pull.txt', '--depth', '6');
+    expect(stdout, stderr).toContain('all of depth 6;');
     expect(status).toBe(0);
   });
 

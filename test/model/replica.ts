@@ -10,9 +10,11 @@ import type { Configuration, HardState, Member, Message, PersistUnit, Proposal, 
 import { checkPromise } from '../sim/core/promises.ts';
 import { FIRST_ID } from './describe.ts';
 
+const ELECTION_TICKS = 2;
+
 export type Input =
   | { readonly type: 'deliver'; readonly message: Message }
-  /** An election timeout: campaigns through PreVote. */
+  /** An election timeout: campaigns through PreVote, or pulls. */
   | { readonly type: 'timeout' }
   /** Campaigns at once, as if its leader had said so (TimeoutNow): any replica at any time, which is the most that Raft allows. */
   | { readonly type: 'campaign' }
@@ -81,7 +83,7 @@ export class ModelReplica {
         core.step(input.message);
         break;
       case 'timeout':
-        core.campaign();
+        for (let i = 0; i < ELECTION_TICKS; i++) core.tick();
         break;
       case 'campaign':
         core.step({ type: 'timeoutNow', from: 0 as ReplicaId, to: this.id, term: core.term });
@@ -114,7 +116,7 @@ export class ModelReplica {
       configuration: this.#configuration,
       configurationIndex: 0,
       log: { base: { index: 0, term: 0, nextOffset: 0, ...CHAIN_START }, tail: [...this.durable], terms: [], firstReplicableIndex: 1 },
-      electionTicks: 2,
+      electionTicks: ELECTION_TICKS,
       heartbeatTicks: 1,
       uint32: () => 0,
       // One entry a message: the most that can come apart.

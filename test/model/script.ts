@@ -44,6 +44,12 @@ function messageLine(message: Message): string {
       return `${head} ${message.granted ? 'granted' : 'refused'}${message.pre ? ' pre' : ''}`;
     case 'heartbeat':
       return `${head} commit ${message.commit}`;
+    case 'pull':
+      return `${head} after ${message.prevIndex}/${message.prevTerm}`;
+    case 'pullResponse': {
+      const entries = message.entries.map(({ index, term }) => `${index}/${term}`).join(' ');
+      return `${head} after ${message.prevIndex}/${message.prevTerm} [${entries}] of ${message.lastIndex}/${message.lastTerm}`;
+    }
     default:
       return head;
   }
@@ -60,17 +66,22 @@ export function stateLine(world: World, state: State): string {
   return replicas.join('; ');
 }
 
+export interface Replayed {
+  readonly state: State;
+  readonly violation: string | undefined;
+}
+
 /** Runs a script: the state after each line, and what broke in the end. Throws at a line that is no action of its state. */
-export function replay(world: World, lines: readonly string[], told: (line: string, state: State) => void): string | undefined {
+export function replay(world: World, lines: readonly string[], told: (line: string, state: State) => void): Replayed {
   let state = world.start();
   for (const line of lines) {
     const action = world.actions(state).find((each) => lineOf(each) === line);
     if (action === undefined) throw new Error(`nothing that can happen here: ${line}`);
     const outcome = world.apply(state, action);
     if (outcome === undefined) continue;
-    if ('violation' in outcome) return outcome.violation;
+    if ('violation' in outcome) return { state, violation: outcome.violation };
     state = outcome.state;
     told(line, state);
   }
-  return undefined;
+  return { state, violation: undefined };
 }

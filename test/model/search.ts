@@ -2,6 +2,11 @@
 import { lineOf } from './script.ts';
 import type { Action, State, World } from './world.ts';
 
+export interface Beginning {
+  readonly start: State;
+  readonly prefix: readonly string[];
+}
+
 export interface Limits {
   /** Actions from the start. */
   readonly depth: number;
@@ -24,10 +29,11 @@ export interface Found extends Progress {
   readonly violation: { readonly what: string; readonly script: readonly string[] } | undefined;
 }
 
-export function search(world: World, limits: Limits, told: (progress: Progress) => void): Found {
+/** From `start`, which `prefix` led to. */
+export function search(world: World, { start, prefix }: Beginning, limits: Limits, told: (progress: Progress) => void): Found {
   const seen = new NumberSet();
   const ways = new Ways();
-  let frontier: State[] = [world.start()];
+  let frontier: State[] = [start];
   seen.add(world.key(frontier[0] as State));
   let first = ways.add(-1, -1);
   let depth = 0;
@@ -47,7 +53,7 @@ export function search(world: World, limits: Limits, told: (progress: Progress) 
         const outcome = world.apply(state, action);
         if (outcome === undefined) continue;
         if ('violation' in outcome) {
-          const script = [...scriptTo(world, ways, first + at), lineOf(action)];
+          const script = [...prefix, ...scriptTo(world, start, ways, first + at), lineOf(action)];
           return found(false, { what: outcome.violation, script });
         }
         if (!seen.add(world.key(outcome.state))) continue;
@@ -64,12 +70,12 @@ export function search(world: World, limits: Limits, told: (progress: Progress) 
   return found(false, undefined);
 }
 
-/** The lines that lead from the start to a state. */
-function scriptTo(world: World, ways: Ways, at: number): string[] {
+/** The lines that lead from `start` to a state. */
+function scriptTo(world: World, start: State, ways: Ways, at: number): string[] {
   const numbers: number[] = [];
   for (let way = at; ways.from(way) >= 0; way = ways.from(way)) numbers.push(ways.action(way));
   const lines: string[] = [];
-  let state = world.start();
+  let state = start;
   for (const number of numbers.reverse()) {
     const action = world.actions(state)[number] as Action;
     lines.push(lineOf(action));

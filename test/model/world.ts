@@ -26,7 +26,7 @@ export interface Bounds {
   readonly ticks: number;
   /** Elections through PreVote too. */
   readonly timeouts: number;
-  /** Changes of voters: to any two or more of the replicas. */
+  /** Changes of voters, to any of the replicas. */
   readonly changes: number;
   /** So many replicas begin as learners. */
   readonly learners: number;
@@ -184,12 +184,12 @@ export class World {
   }
 }
 
-/** All sets of two or more of the slots. */
+/** All sets of the slots but the empty one. */
 function electoratesOf(servers: number): number[][] {
   const all = Array.from({ length: 2 ** servers }, (_, bits) =>
     Array.from({ length: servers }, (_, slot) => slot).filter((slot) => bits & (1 << slot)),
   );
-  return all.filter(({ length }) => length >= 2);
+  return all.filter(({ length }) => length > 0);
 }
 
 /** Two sums of well-mixed numbers: what is added in any order is the same set. */

@@ -23,7 +23,8 @@ export const worlds: Readonly<Record<string, Bounds>> = {
   crash: { ...narrow, terms: 2, values: 1, crashes: 1, slow: 2 },
   network: { ...narrow, terms: 2, values: 2, duplicates: 1, ticks: 1 },
   preVote: { ...narrow, timeouts: 3 },
-  removal: { ...narrow, terms: 2, changes: 1 },
+  removal: { ...narrow, terms: 2, changes: 2 },
   promotion: { ...narrow, terms: 2, changes: 1, learners: 1 },
+  pull: { ...narrow, terms: 4, ticks: 1, timeouts: 2 },
   everything: { ...narrow, values: 2, crashes: 1, slow: 2, duplicates: 1, ticks: 1, timeouts: 1, changes: 1 },
 };

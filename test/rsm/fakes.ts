@@ -90,17 +90,22 @@ export class FakeLog {
   snapshotSource: ((nextOffset: number, index: number) => Uint8Array | undefined) | undefined;
   /** Reads wait for it: a slow disk. */
   gate: Promise<void> | undefined;
+  /** Of one read. */
+  maxEntries = Number.POSITIVE_INFINITY;
+  /** Reads after these never end. */
+  maxReads = Number.POSITIVE_INFINITY;
 
   get lastIndex(): number {
     return this.committed;
   }
   async readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]> {
+    if (this.maxReads-- <= 0) await new Promise(() => {});
     await this.gate;
     if (fromIndex < this.firstReplicableIndex) throw new FlotillaError('OFFSET_OUT_OF_RANGE', 'below the start');
     const page: Entry[] = [];
     let bytes = 0;
     for (const entry of this.entries.slice(fromIndex - 1, this.committed)) {
-      if (page.length > 0 && bytes + entry.payload.length > maxBytes) break;
+      if (page.length === this.maxEntries || (page.length > 0 && bytes + entry.payload.length > maxBytes)) break;
       page.push(entry);
       bytes += entry.payload.length;
     }
@@ -115,6 +120,8 @@ export class FakeGroup {
   term = 0;
   leader: FakeReplica | undefined;
   autoCommit = true;
+  /** Confirmations of leadership wait for it: nobody answers. */
+  confirmation: Promise<void> | undefined;
 
   member(broker: number): FakeReplica {
     const member = new FakeReplica(this, broker);
@@ -194,6 +201,11 @@ export class FakeReplica implements StateMachineReplica {
     const { index, term } = this.group.append(proposal);
     if (this.group.autoCommit) queueMicrotask(() => this.group.commit());
     return { index, term, nextOffset: 0 };
+  }
+  async readIndex(): Promise<number> {
+    await this.group.confirmation;
+    if (this.group.leader !== this) throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', 'not the leader');
+    return this.commitIndex;
   }
 }
 

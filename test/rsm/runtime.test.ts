@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/environment.ts';
+import { FlotillaError } from '../../src/base/errors.ts';
 import { EntryKind } from '../../src/raft/core/entry.ts';
 import { ByteReader, ByteWriter, encodeRecords, UnknownRecordError } from '../../src/rsm/codec.ts';
 import { MAX_PENDING_OPERATIONS, OPERATION_DEADLINE_MS } from '../../src/rsm/pending.ts';
@@ -201,6 +202,48 @@ describe('StateMachineRuntime', () => {
     expect(node.group.log.entries).toHaveLength(1);
   });
 
+  test('what a deposed leader decides without records is not told: a refusal, or an answer (B19)', async () => {
+    const group = new FakeGroup();
+    const old = await new Node(group, 1).open();
+    const next = await new Node(group, 2).open();
+    group.elect(old.replica);
+    await settled();
+    let confirm = () => {};
+    group.confirmation = new Promise((resolve) => {
+      confirm = resolve;
+    });
+    const refuse = () => {
+      throw new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', 'never heard of it');
+    };
+    const refused = outcome(old.runtime.run(refuse, neverAborted));
+    const answered = outcome(old.runtime.run(({ words }) => ({ records: [], response: words.length }), neverAborted));
+    await settled();
+    expect([refused, answered]).toEqual([{}, {}]);
+    group.leader = next.replica;
+    confirm();
+    await settled();
+    expect([refused.code, answered.code]).toEqual(['NOT_CONTROLLER', 'NOT_CONTROLLER']);
+    group.leader = old.replica;
+    expect(outcome(old.runtime.run(refuse, neverAborted))).toEqual({});
+    await expect(old.runtime.run(refuse, neverAborted)).rejects.toMatchObject({ code: 'UNKNOWN_TOPIC_OR_PARTITION' });
+  });
+
+  test('a refusal for what is pending waits until that has committed', async () => {
+    const node = await leader();
+    node.group.autoCommit = false;
+    const first = outcome(node.say('a'));
+    const refuse = ({ words }: Words) => {
+      if (words.includes('a')) throw new FlotillaError('TOPIC_ALREADY_EXISTS', 'said before');
+      return { records: ['a'], response: 0 };
+    };
+    const refused = outcome(node.runtime.run(refuse, neverAborted));
+    await settled();
+    expect([first, refused]).toEqual([{}, {}]);
+    node.group.commit();
+    await settled();
+    expect(refused.code).toBe('TOPIC_ALREADY_EXISTS');
+  });
+
   test('a waiting caller gives up by its signal or the deadline; the records stay pending', async () => {
     const node = await leader();
     node.group.autoCommit = false;
@@ -313,6 +356,33 @@ describe('StateMachineRuntime', () => {
     expect(node.store.writes).toBe(2);
     await node.runtime.close();
     expect(node.environment.timers).toBe(0);
+  });
+
+  // One value, so that index and state can't come apart (B28).
+  test('a checkpoint has the index of its state, whatever is applied while it is written', async () => {
+    const node = await leader();
+    await node.say('before');
+    const written = node.runtime.checkpoint();
+    await node.say('meanwhile');
+    await written;
+    node.replica.owner = undefined;
+    const again = await new Node(node.group, 2, node.store).open();
+    expect(again.runtime.state.words).toEqual(['before', 'meanwhile']);
+  });
+
+  test('a replica that is closed during its replay writes down how far it got', async () => {
+    const node = await leader();
+    for (const word of ['a', 'b', 'c']) await node.say(word);
+    const { log } = node.group;
+    const store = new MemoryStateStore();
+    log.maxEntries = 2;
+    log.maxReads = 1;
+    const short = await new Node(node.group, 2, store).open();
+    expect(short.runtime.appliedIndex).toBe(2);
+    await short.runtime.close();
+    log.maxReads = Number.POSITIVE_INFINITY;
+    const again = await new Node(node.group, 3, store).open();
+    expect(again.runtime.state.words).toEqual(['a', 'b', 'c']);
   });
 
   test('a store that fails stops the replica', async () => {

@@ -6,6 +6,7 @@ import { FlotillaError } from '../../src/base/errors.ts';
 import { type Broker, type ServedTransport, startBroker } from '../../src/broker/broker.ts';
 import { loadConfig } from '../../src/broker/config.ts';
 import { nativeCrc32c } from '../../src/platform/crc32c.ts';
+import type { MakeCore } from '../../src/raft/types.ts';
 import { RpcPeerTransport } from '../../src/rpc/peer-transport.ts';
 import { MemoryStateStore } from '../../src/storage/memory-state-store.ts';
 import { SimDisk } from './disk.ts';
@@ -59,6 +60,8 @@ export interface SimClusterOptions {
   /** Broker settings by Kafka's keys, on top of what the simulation needs. */
   readonly settings?: Readonly<Record<string, string | number>>;
   readonly log?: Logger;
+  /** Makes the Raft cores of all brokers: ones that tell what they do. */
+  readonly makeCore?: MakeCore;
 }
 
 /** The production broker, several times over, on a virtual clock, network and disk. One seed, one schedule. */
@@ -129,6 +132,7 @@ export class SimCluster {
       crc32,
       crc32c: nativeCrc32c,
       log: (this.#options.log ?? silentLogger).child({ broker: id }),
+      makeCore: this.#options.makeCore,
       fatal: (error) => {
         const stalled = machine.disk.isStalled;
         this.kill(id);

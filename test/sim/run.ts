@@ -5,6 +5,8 @@
  */
 import type { Logger } from '../../src/base/environment.ts';
 import { check } from '../jepsen-lite/checker.ts';
+import { TraceChecker } from '../spec/cluster.ts';
+import { recorded } from '../spec/recorder.ts';
 import { describeBreakage } from './breakage.ts';
 import { SimCluster } from './cluster.ts';
 import { allWhole, compareLogs, converged, describe } from './convergence.ts';
@@ -87,7 +89,15 @@ class Simulation {
     const world = drawWorld(options.seed, options);
     this.#world = world;
     const { brokers, controllers, settings, seeds } = world;
-    const cluster = new SimCluster({ seed: seeds.cluster, brokers, controllers, settings, ...(options.log && { log: options.log }) });
+    const makeCore = recorded(new TraceChecker().check);
+    const cluster = new SimCluster({
+      seed: seeds.cluster,
+      brokers,
+      controllers,
+      settings,
+      makeCore,
+      ...(options.log && { log: options.log }),
+    });
     this.cluster = cluster;
     cluster.network.shape = world.network;
     const ofDisks = cluster.random.fork();

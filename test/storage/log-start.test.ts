@@ -177,6 +177,29 @@ describe('the start of a log', () => {
   });
 });
 
+it('the start of a log does not go ahead of what the log says to be synced: a power cut finds one or the other (B36)', async () => {
+  for (let at = 1; ; at++) {
+    const fixture = new Fixture(at);
+    const { storage, log, entries } = await filled(fixture);
+    // A frame says that all so far is synced; of what follows, none does.
+    await storage.wal.append([{ group: A, hardState: { term: 9, vote: 0, commit: 0 }, truncateTo: undefined, entries: [] }]);
+    const more = chainOf(20, { after: last(entries), bytes: 900, term: 9, records: 2 });
+    await append(storage, log, more);
+    await log.flush();
+    const first = fixture.disk.operations;
+    fixture.disk.intercept = ({ number }) => (number === first + at ? 'crash' : undefined);
+    const done = await Promise.race([log.dropBefore(1000).then(() => true), powerCut(fixture)]);
+    fixture.disk.intercept = undefined;
+    fixture.disk.crash();
+    fixture.restart();
+    const opened = await (await fixture.open()).openLog(A, settings, REPLICA);
+    expect(opened.whole, `cut at operation ${at}`).toBe(true);
+    opened.log.append(opened.tail);
+    await check(opened.log, [...entries, ...more], `cut at operation ${at}`);
+    if (done) break;
+  }
+});
+
 async function readFile(
   snapshot: { files: readonly { length: number }[]; read(file: number, at: number, length: number): Promise<{ bytes: Uint8Array }> },
   file: number,

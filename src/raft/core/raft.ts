@@ -89,6 +89,10 @@ export class RaftCore {
   get term(): number {
     return this.#term;
   }
+  /** In this term; 0: nobody yet. */
+  get vote(): ReplicaId | 0 {
+    return this.#vote;
+  }
   /** 0: not known. */
   get leader(): ReplicaId | 0 {
     return this.#leaderId;

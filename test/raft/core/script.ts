@@ -23,11 +23,14 @@ import type { ReplicaId } from '../../../src/base/ids.ts';
 import { CHAIN_START } from '../../../src/raft/core/chain.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import { makeEntry } from '../../../src/raft/core/entry-codec.ts';
-import { RaftCore } from '../../../src/raft/core/raft.ts';
+import type { RaftCore } from '../../../src/raft/core/raft.ts';
 import type { HardState, InitialLog, LogPosition, Member, Message, PersistUnit, Ready } from '../../../src/raft/core/types.ts';
 import { configurationOf, memberOf } from '../../sim/core/simulated-replica.ts';
+import { type Record, RecordedCore } from '../../spec/recorder.ts';
 
 interface Node {
+  /** How often a node of this number was made before: traces tell them apart. */
+  readonly world: number;
   readonly id: number;
   readonly voters: number;
   readonly quiesceTicks: number;
@@ -60,9 +63,9 @@ export function makeLog(terms: readonly number[]): Entry[] {
   });
 }
 
-/** Runs a script and returns it with what its commands really printed. */
-export function runScript(text: string): string {
-  const world = new World();
+/** Runs a script and returns it with what its commands really printed. `record` gets the trace of its nodes. */
+export function runScript(text: string, record: Record = () => {}): string {
+  const world = new World(record);
   const blocks = text.split(/\n{2,}/).filter((block) => block.trim() !== '');
   return `${blocks.map((block) => runBlock(world, block)).join('\n\n')}\n`;
 }
@@ -81,6 +84,11 @@ class World {
   #nodes = new Map<number, Node>();
   #network: Message[] = [];
   #cut = new Set<string>();
+  readonly #record: Record;
+
+  constructor(record: Record) {
+    this.#record = record;
+  }
 
   run(line: string): void {
     const [command = '', ...words] = line.trim().split(/\s+/);
@@ -139,31 +147,36 @@ class World {
     const disk = makeLog(listOf(words, 'log'));
     const term = option(words, 'term') ?? disk.at(-1)?.term ?? 0;
     const hardState = { term, vote: (option(words, 'vote') ?? 0) as ReplicaId, commit: option(words, 'commit') ?? 0 };
+    const world = (this.#nodes.get(id)?.world ?? -1) + 1;
     const quiesceTicks = option(words, 'quiesce') ?? 0;
     const voters = option(words, 'of') ?? 3;
-    const node: Node = { id, voters, quiesceTicks, core: undefined, hardState, disk, waiting: [], commit: 0, base: 0 };
+    const node: Node = { world, id, voters, quiesceTicks, core: undefined, hardState, disk, waiting: [], commit: 0, base: 0 };
     this.#nodes.set(id, node);
     this.#start(node);
   }
 
   #start(node: Node): void {
     node.commit = node.hardState.commit;
-    node.core = new RaftCore({
-      id: node.id as ReplicaId,
-      hardState: node.hardState,
-      configuration: configurationOf(node.voters),
-      configurationIndex: 0,
-      log: initialOf(node),
-      electionTicks: 10,
-      heartbeatTicks: 2,
-      quiesceTicks: node.quiesceTicks,
-      uint32: () => node.id * 0x1000_0000,
-      maxAppendBytes: 1000,
-      maxInflightBytes: 4000,
-      maxInflightMessages: 3,
-      maxUncommittedBytes: 1000,
-      maxWindowBytes: 0,
-    });
+    node.core = new RecordedCore(
+      {
+        id: node.id as ReplicaId,
+        hardState: node.hardState,
+        configuration: configurationOf(node.voters),
+        configurationIndex: 0,
+        log: initialOf(node),
+        electionTicks: 10,
+        heartbeatTicks: 2,
+        quiesceTicks: node.quiesceTicks,
+        uint32: () => node.id * 0x1000_0000,
+        maxAppendBytes: 1000,
+        maxInflightBytes: 4000,
+        maxInflightMessages: 3,
+        maxUncommittedBytes: 1000,
+        maxWindowBytes: 0,
+      },
+      this.#record,
+      String(node.world),
+    );
   }
 
   #install(node: Node, from: Node, index: number): void {

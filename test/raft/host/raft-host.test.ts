@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { concat } from '../../../src/base/bytes.ts';
-import type { BrokerId, ReplicaId } from '../../../src/base/ids.ts';
+import type { BrokerId, DirectoryId, ReplicaId } from '../../../src/base/ids.ts';
 import { decodeFrame, encodeFrames } from '../../../src/raft/codec.ts';
 import { EntryKind } from '../../../src/raft/core/entry.ts';
 import { makeEntry } from '../../../src/raft/core/entry-codec.ts';
-import type { Message } from '../../../src/raft/core/types.ts';
+import type { Configuration, Message } from '../../../src/raft/core/types.ts';
 import { brokers, Cluster, command, configurationOf, groupKey, replicaIdOf } from './cluster.ts';
 
 const never = new AbortController().signal;
@@ -109,7 +109,9 @@ describe('replication', () => {
     cluster.boot(away);
     await cluster.open(away);
     await cluster.applied(away, commands);
-    expect(reads).toBeGreaterThan(10);
+    // Three that failed, one of a probe, and then as much as may be in flight.
+    expect(reads).toBeGreaterThan(3);
+    expect(reads).toBeLessThan(8);
   });
 });
 
@@ -205,17 +207,22 @@ describe('durability', () => {
     const { host } = cluster.boot(brokers[0]!);
     cluster.disks.get(brokers[0]!)!.group(groupKey(0)).whole = false;
     await expect(cluster.open(brokers[0]!)).rejects.toMatchObject({ code: 'STORAGE_ERROR' });
-    const stolen = host.open({
-      group: groupKey(1),
-      replicaId: replicaIdOf(brokers[1]!, 1),
-      configuration: configurationOf(1),
-      settings: { segmentBytes: 1 },
-      campaign: false,
-      owner: () => {
-        throw new Error('no owner for what is not opened');
-      },
-    });
-    await expect(stolen).rejects.toMatchObject({ code: 'DATA_DIRECTORY' });
+    const onto = (configuration: Configuration, replicaId: ReplicaId) =>
+      host.open({
+        group: groupKey(1),
+        replicaId,
+        configuration,
+        settings: { segmentBytes: 1 },
+        campaign: false,
+        owner: () => {
+          throw new Error('no owner for what is not opened');
+        },
+      });
+    const here = configurationOf(1);
+    await expect(onto(here, replicaIdOf(brokers[1]!, 1))).rejects.toMatchObject({ code: 'DATA_DIRECTORY' });
+    // The broker is the same, and its disk another (B14).
+    const voters = here.voters.map((member) => ({ ...member, directoryId: 'f'.repeat(32) as DirectoryId }));
+    await expect(onto({ ...here, voters }, replicaIdOf(brokers[0]!, 1))).rejects.toMatchObject({ code: 'DATA_DIRECTORY' });
     expect([...host.replicas]).toEqual([]);
   });
 });
@@ -515,9 +522,9 @@ test('an owner hears that its own proposal was cut off, though no turn had come 
   const entry = makeEntry({
     index,
     term: term + 1,
-    kind: EntryKind.noop,
-    nextOffset,
-    recordCount: 0,
+    kind: EntryKind.batch,
+    nextOffset: nextOffset + 3,
+    recordCount: 3,
     payloadChecksum: 0,
     payload: new Uint8Array(0),
     previous,

@@ -30,6 +30,7 @@ export class Invariants {
     if (other === replica.id) return;
     check(other === undefined, `election safety: ${other} and ${replica.id} lead term ${core.term}`);
     this.#leaders.set(core.term, replica.id);
+    check(replica.votes.get(core.term) === replica.id, `replica ${replica.id} leads term ${core.term} without a durable vote of its own`);
     const last = this.#committed.length;
     if (last === 0) return;
     check(
@@ -81,6 +82,16 @@ export class Invariants {
   /** What a message promises is on the sender's disk when it leaves (hazard B01). */
   sent(replica: SimulatedReplica, message: Message): void {
     checkPromise(replica, message);
+  }
+
+  /** What a replica takes for durable is on its disk (hazards B07 to B09). */
+  durable(replica: SimulatedReplica): void {
+    const index = replica.core?.durableIndex ?? 0;
+    const term = replica.core?.termAt(index);
+    check(
+      index === 0 || term === undefined || replica.hasDurable(index, term),
+      `replica ${replica.id} takes ${index}/${term} for durable, which is not on its disk`,
+    );
   }
 
   /** No log is damaged in these worlds, so none may be taken for it (hazard B29). */

@@ -3,6 +3,8 @@ import type { ReplicaId } from '../../../src/base/ids.ts';
 import { EntryKind } from '../../../src/raft/core/entry.ts';
 import type { Members } from '../../../src/raft/core/membership.ts';
 import type { EntriesWanted, Message, Role } from '../../../src/raft/core/types.ts';
+import { TraceChecker } from '../../spec/cluster.ts';
+import type { Record } from '../../spec/recorder.ts';
 import { SeededRandom } from '../random.ts';
 import { Invariants } from './invariants.ts';
 import { configurationOf, memberOf, SimulatedReplica } from './simulated-replica.ts';
@@ -10,6 +12,8 @@ import { configurationOf, memberOf, SimulatedReplica } from './simulated-replica
 export interface SimulationOptions {
   /** Random actions before the liveness phase. Default 1500. */
   readonly steps?: number;
+  /** Gets the trace. Default: the specification's checker, which throws at what it does not allow. */
+  readonly record?: Record;
 }
 
 export interface SimulationResult {
@@ -60,7 +64,8 @@ const LIVENESS_TICKS = 300;
 
 /** Runs cores in a random, hostile world; throws at the first broken invariant. The same seed runs the same world. */
 export function simulateCore(seed: number, options: SimulationOptions = {}): SimulationResult {
-  return new Simulation(seed).run(options.steps ?? 1500);
+  const { steps = 1500, record = new TraceChecker().check } = options;
+  return new Simulation(seed, record).run(steps);
 }
 
 class Simulation {
@@ -87,7 +92,7 @@ class Simulation {
   #installs = 0;
   #hash = 0x811c9dc5;
 
-  constructor(seed: number) {
+  constructor(seed: number, record: Record) {
     const random = new SeededRandom(seed);
     this.#random = random;
     const voters = random.pick([1, 3, 3, 3, 3, 5, 5, 2, 4]);
@@ -98,7 +103,8 @@ class Simulation {
     this.#quiesceTicks = quiesceTicks;
     const spares = random.pick([0, 2, 4]);
     const ids = Array.from({ length: voters + spares }, (_, i) => (i + 1) as ReplicaId);
-    this.#replicas = ids.map((id) => new SimulatedReplica(id, configuration, random.fork(), window, quiesceTicks));
+    const shared = { quiesceTicks, record };
+    this.#replicas = ids.map((id) => new SimulatedReplica(id, configuration, random.fork(), window, shared));
     this.#invariants = new Invariants(this.#replicas);
     this.#weather = drawWeather(random, voters);
     this.#totalWeight = this.#weather.weights.reduce((sum, [, weight]) => sum + weight, 0);
@@ -215,6 +221,7 @@ class Simulation {
   #drain(replica: SimulatedReplica): void {
     const core = replica.core;
     if (core === undefined) return;
+    this.#invariants.durable(replica);
     this.#watchRest(replica, core.quiesced);
     this.#invariants.intact(replica);
     while (core.hasReady()) {

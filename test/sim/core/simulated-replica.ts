@@ -2,8 +2,9 @@ import type { BrokerId, DirectoryId, ReplicaId } from '../../../src/base/ids.ts'
 import { CHAIN_START } from '../../../src/raft/core/chain.ts';
 import { decodeConfiguration, membersOf } from '../../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
-import { RaftCore } from '../../../src/raft/core/raft.ts';
+import type { RaftCore } from '../../../src/raft/core/raft.ts';
 import type { Configuration, HardState, LogPosition, Member, Message, PersistUnit, TermStart } from '../../../src/raft/core/types.ts';
+import { type Record, RecordedCore } from '../../spec/recorder.ts';
 import type { SeededRandom } from '../random.ts';
 
 export interface Pending {
@@ -21,6 +22,12 @@ export function configurationOf(voters: number): Configuration {
   return { voters: Array.from({ length: voters }, (_, i) => memberOf(i + 1)), outgoing: [], learners: [] };
 }
 
+export interface SimulatedOptions {
+  readonly quiesceTicks: number;
+  /** Gets the trace. */
+  readonly record: Record;
+}
+
 /** A core with the disk under it: what is durable, and what is on the way there. */
 export class SimulatedReplica {
   readonly id: ReplicaId;
@@ -28,6 +35,7 @@ export class SimulatedReplica {
   readonly #random: SeededRandom;
   readonly #maxWindowBytes: number;
   readonly #quiesceTicks: number;
+  readonly #record: Record;
   /** Undefined: crashed. */
   core: RaftCore | undefined;
   /** Its disk is gone: it never comes back. */
@@ -44,12 +52,13 @@ export class SimulatedReplica {
   /** Votes that became durable, by term: never two. */
   readonly votes = new Map<number, number>();
 
-  constructor(id: ReplicaId, configuration: Configuration, random: SeededRandom, maxWindowBytes: number, quiesceTicks: number) {
+  constructor(id: ReplicaId, configuration: Configuration, random: SeededRandom, maxWindowBytes: number, options: SimulatedOptions) {
     this.id = id;
     this.#configuration = configuration;
     this.#random = random;
     this.#maxWindowBytes = maxWindowBytes;
-    this.#quiesceTicks = quiesceTicks;
+    this.#quiesceTicks = options.quiesceTicks;
+    this.#record = options.record;
     this.start();
   }
 
@@ -59,22 +68,25 @@ export class SimulatedReplica {
     for (const { term, index } of this.durable.slice(0, this.segmentIndex)) if (terms.at(-1)?.term !== term) terms.push({ term, index });
     this.appliedIndex = this.segmentIndex;
     const inForce = this.durable.slice(0, this.segmentIndex).findLast(({ kind }) => kind === EntryKind.config);
-    this.core = new RaftCore({
-      id: this.id,
-      hardState: this.hardState,
-      configuration: inForce === undefined ? this.#configuration : decodeConfiguration(inForce.payload),
-      configurationIndex: inForce?.index ?? 0,
-      log: { base, tail: this.durable.slice(this.segmentIndex), terms, firstReplicableIndex: this.firstIndex },
-      electionTicks: 10,
-      heartbeatTicks: 2,
-      quiesceTicks: this.#quiesceTicks,
-      uint32: () => this.#random.uint32(),
-      maxAppendBytes: 256,
-      maxInflightBytes: 1024,
-      maxInflightMessages: 6,
-      maxUncommittedBytes: 4096,
-      maxWindowBytes: this.#maxWindowBytes,
-    });
+    this.core = new RecordedCore(
+      {
+        id: this.id,
+        hardState: this.hardState,
+        configuration: inForce === undefined ? this.#configuration : decodeConfiguration(inForce.payload),
+        configurationIndex: inForce?.index ?? 0,
+        log: { base, tail: this.durable.slice(this.segmentIndex), terms, firstReplicableIndex: this.firstIndex },
+        electionTicks: 10,
+        heartbeatTicks: 2,
+        quiesceTicks: this.#quiesceTicks,
+        uint32: () => this.#random.uint32(),
+        maxAppendBytes: 256,
+        maxInflightBytes: 1024,
+        maxInflightMessages: 6,
+        maxUncommittedBytes: 4096,
+        maxWindowBytes: this.#maxWindowBytes,
+      },
+      this.#record,
+    );
   }
 
   /** Loses all that is not durable; the disk may have finished some of what was under way without anyone having heard of it. */

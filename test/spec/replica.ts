@@ -1,0 +1,615 @@
+/**
+ * What one replica may do, in the specification's own words: a relation between its state before an event, the event, and its state after. Where Raft leaves a choice, the event
+ * says how it was made, and the specification whether it could be. It keeps of a replica only what anyone could see, and of time nothing: a timeout may come whenever it likes.
+ */
+import { EntryKind } from '../../src/raft/core/entry.ts';
+import type { Configuration, Role } from '../../src/raft/core/types.ts';
+import type { ActionName, Coverage } from './actions.ts';
+import { Disk } from './disk.ts';
+import type { SpecLog } from './log.ts';
+import { checkSent, Promises } from './promises.ts';
+import { couldStillWin, holdsMajority, reachedByMajority } from './quorum.ts';
+import { must } from './rejected.ts';
+import type { Happening, Observed, TraceEntry, TraceEvent, TraceMessage } from './trace.ts';
+
+type MessageOf<T extends TraceMessage['type']> = Extract<TraceMessage, { type: T }>;
+
+export class SpecReplica {
+  readonly id: number;
+  readonly coverage: Coverage;
+  role: Role = 'follower';
+  term = 0;
+  vote = 0;
+  leader = 0;
+  commit = 0;
+  rests = false;
+  isDamaged = false;
+  log: SpecLog;
+  readonly disk: Disk;
+  readonly promises = new Promises();
+  /** Answers to the present campaign. */
+  #granted = new Set<number>();
+  #refused = new Set<number>();
+  /** Of the event: a leader says that the group rests where this log ends; logs were compared. */
+  #quiesced = false;
+  #judged = false;
+  /** A voter refused for the log alone. */
+  #isBehind = false;
+  /** Since the leader was heard. */
+  #ticks = 0;
+  readonly #electionTicks: number;
+  /** A leader's knowledge of what each member holds. */
+  match = new Map<number, number>();
+  /** What the event did to the log, as far as it is not explained. */
+  #appended: readonly TraceEntry[] = [];
+  #truncatedTo: number | undefined;
+
+  constructor(id: number, coverage: Coverage, log: SpecLog, electionTicks: number, start: Observed) {
+    this.#electionTicks = electionTicks;
+    this.id = id;
+    this.coverage = coverage;
+    this.log = log;
+    this.term = start.term;
+    this.vote = start.vote;
+    this.commit = start.commit;
+    this.disk = new Disk(start.term, start.vote, log.last);
+  }
+
+  /** Throws Rejected. */
+  explain({ what, ticks, log, after }: TraceEvent): void {
+    this.#ticks += ticks ?? 0;
+    this.#quiesced = false;
+    this.#judged = false;
+    this.#appended = log?.appended ?? [];
+    this.#truncatedTo = log?.truncatedTo;
+    this.#happened(what, after);
+    this.#settle(after);
+    must(this.#appended.length === 0 && this.#truncatedTo === undefined, `the log changed without reason: ${JSON.stringify(log)}`);
+    this.#compare(after);
+  }
+
+  /** The process ended and began again, with what its disk had. */
+  restart(log: SpecLog, after: Observed): void {
+    must(
+      this.disk.mayHold(after.term, after.vote),
+      `came back with term ${after.term} and vote ${after.vote}, which its disk did not hold`,
+    );
+    if (this.log.agreesWith(log, this.disk.index) && log.last <= this.log.last) this.#take('Restart');
+    else {
+      // A snapshot takes the place of a log that has not its last entry; all of it is committed.
+      must(after.commit === log.last && after.term === this.term, `came back without entry ${this.disk.index}, which was durable`);
+      must(log.last > this.commit && !this.log.agreesWith(log, log.last), 'a snapshot took the place of a log that had it all');
+      this.#take('InstallSnapshot');
+    }
+    must(after.role === 'follower' && after.leader === 0, 'came back with a role');
+    must(after.commit <= Math.max(this.commit, log.last), 'came back with a commit index that it never had');
+    this.role = 'follower';
+    this.leader = 0;
+    this.rests = false;
+    this.isDamaged = false;
+    this.term = after.term;
+    this.vote = after.vote;
+    this.commit = after.commit;
+    this.log = log;
+    this.disk.restart(after.term, after.vote, log.last);
+    this.#newCampaign();
+  }
+
+  #happened(what: Happening, after: Observed): void {
+    switch (what.type) {
+      case 'receive':
+        this.#receive(what.message, after);
+        break;
+      case 'send':
+        this.#take(checkSent(this, what.message));
+        break;
+      case 'call':
+        this.#called(what.name, after);
+        break;
+      case 'write':
+        this.#take('Write');
+        this.disk.hand(what, this);
+        break;
+      case 'written':
+        this.#take(this.disk.written(what.token) ? 'BecomeDurable' : 'BecomeDurableAgain');
+        break;
+      case 'start':
+        must(false, 'a start is no step');
+    }
+  }
+
+  // Calls
+
+  #called(name: string, after: Observed): void {
+    if (name === 'propose') this.#propose();
+    else if (name === 'proposeMembers') this.#change();
+    else if (name === 'tick' || name === 'campaign') this.#timeOut(after, name === 'campaign');
+    else if (name === 'leaderUnreachable') this.#forgetLeader(after);
+    else if (name === 'hasCommitted') this.#learnCommitted(after.commit);
+    else this.#take('Pass');
+  }
+
+  /** A client's entries, at the end of a leader's log. */
+  #propose(): void {
+    if (this.#appended.length === 0) {
+      this.#take('Pass');
+      return;
+    }
+    must(this.role === 'leader', 'appended a proposal without being leader');
+    this.#take('Propose');
+    while (this.#appended.length > 0) this.#appendOwn((kind) => kind !== EntryKind.config && kind !== EntryKind.noop);
+  }
+
+  /** One change at a time; voters change through a joint configuration (hazards B12, B13), and only learners that hold what is committed become voters (B15). */
+  #change(): void {
+    const [entry] = this.#appended;
+    if (entry === undefined) {
+      this.#take('Pass');
+      return;
+    }
+    const target = entry.configuration;
+    const before = this.log.configuration;
+    must(this.role === 'leader' && target !== undefined, 'changed members without being leader');
+    must(this.log.configurationIndex <= this.commit && before.outgoing.length === 0, 'changed members while a change was under way');
+    must(this.log.termAt(this.commit) === this.term, 'changed members before an entry of its own term was committed');
+    const voters = idsOf(before.voters);
+    if (target.outgoing.length === 0) {
+      must(sameIds(voters, idsOf(target.voters)), 'changed voters without a joint configuration');
+      this.#take('ChangeLearners');
+    } else {
+      must(sameIds(voters, idsOf(target.outgoing)), 'entered a joint configuration from another than the present one');
+      for (const id of idsOf(target.voters)) {
+        const isReady = voters.includes(id) || (idsOf(before.learners).includes(id) && (this.match.get(id) ?? 0) >= this.commit);
+        must(isReady, `made ${id} a voter, which is no learner that holds what is committed`);
+      }
+      this.#take('EnterJoint');
+    }
+    this.#appendOwn((kind) => kind === EntryKind.config);
+  }
+
+  #timeOut(after: Observed, called: boolean): void {
+    const began = after.role !== this.role || after.term > this.term || (called && after.role === 'preCandidate');
+    if (this.role !== 'leader' && after.role === 'follower') {
+      // The campaign failed for the log: instead of the next one, the log is pulled.
+      if (this.#isBehind) this.promises.mayPull(this.term);
+      this.#take('Pass');
+      this.#becomeFollower(this.leader);
+    } else if (this.role !== 'leader' && began) this.#preCampaign();
+    else this.#take('Pass');
+  }
+
+  #preCampaign(): void {
+    must(this.role !== 'leader', 'a leader campaigns');
+    must(this.#mayLead(), 'campaigns, and is no voter');
+    this.#take('PreCampaign');
+    this.role = 'preCandidate';
+    this.leader = 0;
+    this.#newCampaign();
+    this.#granted.add(this.id);
+    this.#isBehind = false;
+    this.promises.campaigns(this.term + 1, true, this.log.last, this.log.lastTerm);
+  }
+
+  #forgetLeader(after: Observed): void {
+    if (after.leader === this.leader) {
+      this.#take('Pass');
+      return;
+    }
+    must(this.role === 'follower', 'forgot the leader in another role than a follower’s');
+    this.#take('ForgetLeader');
+    this.leader = 0;
+  }
+
+  /** It is offered a snapshot of what its log has, so that is committed. That it is, the group's other replicas show. */
+  #learnCommitted(commit: number): void {
+    if (commit === this.commit) {
+      this.#take('Pass');
+      return;
+    }
+    must(this.role !== 'leader' && commit > this.commit && commit <= this.log.last, `takes ${commit} for committed`);
+    this.#take('LearnCommitted');
+    this.commit = commit;
+  }
+
+  // Messages
+
+  #receive(message: TraceMessage, after: Observed): void {
+    const { term, type } = message;
+    must(message.to === this.id, 'took what was for another');
+    if (this.isDamaged) {
+      this.#take('Pass');
+      return;
+    }
+    if (this.#keepsLease(message, after)) {
+      this.#take('KeepLease');
+      return;
+    }
+    const isPromise = (type === 'vote' && message.pre) || (type === 'voteResponse' && message.pre && message.granted);
+    if (term > this.term && !isPromise) this.#adoptTerm(term, type === 'append' || type === 'heartbeat' ? message.from : 0);
+    if (term < this.term && type !== 'pull') {
+      this.promises.mayReject(message.from);
+      this.#take('IgnoreStale');
+      return;
+    }
+    switch (type) {
+      case 'append':
+        this.#append(message);
+        return;
+      case 'heartbeat':
+        this.#heartbeat(message);
+        return;
+      case 'vote':
+        this.#voteAsked(message, after);
+        return;
+      case 'voteResponse':
+        this.#voteAnswered(message);
+        return;
+      case 'appendResponse':
+        this.#appendAnswered(message);
+        return;
+      case 'heartbeatResponse':
+        this.#judged = message.check !== undefined;
+        this.#take('HearFollower');
+        return;
+      case 'timeoutNow':
+        this.#toldToCampaign(after);
+        return;
+      case 'pull':
+        this.#pullAsked(message);
+        return;
+      case 'pullResponse':
+        this.#pulled(message, after);
+        return;
+    }
+  }
+
+  /**
+   * While a leader is heard, an election (B16) or a pull of others is not taken part in. A lease lasts for an election timeout of ticks from the leader's last message at
+   * least; how much longer, the event says.
+   */
+  #keepsLease(message: TraceMessage, after: Observed): boolean {
+    const isElection = message.type === 'vote' && !message.transfer && message.term > this.term;
+    if (this.leader === 0 || !(isElection || message.type === 'pull')) return false;
+    if (this.leader === this.id || this.#ticks < this.#electionTicks) {
+      must(after.term === this.term, `hears leader ${this.leader}, and takes part in an election of term ${message.term}`);
+      return true;
+    }
+    return after.term === this.term && !(message.type === 'vote' && message.pre) && message.type !== 'pull';
+  }
+
+  #adoptTerm(term: number, leader: number): void {
+    this.#take('AdoptTerm');
+    this.term = term;
+    this.vote = 0;
+    this.#becomeFollower(leader);
+  }
+
+  #becomeFollower(leader: number): void {
+    this.role = 'follower';
+    this.leader = leader;
+    this.#newCampaign();
+  }
+
+  #newCampaign(): void {
+    this.#granted = new Set();
+    this.#refused = new Set();
+  }
+
+  #follow(leader: number): void {
+    this.#ticks = 0;
+    must(this.role !== 'leader', `a second leader of term ${this.term}: ${leader}`);
+    must(this.leader === 0 || this.leader === leader, `two leaders of term ${this.term}: ${this.leader} and ${leader}`);
+    if (this.role !== 'follower' || this.leader !== leader) this.#take('FollowLeader');
+    this.role = 'follower';
+    this.leader = leader;
+  }
+
+  #append({ from, term, prevIndex, prevTerm, entries, commit }: MessageOf<'append'>): void {
+    this.#follow(from);
+    // What is below the log's first known term is committed, and so is the same in every leader's log.
+    const known = prevIndex === 0 || this.log.termAt(prevIndex) !== 0 || prevIndex >= this.commit;
+    if (!known) {
+      this.promises.accepts(term, this.commit, this.disk.writeOf(this.commit));
+      this.#take('AppendSame');
+      return;
+    }
+    if (prevIndex > this.log.last || this.log.termAt(prevIndex) !== prevTerm) {
+      this.promises.mayReject(from);
+      this.#take('RejectAppend');
+      return;
+    }
+    const at = this.#adopt(entries);
+    this.#take(at === 'same' ? 'AppendSame' : at === 'new' ? 'AppendNew' : 'TruncateConflict');
+    const last = prevIndex + entries.length;
+    this.#followCommit(Math.min(commit, last));
+    this.promises.accepts(term, last, this.disk.writeOf(last));
+  }
+
+  /** Makes the log have these entries, of which the first conflict decides what goes; never what is committed (hazard B06). */
+  #adopt(entries: readonly TraceEntry[]): 'same' | 'new' | 'conflict' {
+    const fresh = entries.findIndex(({ index, term }) => index > this.log.last || this.log.termAt(index) !== term);
+    if (fresh < 0) return 'same';
+    const { index } = entries[fresh] as TraceEntry;
+    const isConflict = index <= this.log.last;
+    if (isConflict) {
+      must(index > this.commit, `entry ${index} is committed and conflicts`);
+      must(this.#truncatedTo === index - 1, `should have cut off from ${index} on, cut off above ${this.#truncatedTo}`);
+      this.#truncatedTo = undefined;
+      this.log.truncateTo(index - 1);
+      this.disk.truncateTo(index - 1);
+    }
+    for (const entry of entries.slice(fresh)) {
+      const [own] = this.#appended;
+      must(own !== undefined && sameEntry(own, entry), `should have appended entry ${entry.index} of term ${entry.term}`);
+      this.#takeAppended();
+    }
+    return isConflict ? 'conflict' : 'new';
+  }
+
+  #heartbeat({ from, commit, term, readContext, quiesce, verdict }: MessageOf<'heartbeat'>): void {
+    this.#follow(from);
+    this.#quiesced = quiesce && commit === this.log.last;
+    this.#judged = verdict;
+    must(commit <= this.log.last, `a heartbeat commits ${commit}, and the log ends at ${this.log.last}`);
+    this.#followCommit(commit);
+    this.promises.mayAnswerHeartbeat(from, term, readContext);
+  }
+
+  #followCommit(commit: number): void {
+    if (commit <= this.commit) return;
+    this.#take('FollowCommit');
+    this.commit = commit;
+  }
+
+  #voteAsked({ from, pre, term, lastIndex, lastTerm }: MessageOf<'vote'>, after: Observed): void {
+    const isNewEnough = this.log.isReachedBy(lastIndex, lastTerm);
+    if (pre) {
+      if (isNewEnough) this.promises.mayGrantPreVote(from, term);
+      this.#take('AnswerPreVote');
+      return;
+    }
+    // One that is asked again may have got a newer log since: its answer is no, and its vote stays.
+    if (after.vote !== from || (this.vote === from && !isNewEnough)) {
+      this.#take('RefuseVote');
+      return;
+    }
+    must(
+      this.vote === from || (this.vote === 0 && this.leader === 0),
+      `votes for ${from}, and voted for ${this.vote} or has leader ${this.leader}`,
+    );
+    must(isNewEnough, `votes for ${from}, whose log is behind`);
+    this.#take('GrantVote');
+    this.vote = from;
+    this.promises.votes(this.term, from);
+  }
+
+  #voteAnswered({ from, pre, granted, term, lastIndex }: MessageOf<'voteResponse'>): void {
+    const counts = this.role === (pre ? 'preCandidate' : 'candidate') && (!pre || !granted || term === this.term + 1);
+    if (!counts) {
+      this.#take('IgnoreStale');
+      return;
+    }
+    this.#take('CountVote');
+    // A campaign may begin again within a tick that shows nothing of it, so a voter may have answered both ways.
+    (granted ? this.#granted : this.#refused).add(from);
+    if (lastIndex > 0) this.#isBehind = true;
+  }
+
+  #appendAnswered({ from, rejected, matchIndex }: MessageOf<'appendResponse'>): void {
+    if (this.role !== 'leader' || matchIndex > this.log.last) {
+      this.#take('IgnoreStale');
+      return;
+    }
+    if (rejected) {
+      this.#take('LearnRejection');
+      return;
+    }
+    this.#take('LearnMatch');
+    if (matchIndex > (this.match.get(from) ?? 0)) this.match.set(from, matchIndex);
+  }
+
+  #toldToCampaign(after: Observed): void {
+    if (after.role !== 'candidate' && after.role !== 'leader') {
+      this.#take('Pass');
+      return;
+    }
+    if (this.role === 'candidate') {
+      this.#take('Pass');
+      return;
+    }
+    must(this.role !== 'leader' && this.#mayLead(), 'told to campaign, and is no voter');
+    this.#take('CampaignAtOnce');
+    this.#campaign();
+  }
+
+  #campaign(): void {
+    this.role = 'candidate';
+    this.term++;
+    this.vote = this.id;
+    this.leader = 0;
+    this.#newCampaign();
+    this.promises.campaigns(this.term, false, this.log.last, this.log.lastTerm);
+  }
+
+  // Pulls (ADR 6)
+
+  #pullAsked({ from, prevIndex, prevTerm }: MessageOf<'pull'>): void {
+    const agrees = prevIndex < this.log.last && this.log.termAt(prevIndex) === prevTerm;
+    if (agrees) this.promises.mayServe(from);
+    this.#take(agrees ? 'ServePull' : 'RefusePull');
+  }
+
+  /** Takes a page of a log that ends in a newer (term, index), where the two agree; what conflicts goes only with a step to the next term. */
+  #pulled({ prevIndex, prevTerm, entries, lastIndex, lastTerm }: MessageOf<'pullResponse'>, after: Observed): void {
+    if (this.#appended.length === 0 && this.#truncatedTo === undefined && after.role === this.role) {
+      // Nothing that it lacked; the next page may be asked for.
+      if (this.leader === 0 && this.role === 'follower') this.promises.mayPull(this.term);
+      this.#take('Pass');
+      return;
+    }
+    must(this.leader === 0 && this.role !== 'candidate' && this.role !== 'leader', 'pulled while it had a leader, or led, or ran for it');
+    must(
+      lastTerm > this.log.lastTerm || (lastTerm === this.log.lastTerm && lastIndex > this.log.last),
+      'pulled from a log that is not ahead',
+    );
+    must(this.log.termAt(prevIndex) === prevTerm, 'pulled what does not begin where the logs agree');
+    const at = this.#adopt(entries);
+    if (at === 'conflict') {
+      must(after.term > this.term, `cut off a suffix and stayed in term ${this.term}, whose leader may count it`);
+      this.term++;
+      this.vote = 0;
+    }
+    this.#take(at === 'conflict' ? 'PullTruncate' : 'PullExtend');
+    this.#becomeFollower(0);
+    if (after.role === 'follower') this.promises.mayPull(this.term);
+    else this.#preCampaign();
+  }
+
+  // What follows from what a replica knows
+
+  /** Takes the steps that lead on to what was observed. */
+  #settle(after: Observed): void {
+    if (after.isDamaged && !this.isDamaged) this.#standAside();
+    if (this.role === 'preCandidate' && (after.role === 'candidate' || after.role === 'leader')) {
+      must(holdsMajority(this.log.configuration, this.#granted), 'campaigns without a majority of pre-votes');
+      this.#take('Campaign');
+      this.#campaign();
+    }
+    if (this.role === 'candidate' && after.role === 'leader') this.#becomeLeader();
+    if (this.role === 'leader') this.#lead(after);
+    const lost = (this.role === 'preCandidate' || this.role === 'candidate') && after.role === 'follower' && after.term === this.term;
+    if (lost) {
+      must(!couldStillWin(this.log.configuration, this.#refused), 'gave up an election that it could win');
+      this.#take(this.role === 'preCandidate' ? 'LosePreVote' : 'LoseVote');
+      this.#becomeFollower(0);
+    }
+    if (after.rests !== this.rests) this.#restOrWake();
+  }
+
+  /** A group rests that has nothing to do: its leader knows that all members have all of its log, and a follower has it, on disk, and knows that it is committed. */
+  #restOrWake(): void {
+    this.rests = !this.rests;
+    if (!this.rests) {
+      this.#take('Wake');
+      return;
+    }
+    must(this.commit === this.log.last && this.disk.index === this.log.last, 'rests before all of its log is durable and committed');
+    if (this.role === 'leader') {
+      const behind = membersOf(this.log.configuration).filter((id) => id !== this.id && this.match.get(id) !== this.log.last);
+      must(behind.length === 0, `rests before ${behind} have all of its log`);
+      this.#take('Rest');
+    } else {
+      must(this.role === 'follower' && this.leader !== 0 && this.#quiesced, 'rests without a leader that says so');
+      this.#take('FollowToRest');
+    }
+  }
+
+  /** A majority has something else where the heartbeat says (hazard B29). What it has, the group's other replicas show. */
+  #standAside(): void {
+    must(this.#judged, 'stands aside, and nobody compared its log');
+    this.#take('StandAside');
+    this.isDamaged = true;
+    this.#becomeFollower(0);
+  }
+
+  #becomeLeader(): void {
+    // The own vote counts like any other: once it is durable.
+    if (this.disk.voted(this.term, this.id)) this.#granted.add(this.id);
+    must(holdsMajority(this.log.configuration, this.#granted), `leads term ${this.term} without a majority of votes`);
+    this.#take('BecomeLeader');
+    this.role = 'leader';
+    this.leader = this.id;
+    this.match = new Map();
+    this.promises.led.add(this.term);
+    this.#appendOwn((kind) => kind === EntryKind.noop);
+  }
+
+  #lead(after: Observed): void {
+    if (after.commit > this.commit) {
+      const held = (id: number) => (id === this.id ? this.disk.index : (this.match.get(id) ?? 0));
+      must(after.commit <= reachedByMajority(this.log.configuration, held), `commits ${after.commit}, which no majority holds`);
+      must(
+        this.log.termAt(after.commit) === this.term,
+        `commits through an entry of term ${this.log.termAt(after.commit)} in term ${this.term}`,
+      );
+      this.#take('Commit');
+      this.commit = after.commit;
+    }
+    if (this.#appended.length > 0) this.#leaveJoint();
+    if (after.role !== 'follower' || after.term !== this.term) return;
+    this.#take('StepDown');
+    this.#becomeFollower(0);
+  }
+
+  #leaveJoint(): void {
+    const before = this.log.configuration;
+    const target = this.#appended[0]?.configuration;
+    must(before.outgoing.length > 0 && target !== undefined, 'appended what nobody proposed');
+    must(this.log.configurationIndex <= this.commit, 'left a joint configuration that is not committed');
+    must(target.outgoing.length === 0 && sameIds(idsOf(target.voters), idsOf(before.voters)), 'left a joint configuration for another one');
+    this.#take('LeaveJoint');
+    this.#appendOwn((kind) => kind === EntryKind.config);
+  }
+
+  #appendOwn(isKind: (kind: number) => boolean): void {
+    const [entry] = this.#appended;
+    must(entry !== undefined && isKind(entry.kind), 'should have appended an entry of its own');
+    must(entry.index === this.log.last + 1 && entry.term === this.term, `appended entry ${entry.index} of term ${entry.term} as its own`);
+    this.#takeAppended();
+  }
+
+  #takeAppended(): void {
+    const [entry, ...rest] = this.#appended;
+    if (entry === undefined) return;
+    this.log.append(entry);
+    this.#appended = rest;
+  }
+
+  /** A voter of any configuration that may yet turn out to be in force. */
+  #mayLead(): boolean {
+    return this.log.configurationsSince(this.commit).some((configuration) => votersOf(configuration).includes(this.id));
+  }
+
+  #compare(after: Observed): void {
+    const { role, term, vote, leader, commit, rests, isDamaged } = this;
+    const own: Observed = {
+      role,
+      term,
+      vote,
+      leader,
+      commit,
+      lastIndex: this.log.last,
+      lastTerm: this.log.lastTerm,
+      durable: this.disk.index,
+      rests,
+      isDamaged,
+    };
+    for (const key of Object.keys(own) as (keyof Observed)[]) {
+      must(own[key] === after[key], `${key} should be ${own[key]}, and is ${after[key]}`);
+    }
+  }
+
+  #take(action: ActionName): void {
+    this.coverage.took(action);
+  }
+}
+
+function idsOf(members: readonly { readonly replicaId: number }[]): number[] {
+  return members.map(({ replicaId }) => replicaId);
+}
+
+function membersOf(configuration: Configuration): number[] {
+  return [...votersOf(configuration), ...idsOf(configuration.learners)];
+}
+
+function votersOf({ voters, outgoing }: Configuration): number[] {
+  return [...idsOf(voters), ...idsOf(outgoing)];
+}
+
+function sameIds(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((id) => b.includes(id));
+}
+
+function sameEntry(a: TraceEntry, b: TraceEntry): boolean {
+  return a.index === b.index && a.term === b.term && a.kind === b.kind && a.chainHigh === b.chainHigh && a.chainLow === b.chainLow;
+}
