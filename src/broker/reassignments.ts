@@ -117,9 +117,9 @@ export class Reassignments {
     if (target === undefined || configuration.outgoing.length > 0 || index > replica.commitIndex) return undefined;
     const next = nextMembers(configuration, target.replicas);
     if (next !== undefined) this.#propose(replica, next);
-    if (next !== undefined && index <= image.configuration.index) return undefined;
-    const { voters, learners } = configuration;
-    return { topicId, partition, leaderEpoch, index, targetEpoch, voters, learners };
+    // Learners are members as well, and not to be forgotten.
+    if (configuration.learners.length > 0 || (next !== undefined && index <= image.configuration.index)) return undefined;
+    return { topicId, partition, leaderEpoch, index, targetEpoch, voters: configuration.voters };
   }
 
   #propose(replica: Replica, next: Members): void {

@@ -93,14 +93,13 @@ function reportOf(request: ReportReplicasRequest): ReplicaReport {
   return {
     brokerId: request.brokerId as BrokerId,
     incarnation: Number(request.incarnation),
-    committed: request.committed.map(({ topicId, partition, leaderEpoch, index, targetEpoch, voters, learners }) => ({
+    committed: request.committed.map(({ topicId, partition, leaderEpoch, index, targetEpoch, voters }) => ({
       topicId: topicIdFromBytes(topicId),
       partition,
       leaderEpoch,
       index: Number(index),
       targetEpoch: Number(targetEpoch),
       voters: voters.map(replicaFromWire),
-      learners: learners.map(replicaFromWire),
     })),
     failed: request.failed.map(({ topicId, partition, replicaId }) => ({
       topicId: topicIdFromBytes(topicId),

@@ -89,18 +89,15 @@ export function targetRecord(topic: TopicImage, partition: PartitionImage, repli
 }
 
 function committedRecords(image: MetadataImage, brokerId: BrokerId, report: CommittedConfiguration): MetadataRecord[] {
-  const { topicId, partition, leaderEpoch, index, targetEpoch, voters, learners } = report;
+  const { topicId, partition, leaderEpoch, index, targetEpoch, voters } = report;
   const known = image.topics.get(topicId)?.partitions[partition];
   if (known?.target === undefined || known.targetEpoch !== targetEpoch) return [];
   if (known.leader !== brokerId || known.leaderEpoch !== leaderEpoch || index < known.configuration.index) return [];
-  // A learner of an earlier target would not be named any more: the leader's next configuration is without it.
-  const named = new Set([...voters, ...known.target.replicas, ...known.target.leaving].map(({ replicaId }) => replicaId));
-  if (!learners.every(({ replicaId }) => named.has(replicaId))) return [];
   const records: MetadataRecord[] = [];
   if (index > known.configuration.index) {
     records.push({ type: 'replicasCommitted', topicId, partition, term: leaderEpoch, index, replicas: voters });
   }
-  if (learners.length === 0 && sameOrder(voters, known.target.replicas)) records.push({ type: 'clearTarget', topicId, partition });
+  if (sameOrder(voters, known.target.replicas)) records.push({ type: 'clearTarget', topicId, partition });
   return records;
 }
 

@@ -315,7 +315,6 @@ class RemoteController implements Controller {
         index: BigInt(each.index),
         targetEpoch: BigInt(each.targetEpoch),
         voters: each.voters.map(replicaToWire),
-        learners: each.learners.map(replicaToWire),
       })),
       failed: failed.map(({ topicId, partition, replicaId }) => ({
         topicId: topicIdToBytes(topicId),

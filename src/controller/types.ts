@@ -33,7 +33,7 @@ export interface ReplicaReport {
   readonly failed: readonly { readonly topicId: TopicId; readonly partition: number; readonly replicaId: ReplicaId }[];
 }
 
-/** The newest configuration in the log of a partition's leader: committed, and not joint. */
+/** The newest configuration in the log of a partition's leader: committed, not joint, without learners. So no other replica is a member. */
 export interface CommittedConfiguration {
   readonly topicId: TopicId;
   readonly partition: number;
@@ -43,7 +43,6 @@ export interface CommittedConfiguration {
   /** The target that the leader knows. */
   readonly targetEpoch: number;
   readonly voters: readonly ReplicaAssignment[];
-  readonly learners: readonly ReplicaAssignment[];
 }
 
 export interface CreateTopic {

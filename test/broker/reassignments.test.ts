@@ -82,9 +82,9 @@ class Model {
     if (this.appended !== undefined || isJoint(this.committed)) return;
     const next = nextMembers(this.committed, target.replicas);
     if (next !== undefined) this.appended = enter(this.committed, next, () => true);
-    if (next !== undefined && this.index <= reported.index) return;
     const { voters, learners } = this.committed;
-    this.reports.push([this.leader, { topicId, partition: 0, leaderEpoch, index: this.index, targetEpoch, voters, learners }]);
+    if (learners.length > 0 || (next !== undefined && this.index <= reported.index)) return;
+    this.reports.push([this.leader, { topicId, partition: 0, leaderEpoch, index: this.index, targetEpoch, voters }]);
   }
 
   commit(): void {

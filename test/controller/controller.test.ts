@@ -304,7 +304,7 @@ describe('QuorumController', () => {
         {
           brokerId: first!.brokerId,
           incarnation,
-          committed: [{ topicId, partition: 0, leaderEpoch: 1, index: 5, targetEpoch: 1, voters: [first!, second!], learners: [] }],
+          committed: [{ topicId, partition: 0, leaderEpoch: 1, index: 5, targetEpoch: 1, voters: [first!, second!] }],
           failed: [],
         },
         neverAborted,

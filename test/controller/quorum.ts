@@ -60,7 +60,7 @@ export class Quorum {
   /** What the leader of `leaderEpoch` says that has committed. */
   committed(leaderEpoch: number, index: number, voters: readonly ReplicaAssignment[], more: Partial<CommittedConfiguration> = {}) {
     const { targetEpoch } = this.partition;
-    return { topicId, partition: 0, leaderEpoch, index, targetEpoch, voters, learners: [], ...more };
+    return { topicId, partition: 0, leaderEpoch, index, targetEpoch, voters, ...more };
   }
 
   get partition(): PartitionImage {

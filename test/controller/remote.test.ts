@@ -51,7 +51,6 @@ const report: ReplicaReport = {
       index: 2 ** 40,
       targetEpoch: 3,
       voters: [{ replicaId: (2 ** 40) as ReplicaId, brokerId: 4 as BrokerId, directoryId: 'a'.repeat(32) as DirectoryId }],
-      learners: [],
     },
   ],
   failed: [{ topicId: 'd'.repeat(32) as TopicId, partition: 0, replicaId: 9 as ReplicaId }],
