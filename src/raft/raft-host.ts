@@ -92,7 +92,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       scheduler: environment,
       wal: storage.wal,
       outbox: new Outbox(transport, this.#heartbeats),
-      catchUp: new CatchUp(environment, log, settings.maxCatchUpBytes),
+      catchUp: new CatchUp({ scheduler: environment, log, settings }),
       snapshotWanted: (replica, to) => this.#snapshots.wanted(replica, to),
       fatal,
     });

@@ -96,6 +96,7 @@ export class RaftReplica implements Replica {
   #openRead: PendingRead[] | undefined;
   readonly #transfers = new Set<PendingTransfer>();
   #quarantined: string | undefined;
+  #heldVote: Message | undefined;
   /** The voter that was last asked to take over because the disk here stalls. */
   #successor: ReplicaId | 0 = 0;
   /** Commit indexes of one and two lag intervals ago: what an in-sync voter holds. */
@@ -262,6 +263,7 @@ export class RaftReplica implements Replica {
     if (known !== undefined && known !== from) return;
     if (known === undefined && this.#learnedBrokers.size < MAX_LEARNED_BROKERS) this.#learnedBrokers.set(message.from, from);
     if (message.type === 'appendResponse') this.#progressed = true;
+    this.#holdVote(message);
     this.core.step(message);
     this.#host.schedule(this);
   }
@@ -289,10 +291,27 @@ export class RaftReplica implements Replica {
       this.#transfers.delete(transfer);
       transfer.reject(this.#wentDown(broker));
     }
-    if (this.core.leader !== this.replicaId && this.leaderBroker === broker) this.core.leaderUnreachable(ticks);
+    if (this.core.leader !== this.replicaId && this.leaderBroker === broker) this.#orphaned(ticks);
     else if (this.core.quiesced && this.isMember(broker)) this.core.wake();
     else return;
     this.#host.schedule(this);
+  }
+
+  #orphaned(ticks: number): void {
+    const held = this.#heldVote;
+    this.#heldVote = undefined;
+    this.core.leaderUnreachable(ticks);
+    if (held !== undefined) this.core.step(held);
+  }
+
+  /**
+   * A pre-vote that is refused for the leader's sake is kept until that is heard again: another broker may have noticed its death a moment earlier, and
+   * would otherwise try again after an election timeout only.
+   */
+  #holdVote(message: Message): void {
+    const { leader, role } = this.core;
+    if (message.type === 'vote' && message.pre && role === 'follower' && leader !== 0) this.#heldVote = message;
+    else if (message.from === leader) this.#heldVote = undefined;
   }
 
   /** The broker can be reached (again): where no leader is known, there may be a majority for one now. */

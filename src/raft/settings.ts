@@ -35,6 +35,8 @@ export interface RaftHostSettings {
   readonly maxPendingAppendBytes: number;
   /** Bytes of entries that are being read from segments for followers that lag, over all groups. */
   readonly maxCatchUpBytes: number;
+  /** Bytes of such entries in a second, over all groups: what is left is for producers. */
+  readonly catchUpBytesPerSecond: number;
   /** Snapshots that are sent, and that are received, at the same time. */
   readonly maxSnapshotTransfers: number;
   /** Bytes of snapshots that this broker sends in a second, over all. */
@@ -72,6 +74,7 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   maxPendingDiskBytes: 64 * 1024 * 1024,
   maxPendingAppendBytes: 256 * 1024 * 1024,
   maxCatchUpBytes: 32 * 1024 * 1024,
+  catchUpBytesPerSecond: 128 * 1024 * 1024,
   maxSnapshotTransfers: 4,
   snapshotBytesPerSecond: 1024 * 1024 * 1024,
   snapshotChunkBytes: 512 * 1024,

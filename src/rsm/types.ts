@@ -34,7 +34,7 @@ export interface Committed<Response> {
 }
 
 /** The part of a Replica that the runtime needs: a {@link Replica} is one. */
-export type StateMachineReplica = Pick<Replica, 'propose' | 'commitIndex'> & { readonly log: CommittedLog };
+export type StateMachineReplica = Pick<Replica, 'propose' | 'readIndex' | 'commitIndex'> & { readonly log: CommittedLog };
 
 /** Committed entries, from memory or segments, above a checkpoint that stands for what is gone: a PartitionLog is one. */
 export interface CommittedLog {

@@ -120,6 +120,8 @@ export class FakeGroup {
   term = 0;
   leader: FakeReplica | undefined;
   autoCommit = true;
+  /** Confirmations of leadership wait for it: nobody answers. */
+  confirmation: Promise<void> | undefined;
 
   member(broker: number): FakeReplica {
     const member = new FakeReplica(this, broker);
@@ -199,6 +201,11 @@ export class FakeReplica implements StateMachineReplica {
     const { index, term } = this.group.append(proposal);
     if (this.group.autoCommit) queueMicrotask(() => this.group.commit());
     return { index, term, nextOffset: 0 };
+  }
+  async readIndex(): Promise<number> {
+    await this.group.confirmation;
+    if (this.group.leader !== this) throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', 'not the leader');
+    return this.commitIndex;
   }
 }
 
