@@ -41,7 +41,7 @@ const OPTIONS = {
   help: { type: 'boolean', short: 'h', default: false },
 } as const;
 /** Quick to kill, each by another net. */
-const SMOKE: readonly string[] = ['B01', 'B05', 'B06', 'B25', 'B30'];
+const SMOKE: readonly string[] = ['B02-vote', 'B05-commit', 'B06-empty', 'B24-orphans', 'B30-duplicate', 'B34-answer-before'];
 /** From the cheapest on. */
 const HUNTERS: readonly HunterName[] = ['tests', 'core', 'broker'];
 

@@ -19,13 +19,13 @@ const committed = [...common, nextEntry(last(common), { kind: EntryKind.noop, te
 for (let i = 0; i < 30; i++) committed.push(nextEntry(last(committed), { bytes: 500, records: 2 }));
 
 /** The log of a leader that has dropped what the follower needs, and its snapshot. */
-async function leader(): Promise<{ fixture: Fixture; snapshot: LogSnapshot }> {
+async function leader(entries: readonly Entry[] = committed): Promise<{ fixture: Fixture; snapshot: LogSnapshot }> {
   const fixture = new Fixture(77);
   const storage = await fixture.open();
   const { log } = await storage.openLog(A, settings, 9 as ReplicaId);
   log.snapshotSource = (nextOffset, index) => new TextEncoder().encode(`${nextOffset} ${index}`);
-  await storage.wal.append([{ group: A, hardState: { term: 5, vote: 0, commit: 0 }, truncateTo: undefined, entries: committed }]);
-  for (const entry of committed) log.append([entry]);
+  await storage.wal.append([{ group: A, hardState: { term: 5, vote: 0, commit: 0 }, truncateTo: undefined, entries }]);
+  for (const entry of entries) log.append([entry]);
   expect(await log.dropBefore(20)).toBeGreaterThan(12);
   return { fixture, snapshot: (await log.openSnapshot())! };
 }
@@ -153,6 +153,26 @@ describe('a snapshot from a leader', () => {
       { numRuns: 150, seed: 5 },
     );
     await (await storage.stageSnapshot(A, snapshot.files)).verify();
+  });
+
+  it('is refused when a segment of it is another log’s, though all in it is sound (B27, B29)', async () => {
+    const { snapshot } = await leader();
+    // The same in number, lengths and offsets, of another term.
+    const other = [...common, nextEntry(last(common), { kind: EntryKind.noop, term: 4 })];
+    while (other.length < committed.length) other.push(nextEntry(last(other), { bytes: 500, records: 2 }));
+    const { snapshot: otherSnapshot } = await leader(other);
+    expect(otherSnapshot.files).toEqual(snapshot.files);
+    const { name } = last([...snapshot.files]);
+    const mixed = {
+      ...snapshot,
+      files: snapshot.files,
+      read: (file: number, at: number, length: number) =>
+        (snapshot.files[file]?.name.slice(0, 41) === name.slice(0, 41) ? otherSnapshot : snapshot).read(file, at, length),
+    };
+    const storage = await follower(new Fixture());
+    const staging = await storage.stageSnapshot(A, snapshot.files);
+    await pull(mixed as LogSnapshot, staging);
+    await expect(staging.verify()).rejects.toThrow('not whole');
   });
 
   it('has files of a snapshot and no others', async () => {
