@@ -2,6 +2,8 @@
  * `npm run bench`: starts three brokers as processes, and measures them and their client on one machine.
  *
  *   --only produce,consume   some parts: latency, produce, consume, bare, gaps; `dev to ready` always
+ *   --only failover,idle     what many groups cost, in clusters of their own: kill -9 of the leader of 1,000, and 10,000 at rest
+ *   --groups N               another number of them
  *   --seconds N              of produce (default 60); it goes on until the write-ahead log was written over three times
  *   --smoke                  all parts in a few seconds: that it runs, not what it says
  *   --json                   one object at the end
@@ -16,6 +18,7 @@ import { type Client, connect } from '../src/client/index.ts';
 import { measureBarePipeline } from './bare-pipeline.ts';
 import { DevCluster, type Usage, usageOf } from './dev-cluster.ts';
 import { chosen, Figures, sum } from './figures.ts';
+import { noteFailover, noteIdle } from './groups.ts';
 import { makeTopic, measureConsume, measureGap, measureLatency, measureProduce, type Point, RECORD_BYTES } from './measures.ts';
 import { plot } from './plot.ts';
 import { measureSwallowedGap } from './proxied.ts';
@@ -32,6 +35,7 @@ const RECOVER_MS = 3000;
 
 const { values } = parseArgs({
   options: {
+    groups: { type: 'string' },
     seconds: { type: 'string' },
     only: { type: 'string' },
     smoke: { type: 'boolean', default: false },
@@ -39,11 +43,19 @@ const { values } = parseArgs({
     plot: { type: 'string' },
   },
 });
-const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'gaps']);
+const groupParts = ['failover', 'idle'] as const;
+const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'gaps', ...groupParts]);
 const seconds = Number(values.seconds ?? (values.smoke ? 2 : 60));
 const latencyRecords = values.smoke ? 300 : 5000;
 const figures = new Figures(values.json);
 const curves: { throughput: readonly Point[]; latency: readonly Point[] } = { throughput: [], latency: [] };
+
+if (values.only !== undefined && [...groupParts].some((part) => parts.has(part))) {
+  if (parts.has('failover')) await noteFailover(figures, Number(values.groups ?? 1000));
+  if (parts.has('idle')) await noteIdle(figures, Number(values.groups ?? 10_000));
+  figures.end();
+  process.exit();
+}
 
 await using cluster = await DevCluster.start();
 figures.note('dev to ready, ms', cluster.readyMs);

@@ -243,11 +243,11 @@ async function openController(
     group: METADATA_GROUP,
     replicaId: ownVoter(cluster, config.nodeId).replicaId,
     configuration: { voters: cluster.voters, outgoing: [], learners: [] },
-    settings: { segmentBytes: METADATA_SEGMENT_BYTES },
+    settings: { segmentBytes: METADATA_SEGMENT_BYTES, stateAlone: true },
     campaign: false,
     owner: (opened) => controller.attach(opened),
   });
-  const service = controllerService({ controller, leader: hint, metadata, log: replica.log, environment, logger: log });
+  const service = controllerService({ controller, leader: hint, metadata, replica, environment, logger: log });
   switchboard.addUnary(...service.unary);
   switchboard.addStreams(...service.streams);
   return controller;

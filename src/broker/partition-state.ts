@@ -66,7 +66,7 @@ export class PartitionState implements ReplicaOwner {
     this.#highWatermark = replica.log.nextOffset;
     this.#appliedIndex = replica.log.lastIndex;
     this.#term = 0;
-    replica.log.snapshotSource = (nextOffset) => this.#producers?.encode(nextOffset);
+    this.#giveSnapshots();
   }
 
   /** The offset after the last committed record. */
@@ -98,6 +98,27 @@ export class PartitionState implements ReplicaOwner {
     const unrecorded = this.#unrecorded;
     this.#unrecorded = [];
     this.appended(unrecorded);
+  }
+
+  /** Whoever waited here waits in vain; readers below the new start are told so. */
+  async restored(): Promise<void> {
+    const { log } = this.#replica;
+    const error = this.notLeader('a snapshot of the leader took the place of the log');
+    this.#committed.rejectAll(error);
+    this.#durable.rejectAll(error);
+    this.#producers = undefined;
+    this.#unrecorded = [];
+    this.#highWatermark = log.nextOffset;
+    this.#appliedIndex = log.lastIndex;
+    this.#applied.release(log.lastIndex);
+    if (this.#closed !== undefined) return;
+    this.#giveSnapshots();
+    this.notify();
+    await this.restore();
+  }
+
+  #giveSnapshots(): void {
+    this.#replica.log.snapshotSource = (nextOffset) => this.#producers?.encode(nextOffset);
   }
 
   appended(entries: readonly Entry[]): void {

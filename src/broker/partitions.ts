@@ -320,7 +320,10 @@ export class Partitions {
 
   /** Otherwise what one error of the disk kept closed would stay so for as long as the process lives. */
   #retryLater(slot: Slot): void {
-    this.#options.environment.after(slot.retryMs, () => this.#enqueue(slot));
+    this.#options.environment.after(slot.retryMs, () => {
+      // One whose replica went in the meantime has a successor: what was wanted of it must not befall that (hazard B14).
+      if (this.#slots.get(slot.group) === slot) this.#enqueue(slot);
+    });
     slot.retryMs = Math.min(2 * slot.retryMs, MAX_RETRY_MS);
   }
 

@@ -105,10 +105,10 @@ function membersOf(configuration: RaftConfiguration | undefined) {
 
 function lagging({ replicas, leader, inSync = [], silent }: Omit<RaftGroupDescription, 'problems'>): RaftProblem[] {
   const leading = replicas.find(({ replicaId }) => replicaId === leader?.replicaId);
-  // Of a broker that is down, its lag says nothing new.
+  // Of a broker that is down, its lag says nothing new; one that has just come may have everything before the leader hears that it lives.
   const isDown = (brokerId: number) => silent.some((each) => each.brokerId === brokerId);
   const behind = leading?.followers.filter(
-    ({ brokerId, membership }) => membership === 'voter' && !inSync.includes(brokerId) && !isDown(brokerId),
+    ({ brokerId, membership, lag }) => membership === 'voter' && lag > 0 && !inSync.includes(brokerId) && !isDown(brokerId),
   );
   return (behind ?? []).map(({ brokerId, matchIndex, lag, state }) => {
     const holds = `it holds entries up to ${matchIndex}, ${lag} behind the leader`;

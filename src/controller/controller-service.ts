@@ -32,8 +32,8 @@ export interface ControllerServiceOptions {
   /** Who leads, for callers that asked the wrong one; undefined: not known, and then this voter may be cut off. */
   readonly leader: () => ControllerHint | undefined;
   readonly metadata: MetadataView;
-  /** The log of group 0's replica here. */
-  readonly log: CommittedLog;
+  /** Group 0's replica here. */
+  readonly replica: { readonly log: CommittedLog };
   readonly environment: Environment;
   readonly logger: Logger;
 }
@@ -178,8 +178,9 @@ class MetadataStream implements StreamReceiver<FollowMetadataRequest> {
   }
 
   async #nextMessage(): Promise<FollowMetadataResponse> {
-    const { metadata, log } = this.#options;
-    if (metadata.image.index - this.#next >= CHECKPOINT_LAG) return this.#checkpoint();
+    const { metadata, replica } = this.#options;
+    const { log } = replica;
+    if (metadata.image.index - this.#next >= CHECKPOINT_LAG || this.#next < log.firstReplicableIndex) return this.#checkpoint();
     const read = await log.readEntries(this.#next, FOLLOW_MESSAGE_BYTES);
     if (read[0]?.index !== this.#next) return this.#checkpoint();
     const { index: commit } = metadata.image;

@@ -83,6 +83,7 @@ export class QuorumController implements Controller {
       notLeader: 'NOT_CONTROLLER',
       observer: {
         applied: ({ delta }) => options.metadata.publish(delta),
+        restored: (image) => options.metadata.replace(image),
         activeChanged: (active) => {
           if (active) controller.#begin();
           else controller.#end();

@@ -34,11 +34,14 @@ export function describeReplica(replica: RaftReplica, configuredMs: number): Rep
     },
     followers: core.progress().map((progress) => describeFollower(progress, configuration, core.lastIndex)),
     inSync: replica.inSync(),
-    // Still to come; who brings them fills this in.
-    lastSnapshot: undefined,
+    lastSnapshot: lastSnapshotOf(replica),
     divergedIndex: core.divergedIndex,
     quarantined: replica.quarantined,
   };
+}
+
+function lastSnapshotOf({ log: { lastSnapshot, sizeBytes } }: RaftReplica): ReplicaDescription['lastSnapshot'] {
+  return lastSnapshot && { index: lastSnapshot.index, offset: lastSnapshot.nextOffset, bytes: sizeBytes };
 }
 
 function describeFollower(progress: FollowerProgress, configuration: Configuration, lastIndex: number): FollowerDescription {

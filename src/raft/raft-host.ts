@@ -6,13 +6,12 @@ import { assert } from '../base/assert.ts';
 import { type Environment, type Logger, randomBelow, type Timer } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
 import { type BrokerId, type DirectoryId, formatGroupKey, type GroupKey, METADATA_GROUP, type ReplicaId } from '../base/ids.ts';
-import type { PartitionLog, Storage } from '../storage/types.ts';
+import type { OpenedLog, PartitionLog, Storage } from '../storage/types.ts';
 import { CatchUp } from './catch-up.ts';
 import { decodeFrame, type GroupMessage } from './codec.ts';
 import { membersOf } from './core/configuration.ts';
-import type { Entry } from './core/entry.ts';
 import { RaftCore } from './core/raft.ts';
-import type { HardState, Message, RaftOptions } from './core/types.ts';
+import type { Message, RaftOptions } from './core/types.ts';
 import { within } from './deadline.ts';
 import { decodeHeartbeat, type NodeHeartbeat } from './heartbeat-codec.ts';
 import { Heartbeats } from './heartbeats.ts';
@@ -20,6 +19,8 @@ import { Outbox } from './outbox.ts';
 import { Quiescence } from './quiescence.ts';
 import { RaftReplica, type ReplicaHost } from './replica.ts';
 import { CAMPAIGN_PACE_MS, type RaftHostSettings } from './settings.ts';
+import { installSnapshot, type SnapshotInstallOptions } from './snapshot-install.ts';
+import { SnapshotTransfer } from './snapshot-transfer.ts';
 import { TurnLoop } from './turn-loop.ts';
 import type { Lane, MakeCore, Peer, PeerTransport, RaftHost, Replica, ReplicaOptions } from './types.ts';
 
@@ -61,6 +62,7 @@ class GroupHost implements RaftHost, ReplicaHost {
   readonly #heartbeats: Heartbeats;
   readonly #quiescence: Quiescence;
   readonly #loop: TurnLoop;
+  readonly #snapshots: SnapshotTransfer;
   readonly #replicas = new Map<GroupKey, RaftReplica>();
   readonly #opening = new Set<GroupKey>();
   readonly #earlyVotes = new Map<GroupKey, { readonly from: BrokerId; readonly message: Message }>();
@@ -92,16 +94,35 @@ class GroupHost implements RaftHost, ReplicaHost {
       scheduler: environment,
       wal: storage.wal,
       outbox: new Outbox(transport, this.#heartbeats),
-      catchUp: new CatchUp(environment, log, settings.maxCatchUpBytes),
+      catchUp: new CatchUp({ scheduler: environment, log, settings }),
+      snapshotWanted: (replica, to) => this.#snapshots.wanted(replica, to),
       fatal,
+    });
+    const installing: SnapshotInstallOptions = {
+      storage,
+      loop: this.#loop,
+      scheduler: environment,
+      schedule: (replica) => this.schedule(replica),
+      newCore: (replicaOptions, opened) => this.#newCore(replicaOptions, opened),
+      abandon: (replica, error) => this.#abandon(replica, error),
+    };
+    this.#snapshots = new SnapshotTransfer({
+      environment,
+      storage,
+      transport,
+      settings,
+      log,
+      replica: (group) => this.#replicas.get(group),
+      install: (replica, snapshot) => installSnapshot(installing, replica, snapshot),
     });
     this.#tickedAt = environment.monotonicMs();
     // The first tick at a random point of its interval, so that brokers started together do not tick together.
     this.#timer = environment.after(randomBelow(environment, settings.tickMs), () => this.#tick());
     transport.start({
       frame: (from, lane, frame) => this.#loop.guard(() => this.#frame(from, lane, frame)),
-      connected: (broker, lane) => this.#loop.guard(() => this.#heartbeats.connected(broker, lane)),
-      disconnected: (broker, lane) => this.#loop.guard(() => this.#heartbeats.disconnected(broker, lane)),
+      // The bulk lane says nothing of a peer's life.
+      connected: (broker, lane) => this.#loop.guard(() => lane !== 'bulk' && this.#heartbeats.connected(broker, lane)),
+      disconnected: (broker, lane) => this.#loop.guard(() => lane !== 'bulk' && this.#heartbeats.disconnected(broker, lane)),
     });
   }
 
@@ -169,15 +190,12 @@ class GroupHost implements RaftHost, ReplicaHost {
     assert(!this.#replicas.has(group) && !this.#opening.has(group), 'a group is open once', formatGroupKey(group));
     this.#opening.add(group);
     try {
-      const { log, tail, hardState, whole } = await this.#options.storage.openLog(group, options.settings, options.replicaId);
-      if (!whole || this.#stopped) {
-        await log.close();
-        throw this.#stopped ? new FlotillaError('CLOSED', 'this broker is stopping.') : notWhole(group);
-      }
+      const opened = await this.#options.storage.openLog(group, options.settings, options.replicaId);
       try {
-        return this.#start(options, log, tail, hardState);
+        if (this.#stopped) throw new FlotillaError('CLOSED', 'this broker is stopping.');
+        return this.#start(options, opened);
       } catch (error) {
-        await log.close();
+        await opened.log.close();
         throw error;
       }
     } finally {
@@ -192,7 +210,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     await this.#within(
       'close',
       group,
-      this.#loop.drained().then(() => flushAndClose(replica.log)),
+      this.#settled(replica).then(() => flushAndClose(replica.log)),
     );
   }
 
@@ -204,7 +222,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       await this.#within(
         'remove',
         group,
-        this.#loop.drained().then(() => replica.log.close()),
+        this.#settled(replica).then(() => replica.log.close()),
       );
     }
     await storage.deleteLog(group);
@@ -216,16 +234,35 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#timer.cancel();
     const replicas = [...this.#replicas.values()];
     for (const replica of replicas) this.#detach(replica);
+    this.#snapshots.stop();
     try {
-      const closed = this.#loop.drained().then(() => Promise.all(replicas.map(({ log }) => flushAndClose(log))));
+      const closed = Promise.all(replicas.map((replica) => this.#settled(replica).then(() => flushAndClose(replica.log))));
       await this.#within('stop', undefined, closed);
     } finally {
       await this.#within('stop', undefined, this.#options.transport.close());
     }
   }
 
-  #start(options: ReplicaOptions, log: PartitionLog, tail: readonly Entry[], hardState: HardState): Replica {
+  /** Nothing of the replica is in flight any more. */
+  async #settled(replica: RaftReplica): Promise<void> {
+    await this.#loop.drained();
+    await replica.installing;
+  }
+
+  /** A snapshot was installed that its owner can't read. */
+  async #abandon(replica: RaftReplica, error: unknown): Promise<void> {
+    const { group, log } = replica;
+    this.#options.log.error('replica closed: its owner can not go on from the snapshot', {
+      group: formatGroupKey(group),
+      error: messageOf(error),
+    });
+    this.#detach(replica);
+    await log.close();
+  }
+
+  #newCore(options: ReplicaOptions, { log, tail, hardState, whole }: OpenedLog): RaftCore {
     const { group, replicaId } = options;
+    if (!whole) throw notWhole(group);
     const { environment, brokerId, directoryId } = this.#options;
     // Those in the tail the core reads itself: they may be taken back.
     const { configuration, index: configurationIndex } = log.configuration ?? { configuration: options.configuration, index: 0 };
@@ -238,8 +275,8 @@ class GroupHost implements RaftHost, ReplicaHost {
       );
     }
     const { settings } = this;
-    const { makeCore = (options) => new RaftCore(options) } = this.#options;
-    const coreOptions: RaftOptions = {
+    const { makeCore = (given: RaftOptions) => new RaftCore(given) } = this.#options;
+    const core: RaftOptions = {
       id: replicaId,
       hardState,
       configuration,
@@ -255,11 +292,15 @@ class GroupHost implements RaftHost, ReplicaHost {
       maxUncommittedBytes: settings.maxUncommittedBytes,
       maxWindowBytes: settings.maxWindowBytes,
     };
-    const core = makeCore(coreOptions, group);
-    const replica = new RaftReplica(options, core, log, this);
+    return makeCore(core, options.group);
+  }
+
+  #start(options: ReplicaOptions, opened: OpenedLog): Replica {
+    const { group } = options;
+    const replica = new RaftReplica(options, this.#newCore(options, opened), opened.log, this);
     this.#replicas.set(group, replica);
     this.#quiescence.add(replica);
-    replica.recovered(tail);
+    replica.recovered(opened.tail);
     const early = this.#earlyVotes.get(group);
     this.#earlyVotes.delete(group);
     if (early !== undefined) replica.receive(early.from, early.message);
@@ -272,6 +313,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     if (this.#stopped) return;
     try {
       if (lane === 'raft') this.#receive(from, decodeFrame(frame));
+      else if (lane === 'bulk') this.#snapshots.frame(from, frame);
       else this.#heartbeat(from, decodeHeartbeat(frame));
     } catch (error) {
       if (!(error instanceof FlotillaError)) throw error;
@@ -370,6 +412,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#untilBeat -= ms;
     this.#untilLagSample -= ms;
     this.#untilHandOver -= ms;
+    this.#snapshots.advance(ms);
     if (this.#untilBeat <= 0) {
       this.#untilBeat = settings.heartbeatMs;
       this.#heartbeats.beat(stalledMs < settings.diskFreshMs);

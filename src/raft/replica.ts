@@ -62,10 +62,16 @@ export class RaftReplica implements Replica {
   readonly replicaId: ReplicaId;
   /** See {@link ReplicaOptions.internal}. */
   readonly internal: boolean;
-  readonly log: PartitionLog;
-  readonly core: RaftCore;
+  readonly options: ReplicaOptions;
+  /** This one and the core until a snapshot takes their place. */
+  log: PartitionLog;
+  core: RaftCore;
   /** Where segments ended at open: the owner gets the entries after it; what is up to it, it rebuilds itself. */
-  readonly recoveredIndex: number;
+  recoveredIndex: number;
+  /** A snapshot is being put in the log's place: messages are dropped, as by a network, and time stands still. */
+  paused = false;
+  /** Settles, and never rejects, when no snapshot is being installed. */
+  installing: Promise<unknown> = Promise.resolve();
   /** Managed by the turn loop. */
   scheduled = false;
   closed = false;
@@ -90,6 +96,7 @@ export class RaftReplica implements Replica {
   #openRead: PendingRead[] | undefined;
   readonly #transfers = new Set<PendingTransfer>();
   #quarantined: string | undefined;
+  #heldVote: Message | undefined;
   /** The voter that was last asked to take over because the disk here stalls. */
   #successor: ReplicaId | 0 = 0;
   /** Commit indexes of one and two lag intervals ago: what an in-sync voter holds. */
@@ -97,6 +104,7 @@ export class RaftReplica implements Replica {
   #commitNow = 0;
 
   constructor(options: ReplicaOptions, core: RaftCore, log: PartitionLog, host: ReplicaHost) {
+    this.options = options;
     this.group = options.group;
     this.replicaId = options.replicaId;
     this.internal = options.internal ?? false;
@@ -220,6 +228,7 @@ export class RaftReplica implements Replica {
   }
 
   campaign(): void {
+    if (this.paused) return;
     this.core.campaign();
     this.#host.schedule(this);
   }
@@ -247,13 +256,14 @@ export class RaftReplica implements Replica {
 
   /** A message from a peer. One that names another replica, or a member on another broker, is dropped (hazard B14). */
   receive(from: BrokerId, message: Message): void {
-    if (message.to !== this.replicaId) return;
+    if (message.to !== this.replicaId || this.paused) return;
     // A vote takes the disk: while that stalls, none is promised, and no campaign begun that would only raise the term.
     if (this.#host.diskStalls && (message.type === 'timeoutNow' || (message.type === 'vote' && message.pre))) return;
     const known = this.#configured().get(message.from);
     if (known !== undefined && known !== from) return;
     if (known === undefined && this.#learnedBrokers.size < MAX_LEARNED_BROKERS) this.#learnedBrokers.set(message.from, from);
     if (message.type === 'appendResponse') this.#progressed = true;
+    this.#holdVote(message);
     this.core.step(message);
     this.#host.schedule(this);
   }
@@ -281,10 +291,27 @@ export class RaftReplica implements Replica {
       this.#transfers.delete(transfer);
       transfer.reject(this.#wentDown(broker));
     }
-    if (this.core.leader !== this.replicaId && this.leaderBroker === broker) this.core.leaderUnreachable(ticks);
+    if (this.core.leader !== this.replicaId && this.leaderBroker === broker) this.#orphaned(ticks);
     else if (this.core.quiesced && this.isMember(broker)) this.core.wake();
     else return;
     this.#host.schedule(this);
+  }
+
+  #orphaned(ticks: number): void {
+    const held = this.#heldVote;
+    this.#heldVote = undefined;
+    this.core.leaderUnreachable(ticks);
+    if (held !== undefined) this.core.step(held);
+  }
+
+  /**
+   * A pre-vote that is refused for the leader's sake is kept until that is heard again: another broker may have noticed its death a moment earlier, and
+   * would otherwise try again after an election timeout only.
+   */
+  #holdVote(message: Message): void {
+    const { leader, role } = this.core;
+    if (message.type === 'vote' && message.pre && role === 'follower' && leader !== 0) this.#heldVote = message;
+    else if (message.from === leader) this.#heldVote = undefined;
   }
 
   /** The broker can be reached (again): where no leader is known, there may be a majority for one now. */
@@ -322,6 +349,7 @@ export class RaftReplica implements Replica {
 
   /** Time stands still for what this replica does not lead while the disk stalls: its campaign would not get far. */
   tick(): void {
+    if (this.paused) return;
     const leads = this.core.role === 'leader';
     if (leads || !this.#host.diskStalls) this.core.tick(leads && this.#host.someDiskStalls && this.#disksStall());
     this.release();
@@ -330,9 +358,39 @@ export class RaftReplica implements Replica {
 
   /** Lets what segments hold leave memory. False: not all of the log is in them yet. */
   release(): boolean {
-    const { writtenIndex } = this.log;
-    this.core.release(writtenIndex);
+    const { writtenIndex, firstReplicableIndex } = this.log;
+    this.core.release(writtenIndex, firstReplicableIndex);
     return writtenIndex >= this.core.lastIndex;
+  }
+
+  /** What became of the snapshot that a follower needed; undefined: it did not get it. */
+  snapshotDone(to: ReplicaId, index: number | undefined): void {
+    if (this.closed) return;
+    this.#host.guard(() => this.core.snapshotDone(to, index));
+    this.#host.schedule(this);
+  }
+
+  /** True: the log has the last entry of a snapshot that is offered, and needs none. */
+  hasCommitted(index: number, term: number): boolean {
+    if (!this.core.hasCommitted(index, term)) return false;
+    this.#host.schedule(this);
+    return true;
+  }
+
+  /** Whether a snapshot that ends in this term may take the log's place now. A leader, or who is about to be one, has no need; the vote covers the log. */
+  mayInstall(lastTerm: number): boolean {
+    return !this.closed && this.core.role !== 'leader' && this.core.role !== 'candidate' && this.core.term >= lastTerm;
+  }
+
+  /** A snapshot took the log's place, and the core goes on from there. */
+  async replace(core: RaftCore, log: PartitionLog): Promise<void> {
+    this.core = core;
+    this.log = log;
+    this.recoveredIndex = log.lastIndex;
+    this.#appendedIndex = log.lastIndex;
+    this.#brokersOf = undefined;
+    this.#rejectWaiting(this.#notLeader());
+    if (!this.closed) await this.#owner.restored();
   }
 
   /** A lag interval has passed; see {@link inSync}. */

@@ -35,6 +35,19 @@ export interface RaftHostSettings {
   readonly maxPendingAppendBytes: number;
   /** Bytes of entries that are being read from segments for followers that lag, over all groups. */
   readonly maxCatchUpBytes: number;
+  /** Bytes of such entries in a second, over all groups: what is left is for producers. */
+  readonly catchUpBytesPerSecond: number;
+  /** Snapshots that are sent, and that are received, at the same time. */
+  readonly maxSnapshotTransfers: number;
+  /** Bytes of snapshots that this broker sends in a second, over all. */
+  readonly snapshotBytesPerSecond: number;
+  /** Bytes of one chunk of a snapshot, and chunks that a follower asks for ahead. */
+  readonly snapshotChunkBytes: number;
+  readonly snapshotWindowChunks: number;
+  /** What was lost of a snapshot's way is offered, or asked for, again after so long. */
+  readonly snapshotRetryMs: number;
+  /** A snapshot that comes no further for so long is given up. */
+  readonly snapshotTimeoutMs: number;
   /** See RaftOptions in raft/core/types.ts. */
   readonly maxAppendBytes: number;
   readonly maxInflightBytes: number;
@@ -61,6 +74,13 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   maxPendingDiskBytes: 64 * 1024 * 1024,
   maxPendingAppendBytes: 256 * 1024 * 1024,
   maxCatchUpBytes: 32 * 1024 * 1024,
+  catchUpBytesPerSecond: 128 * 1024 * 1024,
+  maxSnapshotTransfers: 4,
+  snapshotBytesPerSecond: 1024 * 1024 * 1024,
+  snapshotChunkBytes: 512 * 1024,
+  snapshotWindowChunks: 8,
+  snapshotRetryMs: 1_000,
+  snapshotTimeoutMs: 30_000,
   maxAppendBytes: 1024 * 1024,
   maxInflightBytes: 8 * 1024 * 1024,
   maxInflightMessages: 256,

@@ -11,7 +11,7 @@
  * in that order, and what a Ready holds back until it is durable leaves only then.
  */
 import type { Scheduler } from '../base/environment.ts';
-import type { BrokerId, GroupKey } from '../base/ids.ts';
+import type { BrokerId, GroupKey, ReplicaId } from '../base/ids.ts';
 import type { WalWrite, WriteAheadLog } from '../storage/types.ts';
 import type { CatchUp } from './catch-up.ts';
 import type { Message, PersistUnit, Ready } from './core/types.ts';
@@ -30,6 +30,8 @@ export interface TurnLoopOptions {
   readonly wal: WriteAheadLog;
   readonly outbox: Outbox;
   readonly catchUp: CatchUp;
+  /** A follower of the replica's needs a snapshot. */
+  readonly snapshotWanted: (replica: RaftReplica, to: ReplicaId) => void;
   /** Storage failed, or an invariant is broken: the process must end. Called once. */
   readonly fatal: (error: unknown) => void;
 }
@@ -84,6 +86,11 @@ export class TurnLoop {
     }
   }
 
+  /** Nothing of the replica is to be done or in flight. */
+  isIdle(replica: RaftReplica): boolean {
+    return !replica.scheduled && !replica.core.hasReady() && !this.#lastFlush.has(replica);
+  }
+
   /** Resolves when all that is in flight now is durable. */
   drained(): Promise<void> {
     return this.#lastWrite;
@@ -116,6 +123,7 @@ export class TurnLoop {
       else waitsFor.held.push({ to, group: replica.group, message });
     }
     for (const wanted of ready.reads) this.#options.catchUp.request(replica, wanted);
+    for (const { to } of ready.snapshots) this.#options.snapshotWanted(replica, to);
     return ready;
   }
 

@@ -22,6 +22,11 @@ export interface ReplicaOwner {
   appended(entries: readonly Entry[]): void;
   /** Entries above `index` were cut off before they committed; the log now ends at `nextOffset`. */
   truncated(index: number, nextOffset: number): void;
+  /**
+   * A snapshot took the place of the log, which now starts and ends elsewhere: what was appended or applied before is in it, or void. `log.snapshot` has the
+   * state as of its last entry. Nothing else is told before this resolves; if it rejects, the replica is closed.
+   */
+  restored(): Promise<void>;
   /** The leader's view of what is durable moved (its own copy or a follower's): for acks=leader and min.insync.replicas. */
   progressed(): void;
 }
@@ -151,7 +156,7 @@ export interface FollowerDescription {
   readonly nextIndex: number;
   /** Entries of the leader's log that it is not known to hold. */
   readonly lag: number;
-  readonly state: ProgressState | 'snapshot';
+  readonly state: ProgressState;
   /** Append messages sent and not acknowledged, and their bytes of entries. */
   readonly inflightMessages: number;
   readonly inflightBytes: number;
@@ -189,8 +194,8 @@ export interface Peer {
   readonly directoryId: DirectoryId | undefined;
 }
 
-/** Two independent lanes to each peer: heartbeats never wait behind appends. */
-export type Lane = 'raft' | 'heartbeat';
+/** Three independent lanes to each peer: heartbeats never wait behind appends, and neither behind a snapshot. */
+export type Lane = 'raft' | 'heartbeat' | 'bulk';
 
 /**
  * Frames between brokers: gRPC streams in production, memory in simulation. Frames of one (peer, lane) arrive in order or not at all;

@@ -9,7 +9,13 @@ import { decodeAccept } from './peer-identity.ts';
 import type { RpcChannel, RpcStream } from './types.ts';
 
 /** Bytes that wait for the connection to take more; beyond, frames are lost and Raft sends again. */
-export const MAX_BUFFERED_BYTES: Readonly<Record<Lane, number>> = { raft: 64 * 1024 * 1024, heartbeat: 1024 * 1024 };
+export const MAX_BUFFERED_BYTES: Readonly<Record<Lane, number>> = {
+  raft: 64 * 1024 * 1024,
+  heartbeat: 1024 * 1024,
+  bulk: 32 * 1024 * 1024,
+};
+
+const METHODS = { raft: Raft.method.exchange, heartbeat: Raft.method.heartbeats, bulk: Raft.method.bulk } as const;
 
 const MIN_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 1_000;
@@ -67,7 +73,7 @@ export class PeerLane {
     const { channel, lane, headers, environment } = this.options;
     const attempt = ++this.attempt;
     const stream = channel.stream(
-      lane === 'raft' ? Raft.method.exchange : Raft.method.heartbeats,
+      METHODS[lane],
       {
         message: (frame) => {
           if (attempt === this.attempt) this.accepted(frame.payload);

@@ -22,10 +22,10 @@ export interface RpcPeerTransportOptions {
 /** Refusals remembered so that each is logged once; beyond, they are forgotten and logged again. */
 const MAX_LOGGED_REFUSALS = 256;
 
-interface Lanes {
+const LANES: readonly Lane[] = ['raft', 'heartbeat', 'bulk'];
+
+interface Lanes extends Readonly<Record<Lane, PeerLane>> {
   readonly peer: Peer;
-  readonly raft: PeerLane;
-  readonly heartbeat: PeerLane;
 }
 
 interface Incoming {
@@ -40,7 +40,11 @@ interface Incoming {
 export class RpcPeerTransport implements PeerTransport {
   private readonly options: RpcPeerTransportOptions;
   private readonly peers = new Map<BrokerId, Lanes>();
-  private readonly incoming: Readonly<Record<Lane, Map<BrokerId, Incoming>>> = { raft: new Map(), heartbeat: new Map() };
+  private readonly incoming: Readonly<Record<Lane, Map<BrokerId, Incoming>>> = {
+    raft: new Map(),
+    heartbeat: new Map(),
+    bulk: new Map(),
+  };
   private readonly loggedRefusals = new Set<string>();
   private receiver: PeerReceiver | undefined;
   private isClosed = false;
@@ -54,6 +58,7 @@ export class RpcPeerTransport implements PeerTransport {
     return [
       streamHandler(Raft.method.exchange, (responder, context) => this.accept('raft', responder, context)),
       streamHandler(Raft.method.heartbeats, (responder, context) => this.accept('heartbeat', responder, context)),
+      streamHandler(Raft.method.bulk, (responder, context) => this.accept('bulk', responder, context)),
     ];
   }
 
@@ -70,15 +75,13 @@ export class RpcPeerTransport implements PeerTransport {
       if (peer !== undefined && peer.address === lanes.peer.address && peer.directoryId === lanes.peer.directoryId) wanted.delete(brokerId);
       else {
         this.peers.delete(brokerId);
-        lanes.raft.close();
-        lanes.heartbeat.close();
+        for (const lane of LANES) lanes[lane].close();
       }
     }
     for (const [brokerId, peer] of wanted) {
-      const lanes = { peer, raft: this.lane(peer, 'raft'), heartbeat: this.lane(peer, 'heartbeat') };
+      const lanes = { peer, raft: this.lane(peer, 'raft'), heartbeat: this.lane(peer, 'heartbeat'), bulk: this.lane(peer, 'bulk') };
       this.peers.set(brokerId, lanes);
-      lanes.raft.open();
-      lanes.heartbeat.open();
+      for (const lane of LANES) lanes[lane].open();
     }
   }
 

@@ -17,7 +17,7 @@ import type { Leadership, ReplicaOwner } from '../raft/types.ts';
 import { decodeCheckpoint, encodeCheckpoint } from './checkpoint.ts';
 import { decodeRecords, encodeRecords } from './codec.ts';
 import { PendingOperations } from './pending.ts';
-import type { Committed, Operation, RuntimeOptions, StateMachineReplica } from './types.ts';
+import type { Committed, CommittedLog, Operation, RuntimeOptions, StateMachineReplica } from './types.ts';
 
 /** An operation whose entry is larger is refused: entries are copied to every follower and held in memory. */
 export const MAX_OPERATION_BYTES = 1 << 20;
@@ -69,7 +69,7 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
   attach(replica: StateMachineReplica): this {
     assert(this.#replica === undefined, 'a runtime has one replica', this.#options.name);
     this.#replica = replica;
-    this.#knownCommit = replica.log.lastIndex;
+    this.#adopt(replica);
     if (this.#appliedIndex < this.#knownCommit) void this.#replay(replica);
     return this;
   }
@@ -93,29 +93,23 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
   }
 
   /**
-   * Runs the operation on the newest state and resolves once its records are committed and applied. An operation without records resolves
-   * once all that it saw has committed. Rejects with what the operation throws; `notLeader` where this replica does not lead or steps down
-   * (the records may commit even so); THROTTLING_QUOTA_EXCEEDED; REQUEST_TIMED_OUT and ABORTED (may commit as well).
+   * Runs the operation on the newest state and resolves once its records are committed and applied. An operation without records, or one that is refused, is
+   * answered once all that it saw has committed and a majority has confirmed this leader: a deposed one decides on a state that is old (hazard B19).
+   * Rejects with what the operation throws; `notLeader` where this replica does not lead or steps down (the records may commit even so);
+   * THROTTLING_QUOTA_EXCEEDED; REQUEST_TIMED_OUT and ABORTED (may commit as well).
    */
-  run<Response>(operation: Operation<State, R, Response>, signal: AbortSignal): Promise<Committed<Response>> {
-    try {
-      return this.#run(operation, signal);
-    } catch (error) {
-      return Promise.reject(error);
-    }
-  }
-
-  #run<Response>(operation: Operation<State, R, Response>, signal: AbortSignal): Promise<Committed<Response>> {
+  async run<Response>(operation: Operation<State, R, Response>, signal: AbortSignal): Promise<Committed<Response>> {
     if (signal.aborted) throw new FlotillaError('ABORTED', 'the call was aborted before it began');
     if (this.#failure !== undefined) throw this.#notLeader(`stopped: ${this.#failure.message}`);
     if (!this.#active) throw this.#notLeader(this.#whyNotActive());
     this.#pending.checkRoom();
-    const { records, response } = operation(this.#newest);
-    if (records.length === 0) {
-      const last = this.#pending.last;
-      if (last === undefined) return Promise.resolve({ response, index: this.#appliedIndex });
-      return this.#pending.park(last.index, last.term, response, signal);
+    const decided = decide(operation, this.#newest);
+    if ('refusal' in decided) {
+      await this.#confirmed(undefined, signal);
+      throw decided.refusal;
     }
+    const { records, response } = decided;
+    if (records.length === 0) return this.#confirmed(response, signal);
     const { machine, checksum } = this.#options;
     const payload = encodeRecords(machine.codec, records);
     if (payload.length > MAX_OPERATION_BYTES) {
@@ -132,13 +126,30 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
     return this.#pending.park(index, term, response, signal);
   }
 
+  /** What was decided on the newest state counts: its last pending operation has committed, or without one this leader is confirmed. */
+  async #confirmed<Response>(response: Response, signal: AbortSignal): Promise<Committed<Response>> {
+    const { last } = this.#pending;
+    if (last !== undefined) return this.#pending.park(last.index, last.term, response, signal);
+    const index = this.#appliedIndex;
+    try {
+      await must(this.#replica, 'active without a replica').readIndex(signal);
+    } catch (error) {
+      throw this.#notLeaderIf(error);
+    }
+    return { response, index };
+  }
+
   #propose(replica: StateMachineReplica, payload: Uint8Array, payloadChecksum: number): { readonly index: number; readonly term: number } {
     try {
       return replica.propose({ kind: EntryKind.batch, payload, recordCount: 0, payloadChecksum });
     } catch (error) {
-      if (error instanceof FlotillaError && error.code === 'NOT_LEADER_OR_FOLLOWER') throw this.#notLeader(error.message);
-      throw error;
+      throw this.#notLeaderIf(error);
     }
+  }
+
+  /** What the replica says of its leadership, as this state machine's clients are told. */
+  #notLeaderIf(error: unknown): unknown {
+    return error instanceof FlotillaError && error.code === 'NOT_LEADER_OR_FOLLOWER' ? this.#notLeader(error.message) : error;
   }
 
   // ReplicaOwner, called by the Raft host in log order.
@@ -169,6 +180,13 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
 
   appended(): void {}
 
+  async restored(): Promise<void> {
+    const replica = must(this.#replica, 'a snapshot before the replica was attached');
+    this.#dropPending('got a snapshot');
+    this.#guard(() => this.#adopt(replica));
+    this.#updateActive();
+  }
+
   truncated(index: number): void {
     const last = this.#pending.last;
     if (last !== undefined && last.index > index) this.#dropPending('stepped down');
@@ -191,6 +209,21 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
   async checkpoint(): Promise<void> {
     await this.#checkpointing;
     if (this.#appliedIndex > this.#checkpointIndex) await this.#startCheckpoint();
+  }
+
+  /** Goes on from the replica's log: from the checkpoint that came with it where what this one would apply next is gone. */
+  #adopt({ log }: StateMachineReplica): void {
+    const { machine, observer } = this.#options;
+    this.#knownCommit = log.lastIndex;
+    log.snapshotSource = (_offset, index) =>
+      index === this.#appliedIndex && this.#failure === undefined ? encodeCheckpoint(index, machine.encodeState(this.#state)) : undefined;
+    if (this.#appliedIndex + 1 >= log.firstReplicableIndex || this.#closed) return;
+    const { index, state } = decodeCheckpoint(must(log.snapshot, 'a log whose beginning is gone has a checkpoint').state);
+    this.#state = machine.decodeState(state);
+    this.#newest = this.#state;
+    this.#appliedIndex = index;
+    observer.restored(this.#state);
+    this.#scheduleCheckpoint();
   }
 
   #applyAll(entries: readonly Entry[]): void {
@@ -216,7 +249,7 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
     this.#replaying = true;
     try {
       while (!this.#closed && this.#appliedIndex < this.#knownCommit) {
-        const entries = await replica.log.readEntries(this.#appliedIndex + 1, REPLAY_PAGE_BYTES);
+        const entries = await this.#readOn(replica.log);
         if (this.#closed) return;
         const committed = entries.filter((entry) => entry.index <= this.#knownCommit);
         if (committed.length === 0) await new Promise<void>((resolve) => this.#options.environment.after(1, resolve));
@@ -228,6 +261,16 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
       this.#replaying = false;
     }
     this.#updateActive();
+  }
+
+  /** None when a snapshot is taking the log's place. */
+  async #readOn(log: CommittedLog): Promise<readonly Entry[]> {
+    try {
+      return await log.readEntries(this.#appliedIndex + 1, REPLAY_PAGE_BYTES);
+    } catch (error) {
+      if (error instanceof FlotillaError && error.retriable) return [];
+      throw error;
+    }
   }
 
   #guard(step: () => void): void {
@@ -310,6 +353,19 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
     const index = this.#appliedIndex;
     await store.write([{ key: storeKey(name), value: encodeCheckpoint(index, machine.encodeState(this.#state)) }]);
     this.#checkpointIndex = index;
+  }
+}
+
+/** What the operation decides; only a refusal that clients are told is a decision. */
+function decide<State, R, Response>(
+  operation: Operation<State, R, Response>,
+  state: State,
+): ReturnType<typeof operation> | { readonly refusal: FlotillaError } {
+  try {
+    return operation(state);
+  } catch (error) {
+    if (error instanceof FlotillaError) return { refusal: error };
+    throw error;
   }
 }
 

@@ -34,11 +34,17 @@ export interface Committed<Response> {
 }
 
 /** The part of a Replica that the runtime needs: a {@link Replica} is one. */
-export type StateMachineReplica = Pick<Replica, 'propose' | 'commitIndex'> & { readonly log: CommittedLog };
+export type StateMachineReplica = Pick<Replica, 'propose' | 'readIndex' | 'commitIndex'> & { readonly log: CommittedLog };
 
-/** Committed entries, from memory or segments: a PartitionLog is one. */
+/** Committed entries, from memory or segments, above a checkpoint that stands for what is gone: a PartitionLog is one. */
 export interface CommittedLog {
   readonly lastIndex: number;
+  /** Entries below it are gone. */
+  readonly firstReplicableIndex: number;
+  /** The newest checkpoint that came with the log. */
+  readonly snapshot: { readonly index: number; readonly state: Uint8Array } | undefined;
+  /** Asked for a checkpoint as of the entry when a segment ends there. */
+  snapshotSource: ((nextOffset: number, index: number) => Uint8Array | undefined) | undefined;
   /** From the index on, about `maxBytes`, at least one; none past `lastIndex`. */
   readEntries(fromIndex: number, maxBytes: number): Promise<readonly Entry[]>;
 }
@@ -46,6 +52,8 @@ export interface CommittedLog {
 export interface RuntimeObserver<State, Delta> {
   /** A committed entry was applied. In log order. */
   applied(applied: Applied<State, Delta>): void;
+  /** The state came as a whole, from another replica's checkpoint, and not entry by entry. */
+  restored(state: State): void;
   /** This replica leads and all earlier entries are applied (true), or does no longer (false). */
   activeChanged(active: boolean): void;
   /** Who leads, as this replica knows, may have changed. */

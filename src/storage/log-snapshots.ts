@@ -3,7 +3,7 @@ import { assert, must } from '../base/assert.ts';
 import type { Disk } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import type { Segment } from './segment.ts';
-import { encodeSnapshot, readSnapshot, type SegmentSnapshot, snapshotName, writeSnapshot } from './segment-snapshot.ts';
+import { encodeSnapshot, readSnapshot, removeOldSnapshots, type SegmentSnapshot, snapshotName, writeSnapshot } from './segment-snapshot.ts';
 import type { LogSnapshot, SnapshotFile } from './types.ts';
 import type { Crc32 } from './wal-frame.ts';
 
@@ -16,9 +16,9 @@ export interface LogStart {
   readonly logStartOffset: number;
 }
 
-export interface NewestSnapshot {
+export interface KeptSnapshot {
   readonly lastIndex: number;
-  readonly hasState: boolean;
+  readonly nextOffset: number;
 }
 
 export interface LogSnapshotsOptions {
@@ -26,22 +26,30 @@ export interface LogSnapshotsOptions {
   readonly directory: string;
   readonly crc32: Crc32;
   readonly monotonicMs: () => number;
+  /** What the write-ahead log says, durably, to be in segments: recovery starts from no snapshot above it. */
+  readonly syncedDurably: () => number;
 }
 
 export class LogSnapshots {
   readonly #options: LogSnapshotsOptions;
   readonly #opened = new Set<OpenedSnapshot>();
-  /** The newest durable one. */
-  #newest: NewestSnapshot | undefined;
+  /** Those that recovery may start from and the newest, in order. */
+  #kept: KeptSnapshot[];
 
-  constructor(options: LogSnapshotsOptions, newest: NewestSnapshot | undefined) {
+  constructor(options: LogSnapshotsOptions, newest: KeptSnapshot | undefined) {
     this.#options = options;
-    this.#newest = newest;
+    this.#kept = newest === undefined ? [] : [newest];
   }
 
-  /** What is below it may go: the newest snapshot stands for it, and recovery starts there. */
-  coveredBelow(stateAlone: boolean): number {
-    return this.#newest === undefined || (stateAlone && !this.#newest.hasState) ? 0 : this.#newest.lastIndex + 1;
+  get newest(): KeptSnapshot | undefined {
+    return this.#kept.at(-1);
+  }
+
+  /** What is below it may go: a snapshot stands for it, and recovery starts there. */
+  get coveredBelow(): number {
+    const synced = this.#options.syncedDurably();
+    const usable = this.#kept.findLast(({ lastIndex }) => lastIndex <= synced);
+    return usable === undefined ? 0 : usable.lastIndex + 1;
   }
 
   /** Entries from here on are being read for a follower. */
@@ -56,23 +64,31 @@ export class LogSnapshots {
   }
 
   async write(snapshot: SegmentSnapshot): Promise<void> {
-    const { disk, directory, crc32 } = this.#options;
+    const { disk, directory, crc32, syncedDurably } = this.#options;
     await writeSnapshot(disk, directory, snapshot, crc32);
-    this.#newest = { lastIndex: snapshot.lastIndex, hasState: snapshot.state !== undefined };
+    const { lastIndex, nextOffset } = snapshot;
+    const synced = syncedDurably();
+    const usable = this.#kept.findLastIndex((kept) => kept.lastIndex <= synced);
+    this.#kept = [...this.#kept.slice(Math.max(0, usable)), { lastIndex, nextOffset }];
+    await removeOldSnapshots(disk, directory, synced);
   }
 
-  /** Says, durably, where the log starts from now on. `completed`: what a snapshot of an earlier release lacks. */
+  /** Says, durably, where the log starts from now on, in each snapshot that it may be recovered from. `completed`: what one of an earlier release lacks. */
   async raise(start: LogStart, completed: (snapshot: SegmentSnapshot) => Promise<SegmentSnapshot>): Promise<void> {
-    await this.write({ ...(await completed(await this.#read())), ...start });
+    const { disk, directory, crc32 } = this.#options;
+    for (const kept of this.#kept) {
+      if (kept.lastIndex + 1 < start.firstReplicableIndex) continue;
+      await writeSnapshot(disk, directory, { ...(await completed(await this.#read(kept))), ...start }, crc32);
+    }
   }
 
   /** The newest snapshot and, unless its state stands for them, the segments up to it. Undefined: there is none yet. */
   async open(segments: readonly Segment[], start: LogStart, stateAlone: boolean): Promise<LogSnapshot | undefined> {
-    if (this.#newest === undefined || this.coveredBelow(stateAlone) < start.firstReplicableIndex) return undefined;
-    const { crc32, monotonicMs } = this.#options;
-    const record = { ...(await this.#read()), ...start };
+    const { newest } = this;
+    if (newest === undefined) return undefined;
+    const record = { ...(await this.#read(newest)), ...start };
     const needed = stateAlone ? [] : segments.filter(({ base }) => base.index <= record.lastIndex);
-    const opened = new OpenedSnapshot(record, encodeSnapshot(record, crc32), needed, monotonicMs, () => this.#opened.delete(opened));
+    const opened = new OpenedSnapshot(record, needed, this.#options, () => this.#opened.delete(opened));
     this.#opened.add(opened);
     try {
       await opened.measure();
@@ -87,9 +103,8 @@ export class LogSnapshots {
     for (const snapshot of this.#opened) snapshot.release();
   }
 
-  async #read(): Promise<SegmentSnapshot> {
+  async #read({ lastIndex }: KeptSnapshot): Promise<SegmentSnapshot> {
     const { disk, directory, crc32 } = this.#options;
-    const lastIndex = must(this.#newest, 'there is a snapshot', directory).lastIndex;
     const snapshot = await readSnapshot(disk, directory, lastIndex, crc32);
     if (snapshot?.lastIndex === lastIndex) return snapshot;
     throw new FlotillaError('STORAGE_ERROR', `${directory}: the snapshot at entry ${lastIndex} is damaged; check this disk`);
@@ -107,13 +122,20 @@ class OpenedSnapshot implements LogSnapshot {
   readonly #recordName: string;
   readonly #segments: readonly Segment[];
   readonly #monotonicMs: () => number;
+  readonly #crc32: Crc32;
   readonly #onRelease: () => void;
 
-  constructor(record: SegmentSnapshot, bytes: Uint8Array, segments: readonly Segment[], monotonicMs: () => number, onRelease: () => void) {
+  constructor(
+    record: SegmentSnapshot,
+    segments: readonly Segment[],
+    { monotonicMs, crc32 }: Pick<LogSnapshotsOptions, 'monotonicMs' | 'crc32'>,
+    onRelease: () => void,
+  ) {
     this.lastIndex = record.lastIndex;
     this.lastTerm = record.lastTerm;
     this.firstIndex = segments[0]?.base.index ?? record.lastIndex + 1;
-    this.#record = bytes;
+    this.#record = encodeSnapshot(record, crc32);
+    this.#crc32 = crc32;
     this.#recordName = snapshotName(record);
     this.#segments = segments;
     this.#monotonicMs = monotonicMs;
@@ -127,7 +149,12 @@ class OpenedSnapshot implements LogSnapshot {
     this.files = files.filter(({ length }) => length > 0);
   }
 
-  async read(file: number, position: number, length: number): Promise<Uint8Array> {
+  async read(file: number, position: number, length: number): Promise<{ readonly bytes: Uint8Array; readonly checksum: number }> {
+    const bytes = await this.#read(file, position, length);
+    return { bytes, checksum: this.#crc32(bytes) >>> 0 };
+  }
+
+  async #read(file: number, position: number, length: number): Promise<Uint8Array> {
     const { name, length: size } = must(this.files[file], 'the snapshot has the file', file);
     assert(position >= 0 && length >= 0 && position + length <= size, 'a read is within the file', { name, position, length, size });
     if (this.#released) throw new FlotillaError('OFFSET_OUT_OF_RANGE', 'the snapshot was released; open another one');

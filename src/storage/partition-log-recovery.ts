@@ -3,7 +3,7 @@ import type { Disk, Logger } from '../base/environment.ts';
 import { decodeConfiguration } from '../raft/core/configuration.ts';
 import { EntryKind } from '../raft/core/entry.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
-import type { LogStart, NewestSnapshot } from './log-snapshots.ts';
+import type { KeptSnapshot, LogStart } from './log-snapshots.ts';
 import type { Checksums } from './payload.ts';
 import { parseSegmentName, Segment, type SegmentBase } from './segment.ts';
 import { INDEX_ROW_BYTES, type IndexRow } from './segment-index.ts';
@@ -16,7 +16,7 @@ export interface LoadedLog {
   readonly terms: readonly TermStart[];
   readonly configuration: { readonly index: number; readonly configuration: Configuration; readonly payload: Uint8Array } | undefined;
   readonly snapshot: PartitionLog['snapshot'];
-  readonly newestSnapshot: NewestSnapshot | undefined;
+  readonly newestSnapshot: KeptSnapshot | undefined;
   readonly start: LogStart;
   readonly sizeBytes: number;
   /** False: something that was synced is not there any more. */
@@ -67,7 +67,8 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
     snapshot?.state === undefined ? undefined : { index: snapshot.lastIndex, nextOffset: snapshot.nextOffset, state: snapshot.state };
   const { base } = segments[0] ?? { base: { index: last.index + 1, offset: last.nextOffset } };
   const start = { firstReplicableIndex: base.index, logStartOffset: Math.max(base.offset, snapshot?.logStartOffset ?? 0) };
-  const newestSnapshot = snapshot && { lastIndex: snapshot.lastIndex, hasState: snapshot.state !== undefined };
+  // One without state, of an earlier release, serves recovery but no follower.
+  const newestSnapshot = state && { lastIndex: state.index, nextOffset: state.nextOffset };
   return { segments, last, terms: history.terms, configuration, snapshot: state, newestSnapshot, start, sizeBytes, whole };
 }
 

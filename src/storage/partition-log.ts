@@ -46,6 +46,8 @@ export interface LogContext {
   readonly written: (index: number) => void;
   /** Entries up to the index are durable in segments. */
   readonly synced: (index: number) => void;
+  /** What it has of that. */
+  readonly syncedDurably: () => number;
   /** Resolves when the write-ahead log has what {@link synced} said so far, durably. */
   readonly settled: () => Promise<void>;
 }
@@ -96,8 +98,8 @@ export class SegmentedLog implements PartitionLog {
     this.#plannedEntries = loaded.segments.at(-1)?.rowCount ?? 0;
     this.#start = loaded.start;
     this.snapshot = loaded.snapshot;
-    const { disk, directory, checksums, monotonicMs } = context;
-    this.#snapshots = new LogSnapshots({ disk, directory, crc32: checksums.crc32, monotonicMs }, loaded.newestSnapshot);
+    const { disk, directory, checksums, monotonicMs, syncedDurably } = context;
+    this.#snapshots = new LogSnapshots({ disk, directory, crc32: checksums.crc32, monotonicMs, syncedDurably }, loaded.newestSnapshot);
     this.#initial = { base: loaded.last, terms: loaded.terms, firstReplicableIndex: loaded.start.firstReplicableIndex };
   }
 
@@ -111,6 +113,11 @@ export class SegmentedLog implements PartitionLog {
 
   get initial(): PartitionLog['initial'] {
     return this.#initial;
+  }
+
+  get lastSnapshot(): PartitionLog['lastSnapshot'] {
+    const newest = this.#snapshots.newest;
+    return newest && { index: newest.lastIndex, nextOffset: newest.nextOffset };
   }
 
   get configuration(): PartitionLog['configuration'] {
@@ -237,6 +244,8 @@ export class SegmentedLog implements PartitionLog {
   async dropBefore(index: number): Promise<number> {
     if (index > this.#last.index && this.#plannedEntries > 0) this.#roll();
     await this.flush();
+    // Not while segments are held up: the write-ahead log may wait for them.
+    await this.#context.settled();
     while (this.#writing !== undefined) await this.#writing;
     if (!this.#closed) await this.#exclusively(() => this.#drop(index));
     return this.firstReplicableIndex;
@@ -356,30 +365,31 @@ export class SegmentedLog implements PartitionLog {
 
   async #startSegment({ after, configuration, state }: Roll): Promise<void> {
     await this.#segments.at(-1)?.sync();
-    await this.#snapshots.write({
-      group: this.#context.group,
-      lastIndex: after.index,
-      lastTerm: after.term,
-      nextOffset: after.nextOffset,
-      ...this.#start,
-      chain: chainOf(after),
-      terms: this.#terms.filter(({ index }) => index <= after.index),
-      configuration,
-      state,
-    });
+    // An owner that is still being restored has none: recovery then starts from the snapshot before this one.
+    if (state !== undefined) {
+      await this.#snapshots.write({
+        group: this.#context.group,
+        lastIndex: after.index,
+        lastTerm: after.term,
+        nextOffset: after.nextOffset,
+        ...this.#start,
+        chain: chainOf(after),
+        terms: this.#terms.filter(({ index }) => index <= after.index),
+        configuration,
+        state,
+      });
+    }
     this.#context.synced(after.index);
     this.#segments.push(this.#newSegment());
   }
 
   /** First the new start is durable, then the segments go: recovery removes what a crash leaves of them. */
   async #drop(index: number): Promise<void> {
-    const floor = Math.min(index, this.#snapshots.coveredBelow(this.#settings.stateAlone === true), this.#snapshots.pinnedFrom);
+    const floor = Math.min(index, this.#snapshots.coveredBelow, this.#snapshots.pinnedFrom);
     const count = this.#segments.findLastIndex(({ base }) => base.index <= floor);
     const first = this.#segments[count];
     if (first === undefined || count <= 0) return;
     const start = { firstReplicableIndex: first.base.index, logStartOffset: Math.max(first.base.offset, this.logStartOffset) };
-    // Recovery starts from no snapshot above what the write-ahead log says to be synced.
-    await this.#context.settled();
     await this.#snapshots.raise(start, (snapshot) => this.#completed(snapshot));
     this.#start = start;
     for (const segment of this.#segments.splice(0, count)) this.#sizeBytes -= await segment.remove();

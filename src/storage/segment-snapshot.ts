@@ -24,7 +24,7 @@ import type { Crc32 } from './wal-frame.ts';
 const MAGIC = 0x464c534e;
 const VERSION = 2;
 const HEADER_BYTES = 16;
-/** Snapshots kept: the newest, and the one before in case it rots. */
+/** Snapshots kept of those that recovery may start from: the newest, and the one before in case it rots. */
 const KEPT = 2;
 
 export interface SegmentSnapshot {
@@ -100,11 +100,17 @@ export function describeConfiguration(
   return configuration && { index: configuration.index, payload: hex(configuration.payload) };
 }
 
-/** Publishes the snapshot and removes old ones. */
 export async function writeSnapshot(disk: Disk, directory: string, snapshot: SegmentSnapshot, crc32: Crc32): Promise<void> {
   await publishFile(disk, directory, snapshotName(snapshot), encodeSnapshot(snapshot, crc32));
-  const names = (await disk.list(directory)).filter((other) => parseSegmentName(other, 'snapshot') !== undefined);
-  for (const old of names.slice(0, -KEPT)) await disk.remove(`${directory}/${old}`);
+}
+
+/** Removes old snapshots. Recovery starts from none above `synced`, what the write-ahead log says, durably, to be in segments. */
+export async function removeOldSnapshots(disk: Disk, directory: string, synced: number): Promise<void> {
+  const usable = (await disk.list(directory)).filter((name) => {
+    const base = parseSegmentName(name, 'snapshot');
+    return base !== undefined && base.index - 1 <= synced;
+  });
+  for (const old of usable.slice(0, -KEPT)) await disk.remove(`${directory}/${old}`);
 }
 
 /** The newest intact snapshot at or below an index. */

@@ -63,10 +63,12 @@ export class StagedSnapshot implements Staging {
     return this.#checksums.crc32(await stored.read(position, length)) >>> 0;
   }
 
-  async write(file: number, position: number, bytes: Uint8Array): Promise<void> {
+  async write(file: number, position: number, bytes: Uint8Array, checksum: number): Promise<boolean> {
+    if (this.#checksums.crc32(bytes) >>> 0 !== checksum) return false;
     await (await this.#file(file)).write(position, [bytes]);
     this.#unsyncedBytes += bytes.length;
     if (this.#unsyncedBytes >= SYNC_AT_BYTES) await this.#sync();
+    return true;
   }
 
   /**

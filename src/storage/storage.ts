@@ -158,6 +158,7 @@ export class BrokerStorage implements Storage {
       readBuffers: this.#readBuffers,
       written: (index: number) => this.#wal.written(group, index),
       synced: (index: number) => this.#wal.synced(group, index),
+      syncedDurably: () => this.#wal.syncedDurably(group),
       settled: () => this.#wal.append([]),
     };
     const hardState = recovered?.hardState ?? INITIAL_HARD_STATE;

@@ -80,10 +80,12 @@ export interface PartitionLog {
   scanBatchHeaders(fromOffset: number, visit: (header: Uint8Array, nextOffset: number) => void): Promise<void>;
   /** State that recovery starts from (producer state, a state machine's checkpoint), written at each segment roll with where it stands. */
   readonly snapshot: { readonly index: number; readonly nextOffset: number; readonly state: Uint8Array } | undefined;
-  /** Called at a roll to get the state as of an entry, the last one that the owner was told of; undefined: none. */
+  /** Called at a roll to get the state as of an entry, the last one that the owner was told of; undefined: no snapshot is written. */
   snapshotSource: ((nextOffset: number, index: number) => Uint8Array | undefined) | undefined;
   /** The first entry that it still holds: a follower that needs an earlier one gets a snapshot. */
   readonly firstReplicableIndex: number;
+  /** What {@link openSnapshot} would give. */
+  readonly lastSnapshot: { readonly index: number; readonly nextOffset: number } | undefined;
   /**
    * The newest snapshot: the record of it and all segments up to it, as files, which stay until it is released, or was not read for
    * SNAPSHOT_IDLE_MS. Undefined: none was written yet.
@@ -114,7 +116,8 @@ export interface Staging {
   readonly files: readonly SnapshotFile[];
   /** The crc32 of what is there of a chunk already, or undefined. */
   storedChecksum(file: number, position: number, length: number): Promise<number | undefined>;
-  write(file: number, position: number, bytes: Uint8Array): Promise<void>;
+  /** False: the bytes have not the checksum, and are not written. */
+  write(file: number, position: number, bytes: Uint8Array, checksum: number): Promise<boolean>;
   /** All has come: makes it durable and verifies it. @throws STORAGE_ERROR when it is not whole. */
   verify(): Promise<{ readonly lastIndex: number; readonly lastTerm: number }>;
   /** What is there stays, for the next attempt. */
@@ -136,7 +139,8 @@ export interface LogSnapshot {
   readonly lastTerm: number;
   /** The first is the snapshot's record (segment-snapshot.ts). */
   readonly files: readonly SnapshotFile[];
-  read(file: number, position: number, length: number): Promise<Uint8Array>;
+  /** With their crc32. */
+  read(file: number, position: number, length: number): Promise<{ readonly bytes: Uint8Array; readonly checksum: number }>;
   release(): void;
 }
 

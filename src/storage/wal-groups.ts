@@ -16,6 +16,8 @@ export class WalGroup {
   synced = 0;
   /** Entries up to here are durable in segments; a row that says so may still be queued. */
   flushed = 0;
+  /** As {@link synced}, in frames that are durable. */
+  syncedDurably = 0;
   /** Its records can't be proved whole: said in each file's head until the group is forgotten. */
   damaged = false;
   forgotten = false;

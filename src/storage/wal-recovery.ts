@@ -137,6 +137,7 @@ class Replay {
       if (group.holesSeen < this.#holes || group.faulty.size > 0 || live.length < group.entries.size) state.damaged = true;
       if (state.damaged) this.#log.error('raft group not whole: it will not vote or campaign', { group: formatGroupKey(key) });
       state.release(state.synced);
+      state.syncedDurably = state.synced;
       for (const { entry, generation: held } of live) state.append(entry, held);
       if (group.lastLsn > this.#durableUpTo) {
         unproven.set(

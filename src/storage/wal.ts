@@ -190,6 +190,11 @@ export class Wal implements WriteAheadLog {
     return group === undefined ? 0 : Math.max(group.synced, group.flushed);
   }
 
+  /** Up to where a start that came now would know the group's segments to be durable. */
+  syncedDurably(key: GroupKey): number {
+    return this.#groups.get(key)?.syncedDurably ?? 0;
+  }
+
   /** A group as the log now has it, for a replica that is opened again in one process life; undefined: the log has no record of it. */
   stateOf(key: GroupKey): RecoveredGroup | undefined {
     const group = this.#groups.get(key);
@@ -270,6 +275,8 @@ export class Wal implements WriteAheadLog {
     const rows: NewRow[] = [];
     for (const record of records) this.#apply(record, rows);
     await this.#writeFrame(rows, false);
+    for (const { group, kind, index } of records)
+      if (kind === RowKind.synced && group !== undefined) group.syncedDurably = Math.max(group.syncedDurably, index);
     this.#queue.completed(bytes);
     this.#prepare();
   }

@@ -95,13 +95,16 @@ export class MembersWorld {
     expect(read).toEqual(Array.from({ length: this.#next }, (_, i) => `v${i}`));
   }
 
-  /** The replica ids of the topic's groups that are open on a broker, by broker. */
+  /** The brokers that hold something of the topic. */
   async directories(topic: string): Promise<number[]> {
-    const id = (await this.settle(this.client.admin.listTopics())).find(({ name }) => name === topic)?.topicId ?? 'none';
+    return this.holders((await this.settle(this.client.admin.listTopics())).find(({ name }) => name === topic)!.topicId);
+  }
+
+  async holders(topicId: string): Promise<number[]> {
     const holders: number[] = [];
     for (const { id: broker, disk } of this.cluster.machines) {
       const names = await this.settle(disk.list('/data/groups'));
-      if (names.some((name) => name.startsWith(id))) holders.push(broker);
+      if (names.some((name) => name.startsWith(topicId))) holders.push(broker);
     }
     return holders;
   }
@@ -118,6 +121,14 @@ export class MembersWorld {
       await this.cluster.time.run(100);
     }
     throw new Error(`${topic} has no leader`);
+  }
+
+  async controller(): Promise<number> {
+    for (;;) {
+      const { controllerId } = await this.settle(this.client.admin.describeCluster());
+      if (controllerId !== undefined && this.cluster.isUp(controllerId)) return controllerId;
+      await this.cluster.time.run(100);
+    }
   }
 
   async close(): Promise<void> {

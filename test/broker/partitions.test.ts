@@ -220,6 +220,18 @@ it('a replica that takes the place of another here opens once that is put away',
   expect([replicas, removed]).toEqual([[1, 2], [group]]);
 });
 
+it('a late second try for a replica that has moved away does not befall the one that came after it (B14)', async () => {
+  const { replicas, removed, environment, replay, isOpen } = secondProcess([group], { refusals: 1 });
+  await replay(registered(2), created);
+  await replay(...moveTo(1, elsewhere), ...movedTo(7, elsewhere));
+  expect(removed).toEqual([group]);
+  await replay(...moveTo(2, on(3)));
+  expect([replicas.at(-1), isOpen()]).toEqual([3, true]);
+  environment.advance(100_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect([removed, isOpen()]).toEqual([[group], true]);
+});
+
 it('a replica that is not whole is given up, until another takes its place; but not by older metadata', async () => {
   const { failed, replay } = secondProcess([group], { notWhole: true });
   await replay(registered(1), created);

@@ -100,7 +100,7 @@ class Voter {
       controller: this.controller,
       leader: () => this.leader,
       metadata: this.metadata,
-      log: this.group.log,
+      replica: this.group,
       environment,
       logger: silentLogger,
     });

@@ -12,6 +12,7 @@ import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import { decodeEntry } from '../../src/raft/core/entry-codec.ts';
 import type { Configuration, Message } from '../../src/raft/core/types.ts';
 import { decodeHeartbeat, encodeHeartbeat } from '../../src/raft/heartbeat-codec.ts';
+import { decodeSnapshotMessage, encodeSnapshotMessage, type SnapshotMessage } from '../../src/raft/snapshot-codec.ts';
 import { decodeBatch, readBatchHeader, stampBatch, validateBatch } from '../../src/record/batch.ts';
 import { BatchBuilder } from '../../src/record/builder.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../src/rsm/checkpoint.ts';
@@ -252,6 +253,26 @@ const snapshot = {
   state: text('state of the owner'),
 };
 
+const snapshotEnvelope = { group, from: 7 as ReplicaId, to: 9 as ReplicaId, id: 2 ** 40 + 3 };
+const snapshotMessages: readonly SnapshotMessage[] = [
+  {
+    type: 'offer',
+    ...snapshotEnvelope,
+    lastIndex: 41,
+    lastTerm: 5,
+    files: [
+      { name: '00000000000000001000-00000000000000000042.snapshot', length: 300 },
+      { name: '00000000000000000100-00000000000000000012.log', length: 2 ** 33 },
+    ],
+  },
+  { type: 'pull', ...snapshotEnvelope, file: 1, position: 2 ** 32, length: 5, checksum: 0x01020304 },
+  { type: 'pull', ...snapshotEnvelope, file: 0, position: 0, length: 300, checksum: undefined },
+  { type: 'chunk', ...snapshotEnvelope, file: 1, position: 2 ** 32, length: 5, checksum: 0x05060708, bytes: text('chunk') },
+  { type: 'chunk', ...snapshotEnvelope, file: 1, position: 0, length: 512, checksum: 0x05060708, bytes: undefined },
+  { type: 'done', ...snapshotEnvelope, failed: true },
+  { type: 'gone', ...snapshotEnvelope },
+];
+
 async function directoryFile(): Promise<Uint8Array> {
   const disk = new SimDisk(new TestEnvironment(), seeded(1));
   const access = { disk, path: 'data', crc32 };
@@ -368,6 +389,21 @@ export const formats: readonly Format[] = [
     says: { ...snapshot, group: undefined, chain: undefined, logStartOffset: 0, firstReplicableIndex: 1 },
     // Reserved bits of the flags.
     uncovered: [[6, 8]],
+  },
+  {
+    name: 'snapshot-frames-v1',
+    write: () => concat(snapshotMessages.flatMap((message) => encodeSnapshotMessage(message))),
+    read: (bytes) => {
+      let at = 0;
+      return snapshotMessages.map((message) => {
+        const { length } = concat(encodeSnapshotMessage(message));
+        at += length;
+        return decodeSnapshotMessage(bytes.slice(at - length, at));
+      });
+    },
+    says: snapshotMessages,
+    // A chunk has a checksum of its own, which who stages it verifies.
+    uncovered: 'all',
   },
   {
     name: 'replica-file-v1',

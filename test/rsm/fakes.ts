@@ -85,6 +85,9 @@ export class MemoryStateStore implements StateStore {
 export class FakeLog {
   readonly entries: Entry[] = [];
   committed = 0;
+  firstReplicableIndex = 1;
+  snapshot: { readonly index: number; readonly state: Uint8Array } | undefined;
+  snapshotSource: ((nextOffset: number, index: number) => Uint8Array | undefined) | undefined;
   /** Reads wait for it: a slow disk. */
   gate: Promise<void> | undefined;
 
@@ -93,6 +96,7 @@ export class FakeLog {
   }
   async readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]> {
     await this.gate;
+    if (fromIndex < this.firstReplicableIndex) throw new FlotillaError('OFFSET_OUT_OF_RANGE', 'below the start');
     const page: Entry[] = [];
     let bytes = 0;
     for (const entry of this.entries.slice(fromIndex - 1, this.committed)) {
@@ -111,6 +115,8 @@ export class FakeGroup {
   term = 0;
   leader: FakeReplica | undefined;
   autoCommit = true;
+  /** Confirmations of leadership wait for it: nobody answers. */
+  confirmation: Promise<void> | undefined;
 
   member(broker: number): FakeReplica {
     const member = new FakeReplica(this, broker);
@@ -190,6 +196,11 @@ export class FakeReplica implements StateMachineReplica {
     const { index, term } = this.group.append(proposal);
     if (this.group.autoCommit) queueMicrotask(() => this.group.commit());
     return { index, term, nextOffset: 0 };
+  }
+  async readIndex(): Promise<number> {
+    await this.group.confirmation;
+    if (this.group.leader !== this) throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', 'not the leader');
+    return this.commitIndex;
   }
 }
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/environment.ts';
+import { FlotillaError } from '../../src/base/errors.ts';
 import { EntryKind } from '../../src/raft/core/entry.ts';
 import { ByteReader, ByteWriter, encodeRecords, UnknownRecordError } from '../../src/rsm/codec.ts';
 import { MAX_PENDING_OPERATIONS, OPERATION_DEADLINE_MS } from '../../src/rsm/pending.ts';
@@ -38,6 +39,7 @@ class Node {
   readonly replica: FakeReplica;
   readonly store: MemoryStateStore;
   readonly active: boolean[] = [];
+  readonly restored: Words[] = [];
   failure: Error | undefined;
   runtime!: StateMachineRuntime<Words, string, readonly string[]>;
 
@@ -57,6 +59,7 @@ class Node {
       notLeader: 'NOT_CONTROLLER',
       observer: {
         applied: () => {},
+        restored: (state) => this.restored.push(state),
         activeChanged: (active) => this.active.push(active),
         failed: (error) => {
           this.failure = error;
@@ -104,6 +107,31 @@ describe('StateMachineRuntime', () => {
     await settled();
     expect(second.value).toEqual({ response: 1, index: 3 });
     expect(read.value).toEqual({ response: 'a,b', index: 3 });
+  });
+
+  test('gives its checkpoint as of an entry, and goes on from one that came with the log', async () => {
+    const node = await leader();
+    for (const word of ['a', 'b', 'c']) await node.say(word);
+    const { log } = node.group;
+    expect(log.snapshotSource?.(0, 3)).toBeUndefined();
+    const state = log.snapshotSource?.(0, 4) as Uint8Array;
+    await node.say('d');
+    log.snapshot = { index: 4, state };
+    log.firstReplicableIndex = 5;
+    // At a start whose own checkpoint is older than the log's beginning.
+    const late = await new Node(node.group, 2).open();
+    await settled();
+    expect(late.runtime.state.words).toEqual(['a', 'b', 'c', 'd']);
+    expect(late.restored).toEqual([{ index: 4, words: ['a', 'b', 'c'] }]);
+    // While it runs, behind: the host has put a snapshot in the log's place.
+    const group = new FakeGroup();
+    const running = await new Node(group, 3).open();
+    Object.assign(group, { log });
+    await running.runtime.restored();
+    expect(running.runtime.appliedIndex).toBe(4);
+    running.runtime.apply(log.entries.slice(4));
+    expect(running.runtime.state.words).toEqual(['a', 'b', 'c', 'd']);
+    expect(running.failure).toBeUndefined();
   });
 
   test('takes operations only as a leader whose no-op has committed', async () => {
@@ -172,6 +200,48 @@ describe('StateMachineRuntime', () => {
     expect(node.group.log.entries).toHaveLength(1);
     await expect(node.say('x'.repeat(MAX_OPERATION_BYTES))).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
     expect(node.group.log.entries).toHaveLength(1);
+  });
+
+  test('what a deposed leader decides without records is not told: a refusal, or an answer (B19)', async () => {
+    const group = new FakeGroup();
+    const old = await new Node(group, 1).open();
+    const next = await new Node(group, 2).open();
+    group.elect(old.replica);
+    await settled();
+    let confirm = () => {};
+    group.confirmation = new Promise((resolve) => {
+      confirm = resolve;
+    });
+    const refuse = () => {
+      throw new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', 'never heard of it');
+    };
+    const refused = outcome(old.runtime.run(refuse, neverAborted));
+    const answered = outcome(old.runtime.run(({ words }) => ({ records: [], response: words.length }), neverAborted));
+    await settled();
+    expect([refused, answered]).toEqual([{}, {}]);
+    group.leader = next.replica;
+    confirm();
+    await settled();
+    expect([refused.code, answered.code]).toEqual(['NOT_CONTROLLER', 'NOT_CONTROLLER']);
+    group.leader = old.replica;
+    expect(outcome(old.runtime.run(refuse, neverAborted))).toEqual({});
+    await expect(old.runtime.run(refuse, neverAborted)).rejects.toMatchObject({ code: 'UNKNOWN_TOPIC_OR_PARTITION' });
+  });
+
+  test('a refusal for what is pending waits until that has committed', async () => {
+    const node = await leader();
+    node.group.autoCommit = false;
+    const first = outcome(node.say('a'));
+    const refuse = ({ words }: Words) => {
+      if (words.includes('a')) throw new FlotillaError('TOPIC_ALREADY_EXISTS', 'said before');
+      return { records: ['a'], response: 0 };
+    };
+    const refused = outcome(node.runtime.run(refuse, neverAborted));
+    await settled();
+    expect([first, refused]).toEqual([{}, {}]);
+    node.group.commit();
+    await settled();
+    expect(refused.code).toBe('TOPIC_ALREADY_EXISTS');
   });
 
   test('a waiting caller gives up by its signal or the deadline; the records stay pending', async () => {

@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib';
 import { must } from '../../src/base/assert.ts';
 import { concat } from '../../src/base/bytes.ts';
 import { type Logger, silentLogger } from '../../src/base/environment.ts';
+import { FlotillaError } from '../../src/base/errors.ts';
 import { type Broker, type ServedTransport, startBroker } from '../../src/broker/broker.ts';
 import { loadConfig } from '../../src/broker/config.ts';
 import { nativeCrc32c } from '../../src/platform/crc32c.ts';
@@ -102,8 +103,9 @@ export class SimCluster {
     const environment = new VirtualEnvironment(this.time, this.random.fork());
     environment.machine = id;
     machine.environment = environment;
+    machine.broker = undefined;
     this.time.pause(machine.completions, 0);
-    const voters = this.machines.slice(0, this.#options.controllers ?? 3).map((voter) => `${voter.id}@${this.#address(voter.id)}`);
+    const voters = this.machines.filter((voter) => this.isController(voter.id)).map((voter) => `${voter.id}@${this.#address(voter.id)}`);
     const config = loadConfig({
       file: {
         'node.id': id,
@@ -132,8 +134,10 @@ export class SimCluster {
       log: (this.#options.log ?? silentLogger).child({ broker: id }),
       makeCore: this.#options.makeCore,
       fatal: (error) => {
+        const stalled = machine.disk.isStalled;
         this.kill(id);
-        if (isOfDisk(error)) this.onDiskFailure(id, error);
+        // A disk that stalls for long enough ends the process too (hazard B38); it must be one that does.
+        if (isOfDisk(error) || (isOfStall(error) && stalled)) this.onDiskFailure(id, error);
         else this.failures.push(error);
       },
     });
@@ -176,6 +180,11 @@ export class SimCluster {
     return environment !== undefined && !environment.killed;
   }
 
+  /** A voter of the metadata quorum. */
+  isController(id: number): boolean {
+    return id <= (this.#options.controllers ?? 3);
+  }
+
   /** An environment and a network for a client on a machine of its own. */
   client(name: string) {
     const environment = new VirtualEnvironment(this.time, this.random.fork());
@@ -213,4 +222,8 @@ export class SimCluster {
 export function isOfDisk(error: unknown): boolean {
   for (let at = error; at instanceof Error; at = at.cause) if (/\b(?:EIO|ENOSPC): injected/.test(at.message)) return true;
   return false;
+}
+
+function isOfStall(error: Error): boolean {
+  return error instanceof FlotillaError && error.code === 'STORAGE_ERROR' && error.message.startsWith('the disk has not finished a flush');
 }

@@ -127,6 +127,10 @@ export class SimDisk implements Disk {
     };
   }
 
+  get isStalled(): boolean {
+    return this.#stalls.size > 0;
+  }
+
   /** Flips bits of a stored byte, durably: rot. */
   corrupt(path: string, position: number, mask = 0xff): void {
     const inode = this.#inode(path);

@@ -9,7 +9,7 @@ import { TraceChecker } from '../spec/cluster.ts';
 import { recorded } from '../spec/recorder.ts';
 import { describeBreakage } from './breakage.ts';
 import { SimCluster } from './cluster.ts';
-import { compareLogs, converged, describe } from './convergence.ts';
+import { allWhole, compareLogs, converged, describe } from './convergence.ts';
 import { Invariants, Violation } from './invariants.ts';
 import { Nemesis } from './nemesis.ts';
 import { SeededRandom } from './random.ts';
@@ -154,6 +154,7 @@ class Simulation {
 
   async #liveness(): Promise<void> {
     const { breakage } = this.#world;
+    if (this.#nemesis.effects.has('wipe')) await this.#replaceLost();
     this.#enter(describeBreakage(breakage));
     this.#nemesis.heal(breakage);
     const withinMs = MAJORITY_MS + (this.#world.weather.faults.includes('halfOpen') ? SILENCE_MS : 0);
@@ -163,6 +164,18 @@ class Simulation {
     await this.#settle(this.#workload.stopSending(), HEALED_MS);
     this.#enter('using what was created');
     await this.#settle(this.#workload.useCreated(), HEALED_MS);
+  }
+
+  /** A disk that was lost and a machine that stays broken would be two of three; the first must heal by itself. */
+  async #replaceLost(): Promise<void> {
+    this.#enter('replacing what was on lost disks');
+    this.#nemesis.heal();
+    const end = this.cluster.time.nowMs + HEALED_MS;
+    while (!allWhole(this.cluster)) {
+      if (this.cluster.time.nowMs >= end) throw new Violation('what was on lost disks is not replaced');
+      await this.cluster.time.run(CHECK_EVERY_MS);
+      this.#check();
+    }
   }
 
   async #readEverything(): Promise<void> {

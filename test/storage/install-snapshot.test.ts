@@ -4,7 +4,7 @@ import type { ReplicaId } from '../../src/base/ids.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import type { BrokerStorage } from '../../src/storage/storage.ts';
 import type { LogSnapshot, OpenedLog, Staging } from '../../src/storage/types.ts';
-import { bytesOf, chainOf, checksums, Fixture, groupKey, last, nextEntry, REPLICA } from './fixture.ts';
+import { bytesOf, chainOf, Fixture, groupKey, last, nextEntry, REPLICA } from './fixture.ts';
 
 const A = groupKey(0);
 const settings = { segmentBytes: 4_000 };
@@ -44,11 +44,11 @@ async function pull(snapshot: LogSnapshot, staging: Staging, atMost = Number.POS
   let pulled = 0;
   for (const [file, { length }] of snapshot.files.entries()) {
     for (let at = 0; at < length; at += CHUNK) {
-      const bytes = await snapshot.read(file, at, Math.min(CHUNK, length - at));
-      if ((await staging.storedChecksum(file, at, bytes.length)) === checksums.crc32(bytes) >>> 0) continue;
+      const { bytes, checksum } = await snapshot.read(file, at, Math.min(CHUNK, length - at));
+      if ((await staging.storedChecksum(file, at, bytes.length)) === checksum) continue;
       if (pulled === atMost) return pulled;
       pulled++;
-      await staging.write(file, at, bytes);
+      expect(await staging.write(file, at, bytes, checksum)).toBe(true);
     }
   }
   return pulled;

@@ -178,12 +178,12 @@ describe('the start of a log', () => {
 });
 
 async function readFile(
-  snapshot: { files: readonly { length: number }[]; read(file: number, at: number, length: number): Promise<Uint8Array> },
+  snapshot: { files: readonly { length: number }[]; read(file: number, at: number, length: number): Promise<{ bytes: Uint8Array }> },
   file: number,
 ) {
   const { length = 0 } = snapshot.files[file] ?? {};
   const parts: Uint8Array[] = [];
-  for (let at = 0; at < length; at += 700) parts.push(await snapshot.read(file, at, Math.min(700, length - at)));
+  for (let at = 0; at < length; at += 700) parts.push((await snapshot.read(file, at, Math.min(700, length - at))).bytes);
   return new Uint8Array(Buffer.concat(parts));
 }
 

@@ -10,6 +10,9 @@ import { Quorum } from './quorum.ts';
 import { ReadRounds } from './read-index.ts';
 import type { AppendResponse, Configuration, HeartbeatResponse, LogCheck, RaftOptions } from './types.ts';
 
+/** Bytes of one read from segments for a follower. */
+const MAX_READ_BYTES = 4 * 1024 * 1024;
+
 /** What a leader does in its one term: replicates, commits, confirms reads, watches its quorum. Dropped when it steps down. */
 export class Leader {
   readonly #term: number;
@@ -75,6 +78,8 @@ export class Leader {
     }
     this.#configuration = configuration;
     if (!this.#isIncoming(this.#transferee)) this.#transferee = 0;
+    // Those who have confirmed may be a majority now, and nobody left to answer.
+    if (this.#reads.openRound !== 0) this.#confirmReads();
     this.#dirty = true;
   }
 
@@ -225,7 +230,11 @@ export class Leader {
       const entry = entries[i] as Entry;
       if (entry.index !== progress.nextIndex + i || this.#log.termAt(entry.index) !== entry.term) return;
     }
-    this.#sendAppend(progress, entries);
+    for (let from = 0; from < entries.length && !progress.blocked; ) {
+      const page = pageOf(entries, from, this.#options.maxAppendBytes);
+      if (!this.#sendAppend(progress, page)) return;
+      from += page.length;
+    }
   }
 
   /** The host brought a follower a snapshot up to `index`, or could not. */
@@ -304,7 +313,11 @@ export class Leader {
       return;
     }
     progress.reading = true;
-    this.#outbox.reads.push({ to: progress.replicaId, fromIndex: progress.nextIndex, maxBytes: this.#options.maxAppendBytes });
+    // As much as may be in flight: a follower that is far behind is caught up in few large reads.
+    const { maxAppendBytes, maxInflightBytes } = this.#options;
+    const room = Math.min(MAX_READ_BYTES, maxInflightBytes - progress.inflight.bytes);
+    const maxBytes = progress.state === 'probe' ? maxAppendBytes : Math.max(maxAppendBytes, room);
+    this.#outbox.reads.push({ to: progress.replicaId, fromIndex: progress.nextIndex, maxBytes });
   }
 
   #wantSnapshot(progress: Progress): void {
@@ -392,6 +405,17 @@ export class Leader {
   #timeoutNow(progress: Progress): void {
     this.#outbox.messages.push({ type: 'timeoutNow', from: this.#options.id, to: progress.replicaId, term: this.#term });
   }
+}
+
+/** The entries from one on that fit a message, at least that one. */
+function pageOf(entries: readonly Entry[], from: number, maxBytes: number): readonly Entry[] {
+  let bytes = 0;
+  let to = from;
+  for (; to < entries.length; to++) {
+    bytes += entrySize(entries[to] as Entry);
+    if (bytes > maxBytes && to > from) break;
+  }
+  return from === 0 && to === entries.length ? entries : entries.slice(from, to);
 }
 
 function sizeAt(log: RaftLog, index: number): number {

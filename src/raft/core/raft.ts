@@ -335,13 +335,9 @@ export class RaftCore {
     return has;
   }
 
-  /** Entries below `index` can't be read from segments any more: whoever needs them gets a snapshot. */
-  startAt(index: number): void {
-    this.#log.startAt(index);
-  }
-
-  /** Entries up to `index` can be read from segments, so they may leave memory. */
-  release(index: number): void {
+  /** Entries up to `index` can be read from segments, so they may leave memory; whoever needs one below `firstIndex` gets a snapshot. */
+  release(index: number, firstIndex: number): void {
+    this.#log.startAt(firstIndex);
     // Of a group at rest everybody has everything.
     this.#log.release(index, this.#quiesced ? 0 : this.#options.maxWindowBytes);
   }

@@ -136,8 +136,7 @@ class World {
     else if (command === 'read') core.readIndex(second);
     else if (command === 'transfer') this.output.push(String(core.transferLeadership(second as ReplicaId)));
     else if (command === 'start') {
-      core.release(second - 1);
-      core.startAt(second);
+      core.release(second - 1, second);
     } else if (command === 'ready') this.#ready(node, true);
     else if (command === 'persist') this.#persist(node, count ?? Number.POSITIVE_INFINITY, true);
     else if (command === 'persisted') core.persisted(second);

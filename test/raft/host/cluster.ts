@@ -79,6 +79,10 @@ export class RecordingOwner implements ReplicaOwner {
     this.events.push(`truncated ${index} ${nextOffset}`);
   }
 
+  async restored(): Promise<void> {
+    throw new Error('these logs have no snapshots');
+  }
+
   leadershipChanged(leadership: Leadership): void {
     this.leaderships.push(leadership);
     this.events.push(`${leadership.role}${leadership.ready ? ' ready' : ''}`);

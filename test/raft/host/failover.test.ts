@@ -79,3 +79,27 @@ test('elections are paced: the metadata group first, then internal topics, then 
   await cluster.environment.until(() => groups.every((group) => cluster.leader(group) !== undefined), 'all groups have leaders');
   cluster.assertHealthy();
 });
+
+test('a survivor that notices the death later than the other does not hold up the elections', async () => {
+  const groups = Array.from({ length: 20 }, (_, group) => group);
+  const cluster = new Cluster();
+  await ledBy(dying, groups, cluster);
+  await cluster.environment.run(2_000);
+  const [first, later] = survivors as [BrokerId, BrokerId];
+  const gone = cluster.node(dying);
+  gone.storage.wal.dead = true;
+  cluster.nodes.delete(dying);
+  cluster.network.receivers.delete(dying);
+  void gone.host.stop();
+  const notice = (broker: BrokerId) => {
+    for (const lane of ['raft', 'heartbeat'] as const) cluster.network.receivers.get(broker)?.disconnected(dying, lane);
+  };
+  const diedAt = cluster.environment.monotonicMs();
+  notice(first);
+  await cluster.environment.run(200);
+  expect(groups.some((group) => cluster.leader(group) !== undefined)).toBe(false);
+  notice(later);
+  await cluster.environment.until(() => groups.every((group) => cluster.leader(group) !== undefined), 'all groups have leaders');
+  expect(cluster.environment.monotonicMs() - diedAt).toBeLessThan(250);
+  cluster.assertHealthy();
+});

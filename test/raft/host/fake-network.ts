@@ -30,7 +30,7 @@ export class FakeNetwork {
         this.receivers.set(self, receiver);
       },
       setPeers: (peers: readonly Peer[]) => {
-        for (const { brokerId } of peers) for (const lane of ['raft', 'heartbeat'] as const) mine.connected(brokerId, lane);
+        for (const { brokerId } of peers) for (const lane of ['raft', 'heartbeat', 'bulk'] as const) mine.connected(brokerId, lane);
       },
       send: (to, lane, parts) => {
         const frame = concat(parts);
@@ -63,6 +63,7 @@ export class FakeNetwork {
     for (const receiver of this.receivers.values()) {
       receiver.disconnected(broker, 'raft');
       receiver.disconnected(broker, 'heartbeat');
+      receiver.disconnected(broker, 'bulk');
     }
   }
 

@@ -116,6 +116,7 @@ export class FakePartitionLog implements PartitionLog {
   readonly sizeBytes = 0;
   readonly logStartOffset = 0;
   readonly firstReplicableIndex = 1;
+  readonly lastSnapshot = undefined;
   closed = false;
   readonly #isDead: () => boolean;
 

@@ -136,14 +136,14 @@ export class SimulatedReplica {
   release(): void {
     if (this.core === undefined) return;
     this.segmentIndex = Math.max(this.segmentIndex, Math.min(this.appliedIndex, this.core.durableIndex, this.durable.length));
-    this.core.release(this.segmentIndex);
+    this.core.release(this.segmentIndex, this.firstIndex);
   }
 
   /** Drops some of what is in segments: a snapshot stands for it. */
   drop(): void {
     const index = this.#random.chance(0.5) ? this.segmentIndex : this.#random.below(this.segmentIndex + 1);
     this.firstIndex = Math.max(this.firstIndex, index + 1);
-    this.core?.startAt(this.firstIndex);
+    this.core?.release(this.segmentIndex, this.firstIndex);
   }
 
   /** Takes another's snapshot, up to `index`, in place of its log. */

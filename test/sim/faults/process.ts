@@ -1,4 +1,5 @@
-import { type Fault, isOfMinority, type Occurrence, victimOf } from './fault.ts';
+import { allWhole } from '../convergence.ts';
+import { type Fault, type Occurrence, victimOf } from './fault.ts';
 
 const HOUR_MS = 3_600_000;
 
@@ -41,8 +42,7 @@ export const processFaults: readonly Fault[] = [
   { name: 'clockStrobe', about: "a broker's wall clock jumps to and fro", inflict: strobe },
   {
     name: 'wipe',
-    about: 'a broker comes back with an empty disk, one of a minority',
-    waitsFor: 'the replacement of replicas whose disk is gone',
+    about: 'a broker that is no controller comes back with an empty disk, where all replicas are whole',
     inflict: wipe,
   },
 ];
@@ -128,11 +128,11 @@ function strobe(occurrence: Occurrence): void {
   });
 }
 
-function wipe(occurrence: Occurrence): void {
-  const { cluster, ms, bite, until, up } = occurrence;
-  const machine = victimOf(occurrence);
-  if (!isOfMinority(occurrence, machine)) return;
-  const { id } = machine;
+/** Members of the metadata quorum do not change yet, so its voters keep their disks. One disk at a time: what two disks of three held is lost for good. */
+function wipe({ cluster, random, ms, bite, until, up }: Occurrence): void {
+  const candidates = cluster.machines.filter(({ id, broker }) => broker !== undefined && !cluster.isController(id));
+  if (candidates.length === 0 || !allWhole(cluster)) return;
+  const { id } = random.pick(candidates);
   cluster.wipe(id);
   bite();
   until(() => up(id), ms);

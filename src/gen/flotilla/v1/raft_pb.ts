@@ -10,14 +10,14 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flotilla/v1/raft.proto.
  */
 export const file_flotilla_v1_raft: GenFile = /*@__PURE__*/
-  fileDesc("ChZmbG90aWxsYS92MS9yYWZ0LnByb3RvEgtmbG90aWxsYS52MSIcCglQZWVyRnJhbWUSDwoHcGF5bG9hZBgBIAEoDCI6Cg9JZGVudGlmeVJlcXVlc3QSEQoJYnJva2VyX2lkGAEgASgNEhQKDGRpcmVjdG9yeV9pZBgCIAEoCSJ7ChBJZGVudGlmeVJlc3BvbnNlEhEKCWJyb2tlcl9pZBgBIAEoDRIUCgxkaXJlY3RvcnlfaWQYAiABKAkSEgoKY2x1c3Rlcl9pZBgDIAEoCRIqCgZ2b3RlcnMYBCADKAsyGi5mbG90aWxsYS52MS5Wb3RlcklkZW50aXR5IkwKDVZvdGVySWRlbnRpdHkSEgoKcmVwbGljYV9pZBgBIAEoAxIRCglicm9rZXJfaWQYAiABKA0SFAoMZGlyZWN0b3J5X2lkGAMgASgJMtEBCgRSYWZ0Ej4KCEV4Y2hhbmdlEhYuZmxvdGlsbGEudjEuUGVlckZyYW1lGhYuZmxvdGlsbGEudjEuUGVlckZyYW1lKAEwARJACgpIZWFydGJlYXRzEhYuZmxvdGlsbGEudjEuUGVlckZyYW1lGhYuZmxvdGlsbGEudjEuUGVlckZyYW1lKAEwARJHCghJZGVudGlmeRIcLmZsb3RpbGxhLnYxLklkZW50aWZ5UmVxdWVzdBodLmZsb3RpbGxhLnYxLklkZW50aWZ5UmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("ChZmbG90aWxsYS92MS9yYWZ0LnByb3RvEgtmbG90aWxsYS52MSIcCglQZWVyRnJhbWUSDwoHcGF5bG9hZBgBIAEoDCI6Cg9JZGVudGlmeVJlcXVlc3QSEQoJYnJva2VyX2lkGAEgASgNEhQKDGRpcmVjdG9yeV9pZBgCIAEoCSJ7ChBJZGVudGlmeVJlc3BvbnNlEhEKCWJyb2tlcl9pZBgBIAEoDRIUCgxkaXJlY3RvcnlfaWQYAiABKAkSEgoKY2x1c3Rlcl9pZBgDIAEoCRIqCgZ2b3RlcnMYBCADKAsyGi5mbG90aWxsYS52MS5Wb3RlcklkZW50aXR5IkwKDVZvdGVySWRlbnRpdHkSEgoKcmVwbGljYV9pZBgBIAEoAxIRCglicm9rZXJfaWQYAiABKA0SFAoMZGlyZWN0b3J5X2lkGAMgASgJMo0CCgRSYWZ0Ej4KCEV4Y2hhbmdlEhYuZmxvdGlsbGEudjEuUGVlckZyYW1lGhYuZmxvdGlsbGEudjEuUGVlckZyYW1lKAEwARJACgpIZWFydGJlYXRzEhYuZmxvdGlsbGEudjEuUGVlckZyYW1lGhYuZmxvdGlsbGEudjEuUGVlckZyYW1lKAEwARI6CgRCdWxrEhYuZmxvdGlsbGEudjEuUGVlckZyYW1lGhYuZmxvdGlsbGEudjEuUGVlckZyYW1lKAEwARJHCghJZGVudGlmeRIcLmZsb3RpbGxhLnYxLklkZW50aWZ5UmVxdWVzdBodLmZsb3RpbGxhLnYxLklkZW50aWZ5UmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * @generated from message flotilla.v1.PeerFrame
  */
 export type PeerFrame = Message<"flotilla.v1.PeerFrame"> & {
   /**
-   * Fixed layout: see src/raft/codec.ts and src/raft/heartbeat-codec.ts.
+   * Fixed layout: see src/raft/codec.ts, src/raft/heartbeat-codec.ts and src/raft/snapshot-codec.ts.
    *
    * @generated from field: bytes payload = 1;
    */
@@ -136,6 +136,16 @@ export const Raft: GenService<{
    * @generated from rpc flotilla.v1.Raft.Heartbeats
    */
   heartbeats: {
+    methodKind: "bidi_streaming";
+    input: typeof PeerFrameSchema;
+    output: typeof PeerFrameSchema;
+  },
+  /**
+   * Snapshots for followers, on a channel of their own as well: much, and never in the way of the others.
+   *
+   * @generated from rpc flotilla.v1.Raft.Bulk
+   */
+  bulk: {
     methodKind: "bidi_streaming";
     input: typeof PeerFrameSchema;
     output: typeof PeerFrameSchema;
