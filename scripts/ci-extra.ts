@@ -18,6 +18,7 @@ const steps: readonly Step[] = [
   npm('simulation of the Raft core', 'sim', 'test/sim/main.ts', '--core', '--seeds', '2000', '--from', '1'),
   npm('simulation of the broker', 'sim', 'test/sim/main.ts', '--seeds', '100', '--from', '1'),
   npm('mutants, a few', 'mutants', 'test/mutants/main.ts', '--smoke'),
+  npm('exhaustive small model', 'model', 'test/model/main.ts'),
   npm('jepsen-lite', 'jepsen', 'test/jepsen-lite/main.ts', '--nemesis', 'kill,pause,partition', '--seconds', '60', '--seed', '1'),
   {
     name: 'examples',

@@ -275,8 +275,8 @@ class GroupHost implements RaftHost, ReplicaHost {
       );
     }
     const { settings } = this;
-    const { makeCore = (options) => new RaftCore(options) } = this.#options;
-    const coreOptions: RaftOptions = {
+    const { makeCore = (given: RaftOptions) => new RaftCore(given) } = this.#options;
+    const core: RaftOptions = {
       id: replicaId,
       hardState,
       configuration,
@@ -292,7 +292,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       maxUncommittedBytes: settings.maxUncommittedBytes,
       maxWindowBytes: settings.maxWindowBytes,
     };
-    return makeCore(coreOptions, options.group);
+    return makeCore(core, options.group);
   }
 
   #start(options: ReplicaOptions, opened: OpenedLog): Replica {
