@@ -7,7 +7,6 @@ export const logFaults: readonly Fault[] = [
   {
     name: 'dropLog',
     about: 'a controller drops the beginning of the metadata’s log, as far as a snapshot covers it: who lags needs that snapshot',
-    waitsFor: 'a campaign with snapshots of the metadata',
     inflict: dropLog,
   },
 ];
