@@ -18,6 +18,7 @@
  *   install ID FROM I      ID gets the snapshot of FROM up to I in place of its log
  *   snapshot ID TO I|failed      tells ID that TO has a snapshot up to I, or that it could not get one
  *   append FROM TO term=T prev=I/T commit=C log=2,2         a hand-made append, into the network
+ *   rest FROM TO term=T commit=C                            a hand-made last heartbeat before rest
  */
 import type { ReplicaId } from '../../../src/base/ids.ts';
 import { CHAIN_START } from '../../../src/raft/core/chain.ts';
@@ -113,6 +114,7 @@ class World {
     else if (command === 'late') this.#makeLate(first, second);
     else if (command === 'duplicate') this.#network.push(this.#network.findLast((m) => m.from === first && m.to === second)!);
     else if (command === 'append') this.#network.push(handMade(first, second, words));
+    else if (command === 'rest') this.#network.push(lastHeartbeat(first, second, words));
     else if (command === 'restart') this.#start(this.#nodes.get(first)!);
     else if (command === 'install') this.#install(this.#nodes.get(first)!, this.#nodes.get(second)!, third ?? 0);
     else if (command === 'snapshot')
@@ -308,6 +310,12 @@ function handMade(from: number, to: number, words: string[]): Message {
   const entries = makeLog([...listOf(words, 'before'), ...listOf(words, 'log')]).slice(prevIndex);
   const envelope = { from: from as ReplicaId, to: to as ReplicaId, term: option(words, 'term') ?? 0 };
   return { type: 'append', ...envelope, prevIndex, prevTerm, commit: option(words, 'commit') ?? 0, entries };
+}
+
+function lastHeartbeat(from: number, to: number, words: string[]): Message {
+  const envelope = { from: from as ReplicaId, to: to as ReplicaId, term: option(words, 'term') ?? 0 };
+  const commit = option(words, 'commit') ?? 0;
+  return { type: 'heartbeat', ...envelope, commit, readContext: 0, quiesce: true, check: undefined, verdict: false };
 }
 
 function option(words: readonly string[], name: string): number | undefined {
