@@ -13,8 +13,9 @@ export interface GrpcConnectOptions {
   readonly ownConnection?: boolean | undefined;
 }
 
-const KEEPALIVE_MS = 10_000;
-const KEEPALIVE_TIMEOUT_MS = 5_000;
+/** A connection that went silent costs what waits on it, and where it is a lane between brokers perhaps a leader, this long at most (hazard B18). */
+const KEEPALIVE_MS = 4_000;
+const KEEPALIVE_TIMEOUT_MS = 4_000;
 /** A broker that restarts is back within a second; it is found again as fast. */
 const MIN_RECONNECT_MS = 50;
 const MAX_RECONNECT_MS = 1_000;

@@ -33,8 +33,8 @@ export interface GrpcServer {
 }
 
 /** Also ends connections whose other side is gone without a word, or never spoke HTTP/2. */
-const KEEPALIVE_MS = 10_000;
-const KEEPALIVE_TIMEOUT_MS = 5_000;
+const KEEPALIVE_MS = 4_000;
+const KEEPALIVE_TIMEOUT_MS = 4_000;
 const MAX_CONCURRENT_STREAMS = 1_000;
 const MAX_CONNECTIONS = 10_000;
 /** For connections without a call to end by themselves: a peer that does not read would never. */

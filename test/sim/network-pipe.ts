@@ -4,7 +4,7 @@ import type { VirtualEnvironment } from './virtual-environment.ts';
 /** Bytes that a stream takes before `send` asks to wait. */
 const STREAM_BUFFER_BYTES = 4 << 20;
 /** Until gRPC's keepalive gives a silent connection up: see src/rpc/grpc-channel.ts. */
-const KEEPALIVE_MS = 15_000;
+const KEEPALIVE_MS = 8_000;
 
 export type Direction = 'up' | 'down';
 

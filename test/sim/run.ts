@@ -53,8 +53,6 @@ const CHECK_EVERY_MS = 25;
 const FORM_MS = 60_000;
 /** For a healed majority to elect, tell its clients and commit. */
 const MAJORITY_MS = 30_000;
-/** And for their keepalives, one after the other, to give up connections that went silent for ever. */
-const SILENCE_MS = 30_000;
 /** For all that is left, once all is healed. Below the longest delivery timeout, which must not be needed. */
 const HEALED_MS = 60_000;
 
@@ -157,8 +155,7 @@ class Simulation {
     if (this.#nemesis.effects.has('wipe')) await this.#replaceLost();
     this.#enter(describeBreakage(breakage));
     this.#nemesis.heal(breakage);
-    const withinMs = MAJORITY_MS + (this.#world.weather.faults.includes('halfOpen') ? SILENCE_MS : 0);
-    await this.#settle(this.#workload.probe(withinMs), withinMs);
+    await this.#settle(this.#workload.probe(MAJORITY_MS), MAJORITY_MS);
     this.#enter('healed');
     this.#nemesis.heal();
     await this.#settle(this.#workload.stopSending(), HEALED_MS);
