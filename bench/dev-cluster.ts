@@ -27,7 +27,9 @@ export class DevCluster implements AsyncDisposable {
     this.#child = child;
   }
 
-  static async start(options: { brokers?: number; args?: readonly string[]; quiet?: boolean } = {}): Promise<DevCluster> {
+  static async start(
+    options: { brokers?: number; args?: readonly string[]; quiet?: boolean; env?: NodeJS.ProcessEnv } = {},
+  ): Promise<DevCluster> {
     const brokers = options.brokers ?? 3;
     const directory = mkdtempSync(join(tmpdir(), 'flotilla-'));
     const port = await freePorts(brokers);
@@ -45,7 +47,7 @@ export class DevCluster implements AsyncDisposable {
         directory,
         ...(options.args ?? []),
       ],
-      { stdio: ['ignore', 'pipe', options.quiet ? 'ignore' : 'inherit'] },
+      { stdio: ['ignore', 'pipe', options.quiet ? 'ignore' : 'inherit'], env: { ...process.env, ...options.env } },
     );
     const bootstrap = await new Promise<string>((resolve, reject) => {
       let text = '';

@@ -31,6 +31,7 @@ import {
 } from './measures.ts';
 import { plot } from './plot.ts';
 import { measureSwallowedGap } from './proxied.ts';
+import { measureStalledDisk } from './stalled-disk.ts';
 
 const BROKERS = [1, 2, 3];
 /** So that steady state is measured: segments synced, files recycled. */
@@ -142,6 +143,12 @@ async function gaps(client: Client): Promise<void> {
   const killed = await measureGap(client, 'failover', (leader) => cluster.signal(leader, 'SIGKILL'));
   figures.note('longest gap after kill -9 of a leader, ms', killed.gapMs);
   figures.note('longest gap after a link that swallows everything, ms', await measureSwallowedGap());
+  const stalled = await measureStalledDisk();
+  if (stalled === undefined) console.log('a disk that stalls: not measured, it takes Linux and a C compiler');
+  else {
+    figures.note('leader elsewhere after its disk stalled, ms', stalled.movedMs);
+    figures.note('longest gap meanwhile, ms', stalled.gapMs);
+  }
 }
 
 /** A broker is stopped until it lacks 1 GiB, and goes on. */
