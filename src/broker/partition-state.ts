@@ -165,7 +165,8 @@ export class PartitionState implements ReplicaOwner {
   }
 
   leadershipChanged(leadership: Leadership): void {
-    if (leadership.role !== 'leader' || leadership.term !== this.#term) {
+    const waits = this.#committed.size > 0 || this.#durable.size > 0 || this.#applied.size > 0;
+    if (waits && (leadership.role !== 'leader' || leadership.term !== this.#term)) {
       const error = this.notLeader('the leader changed before the batch was committed');
       this.#committed.rejectAll(error);
       this.#durable.rejectAll(error);

@@ -283,7 +283,7 @@ export class RaftReplica implements Replica {
 
   /**
    * The broker is down: if it leads this group, there is no leader any more, and an election begins in so many ticks; what it was to take over, it won't.
-   * A group at rest that has a member there wakes, so that its leader watches its quorum.
+   * A group at rest that has a member there is woken by its leader, which watches its quorum.
    */
   peerDown(broker: BrokerId, ticks: number): void {
     for (const transfer of this.#transfers) {
@@ -292,7 +292,7 @@ export class RaftReplica implements Replica {
       transfer.reject(this.#wentDown(broker));
     }
     if (this.core.leader !== this.replicaId && this.leaderBroker === broker) this.#orphaned(ticks);
-    else if (this.core.quiesced && this.isMember(broker)) this.core.wake();
+    else if (this.core.quiesced && this.core.role === 'leader' && this.isMember(broker)) this.core.wake();
     else return;
     this.#host.schedule(this);
   }

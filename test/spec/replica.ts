@@ -366,6 +366,7 @@ export class SpecReplica {
     if (pre) {
       if (isNewEnough) this.promises.mayGrantPreVote(from, term);
       this.#take('AnswerPreVote');
+      if (this.role === 'preCandidate' && after.role === 'follower') this.#giveWay(isNewEnough);
       return;
     }
     // One that is asked again may have got a newer log since: its answer is no, and its vote stays.
@@ -381,6 +382,13 @@ export class SpecReplica {
     this.#take('GrantVote');
     this.vote = from;
     this.promises.votes(this.term, from);
+  }
+
+  /** Of two pre-candidates one waits for the other, so that they don't split the vote; only for one that may win. */
+  #giveWay(isNewEnough: boolean): void {
+    must(isNewEnough, 'gives way to a log that is behind');
+    this.#take('GiveWay');
+    this.#becomeFollower(0);
   }
 
   #voteAnswered({ from, pre, granted, term, lastIndex }: MessageOf<'voteResponse'>): void {

@@ -494,6 +494,7 @@ export class RaftCore {
     const term = pre && granted ? message.term : this.#term;
     const response = voteResponse(this.#id, from, term, { pre, granted });
     if (pre) {
+      if (granted) this.#giveWay(from);
       const { lastIndex, lastTerm } = this.#log;
       this.#outbox.messages.push(free && !granted && !this.#hearsLeader() ? { ...response, lastIndex, lastTerm } : response);
       return;
@@ -505,6 +506,15 @@ export class RaftCore {
       this.#pull.end();
     }
     this.#outbox.afterPersisted(response);
+  }
+
+  /**
+   * Two pre-candidates that grant each other's pre-vote would both vote for themselves in the same term, and neither be elected: the one that stands later in the
+   * configuration waits instead. Messages between two replicas come in order, so the other was granted nothing here that it could not use.
+   */
+  #giveWay(to: ReplicaId): void {
+    const { voters } = this.#quorum;
+    if (this.#role === 'preCandidate' && voters.indexOf(to) < voters.indexOf(this.#id)) this.#becomeFollower(this.#term, 0);
   }
 
   #handleVoteResponse(message: VoteResponse): void {

@@ -109,19 +109,50 @@ describe('rest', () => {
     await untilAllRest();
   });
 
-  test('none rests while a member is away, and none boots at rest', async () => {
+  test('it rests without a member whose broker is down, which gets what it lacks when it is back; none boots at rest', async () => {
     const leader = await resting();
     const away = others(leader)[0]!;
     cluster.kill(away);
-    await cluster.environment.run(5_000);
+    const there = brokers.filter((broker) => broker !== away);
+    await cluster.environment.run(200);
     expect(rests(leader)).toBe(false);
+    await untilAllRest([0], there);
+    cluster.propose(leader, 'missed');
+    for (const broker of there) await cluster.applied(broker, ['missed']);
+    await untilAllRest([0], there);
+    await cluster.environment.run(5_000);
+    expect(allRest([0], there)).toBe(true);
     expect(cluster.leader()).toBe(leader);
     expect(cluster.replica(leader).inSync()).not.toContain(away);
     cluster.boot(away);
     await cluster.open(away);
     expect(rests(away)).toBe(false);
+    await cluster.applied(away, ['missed']);
     await untilAllRest();
     expect(cluster.leader()).toBe(leader);
+  });
+
+  test('it does not rest without a majority', async () => {
+    const leader = await resting();
+    for (const away of others(leader)) cluster.kill(away);
+    await cluster.environment.run(300);
+    expect(rests(leader)).toBe(false);
+    await cluster.environment.run(3_000);
+    expect(rests(leader)).toBe(false);
+    expect(cluster.replica(leader).leadership.role).not.toBe('leader');
+  });
+
+  test('a member that is only cut off for a while gets what it lacks when its broker is heard again', async () => {
+    const leader = await resting();
+    const away = others(leader)[0]!;
+    const there = brokers.filter((broker) => broker !== away);
+    cluster.network.isolate(away, there);
+    await cluster.environment.run(1_000);
+    cluster.propose(cluster.leader() ?? leader, 'missed');
+    for (const broker of there) await cluster.applied(broker, ['missed']);
+    cluster.network.heal();
+    await cluster.applied(away, ['missed']);
+    await untilAllRest();
   });
 
   test('what a group at rest keeps in memory is what segments do not hold', async () => {
@@ -148,7 +179,7 @@ describe('rest', () => {
     for (const broker of brokers) await cluster.applied(broker, ['a']);
     await untilAllRest();
     cluster.kill(brokers[2]!);
-    await cluster.environment.run(2_000);
+    await cluster.environment.run(200);
     expect(rests(leader)).toBe(false);
     expect(cluster.leader()).toBe(leader);
   });
