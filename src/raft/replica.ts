@@ -283,7 +283,7 @@ export class RaftReplica implements Replica {
 
   /**
    * The broker is down: if it leads this group, there is no leader any more, and an election begins in so many ticks; what it was to take over, it won't.
-   * A group at rest that has a member there is woken by its leader, which watches its quorum.
+   * A leader at rest wakes when a majority may be gone with it, to watch its quorum; otherwise it rests on without the member.
    */
   peerDown(broker: BrokerId, ticks: number): void {
     for (const transfer of this.#transfers) {
@@ -292,7 +292,7 @@ export class RaftReplica implements Replica {
       transfer.reject(this.#wentDown(broker));
     }
     if (this.core.leader !== this.replicaId && this.leaderBroker === broker) this.#orphaned(ticks);
-    else if (this.core.quiesced && this.core.role === 'leader' && this.isMember(broker)) this.core.wake();
+    else if (this.core.quiesced && this.core.role === 'leader' && this.isMember(broker) && !this.#isMajorityAlive) this.core.wake();
     else return;
     this.#host.schedule(this);
   }
@@ -442,9 +442,11 @@ export class RaftReplica implements Replica {
 
   /** A majority of the voters is in reach, but not one whose disks keep up. */
   #disksStall(): boolean {
-    return (
-      this.#reaches(({ brokerId }) => this.#host.isAlive(brokerId)) && !this.#reaches(({ brokerId }) => this.#host.isDiskFresh(brokerId))
-    );
+    return this.#isMajorityAlive && !this.#reaches(({ brokerId }) => this.#host.isDiskFresh(brokerId));
+  }
+
+  get #isMajorityAlive(): boolean {
+    return this.#reaches(({ brokerId }) => this.#host.isAlive(brokerId));
   }
 
   /** A majority of the voters is such. */

@@ -292,7 +292,8 @@ export class RaftCore {
     this.wake(this.#leaderId);
     const survivors = this.#quorum.voters.filter((voter) => voter !== this.#leaderId);
     this.#leaderId = 0;
-    this.#timer.expireInTurn(survivors, ticks);
+    // As one dies, thousands of groups campaign: the next in turn comes only if nothing was heard of the first for half an election timeout.
+    this.#timer.expireInTurn(survivors, Math.ceil(this.#options.electionTicks / 2), ticks);
   }
 
   /**
@@ -301,7 +302,7 @@ export class RaftCore {
    */
   peerReachable(): void {
     if (this.#leaderId !== 0 || this.#role === 'candidate') return;
-    this.#timer.expireInTurn(this.#quorum.voters);
+    this.#timer.expireInTurn(this.#quorum.voters, this.#options.heartbeatTicks);
   }
 
   /** The persist unit with this token, and all before it, are durable. A completion that comes again is ignored. */
