@@ -67,8 +67,8 @@ export class SegmentedLog implements PartitionLog {
   readonly #snapshots: LogSnapshots;
   readonly #context: LogContext;
   readonly #settings: LogSettings;
-  readonly #segments: Segment[];
-  readonly #terms: TermStart[];
+  #segments: Segment[];
+  #terms: readonly TermStart[];
   #configuration: { readonly index: number; readonly configuration: Configuration; readonly payload: Uint8Array } | undefined;
   #last: LogPosition;
   /** Committed, not yet written. */
@@ -89,7 +89,7 @@ export class SegmentedLog implements PartitionLog {
     this.#context = context;
     this.#settings = settings;
     this.#segments = loaded.segments;
-    this.#terms = [...loaded.terms];
+    this.#terms = loaded.terms;
     this.#configuration = loaded.configuration;
     this.#last = loaded.last;
     this.#written = { index: loaded.last.index, nextOffset: loaded.last.nextOffset };
@@ -182,7 +182,7 @@ export class SegmentedLog implements PartitionLog {
   /** Takes entries that recovery knows to be committed, before anything else: the log starts behind them. */
   adopt(entries: readonly Entry[]): void {
     this.append(entries);
-    this.#initial = { ...this.#initial, base: this.#last, terms: [...this.#terms] };
+    this.#initial = { ...this.#initial, base: this.#last, terms: this.#terms };
   }
 
   async read(fromOffset: number, untilOffset: number, maxBytes: number): Promise<BatchRun> {
@@ -299,7 +299,7 @@ export class SegmentedLog implements PartitionLog {
   #take(entry: Entry): void {
     assert(entry.index === this.#last.index + 1, 'committed entries come in order', { index: entry.index, last: this.#last.index });
     assert(entry.nextOffset >= this.#last.nextOffset, 'offsets never go back (B31)', { index: entry.index, nextOffset: entry.nextOffset });
-    if (entry.term !== this.#last.term) this.#terms.push({ term: entry.term, index: entry.index });
+    if (entry.term !== this.#last.term) this.#terms = [...this.#terms, { term: entry.term, index: entry.index }];
     if (entry.kind === EntryKind.config) {
       this.#configuration = { index: entry.index, configuration: decodeConfiguration(entry.payload), payload: entry.payload };
     }
@@ -352,7 +352,7 @@ export class SegmentedLog implements PartitionLog {
     let segment = this.#segments.at(-1);
     if (segment === undefined) {
       segment = this.#newSegment();
-      this.#segments.push(segment);
+      this.#segments = [segment];
     }
     await segment.append(run);
     this.#pending = this.#pending.slice(count);

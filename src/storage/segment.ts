@@ -49,6 +49,8 @@ export function parseSegmentName(name: string, extension: string): SegmentBase |
   return match === null || match[3] !== extension ? undefined : { offset: Number(match[1]), index: Number(match[2]) };
 }
 
+const NOTHING = Promise.resolve();
+
 export class Segment {
   readonly base: SegmentBase;
   logBytes = 0;
@@ -61,7 +63,7 @@ export class Segment {
   #retired: FlotillaError | undefined;
   /** Of a segment that was found, too, the process that made it may have been killed before it could sync the names. */
   #namesDurable = false;
-  #syncing: Promise<void> = Promise.resolve();
+  #syncing: Promise<void> = NOTHING;
   readonly #disk: Disk;
   readonly #directory: string;
   readonly #checksums: Checksums;

@@ -46,23 +46,27 @@ export class ElectionTimer {
   }
 }
 
+const NOBODY_AHEAD: readonly LogEnd[] = [];
+const NO_VOTES: ReadonlyMap<ReplicaId, boolean> = new Map();
+
 /** The votes of one campaign, real or pre. A voter's first answer counts. */
 export class Campaign {
-  readonly #votes = new Map<ReplicaId, boolean>();
+  #votes: Map<ReplicaId, boolean> | undefined;
   /** Voters that refused for their log alone. */
-  readonly #ahead: LogEnd[] = [];
+  #ahead: readonly LogEnd[] = NOBODY_AHEAD;
 
   answered(by: ReplicaId, granted: boolean): void {
+    this.#votes ??= new Map();
     if (!this.#votes.has(by)) this.#votes.set(by, granted);
   }
 
   isAhead(voter: LogEnd): void {
-    if (!this.#votes.has(voter.by)) this.#ahead.push(voter);
+    if (this.#votes?.has(voter.by) !== true) this.#ahead = [...this.#ahead, voter];
     this.answered(voter.by, false);
   }
 
   result(quorum: Quorum): VoteResult {
-    return quorum.tally(this.#votes);
+    return quorum.tally(this.#votes ?? NO_VOTES);
   }
 
   /** The voter with the newest log, when with that log the campaign would have been won, and without was not. */
