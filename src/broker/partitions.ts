@@ -430,7 +430,9 @@ function isDamaged(error: unknown): boolean {
   return error instanceof FlotillaError && error.code === 'STORAGE_ERROR';
 }
 
+const NONE: readonly Member[] = [];
+
+/** Shares what it can with the image: there are thousands of them. */
 function configurationOf(partition: PartitionImage): Configuration {
-  const voters: Member[] = partition.replicas.map(({ replicaId, brokerId, directoryId }) => ({ replicaId, brokerId, directoryId }));
-  return { voters, outgoing: [], learners: [] };
+  return { voters: partition.replicas, outgoing: NONE, learners: NONE };
 }
