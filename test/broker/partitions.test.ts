@@ -147,7 +147,12 @@ it('tells when it begins to open many replicas, and when it has', async () => {
   const { opened, many, replay } = secondProcess([]);
   await replay(registered(2), created);
   expect(many).toEqual([]);
-  const large = { name: 'large', topicId: 'a'.repeat(32) as typeof topicId, firstReplicaId: 2, partitions: Array.from({ length: 300 }, () => [0]) };
+  const large = {
+    name: 'large',
+    topicId: 'a'.repeat(32) as typeof topicId,
+    firstReplicaId: 2,
+    partitions: Array.from({ length: 300 }, () => [0]),
+  };
   await replay({ ...created, ...large });
   await replay();
   expect(opened).toHaveLength(301);
