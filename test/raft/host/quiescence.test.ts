@@ -299,9 +299,11 @@ describe('B39: a group at rest is never stuck', () => {
     await cluster.environment.run(5);
     await closing;
     await cluster.environment.until(() => !rests(leader), 'the leader wakes', 1_000);
-    await cluster.environment.run(3_000);
+    for (let i = 0; i < 100; i++) {
+      await cluster.environment.run(30);
+      expect(rests(leader)).toBe(false);
+    }
     expect(cluster.leader()).toBe(leader);
-    expect(rests(leader)).toBe(false);
   });
 
   test('the leader steps down and the followers do not hear of it', async () => {
