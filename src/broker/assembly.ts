@@ -45,6 +45,8 @@ export interface BrokerOptions {
   readonly environment: Environment;
   readonly disk: Disk;
   readonly openStateStore: (path: string) => Promise<StateStore>;
+  /** See PartitionsOptions.openingMany. */
+  readonly openingMany?: (many: boolean) => void;
   readonly connect: Connect;
   readonly createTransport: (options: {
     readonly identity: PeerIdentity;
@@ -160,6 +162,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
       reassignments?.changed();
     },
     failedChanged: () => reassignments?.changed(),
+    ...(options.openingMany !== undefined && { openingMany: options.openingMany }),
   });
   const context: BrokerContext = { config, partitions, metadata, environment, crc32c, log, fatal };
   const store = config.isController ? await options.openStateStore(`${config.dataDirectory}/state`) : undefined;

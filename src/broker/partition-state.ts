@@ -43,7 +43,7 @@ export class PartitionState implements ReplicaOwner {
   readonly #committed = new WaiterQueue<ProduceResult>();
   readonly #durable = new WaiterQueue<ProduceResult>();
   readonly #applied = new WaiterQueue<void>();
-  readonly #subscribers = new Set<PartitionSubscriber>();
+  #subscribers: Set<PartitionSubscriber> | undefined;
   #producers: ProducerState | undefined;
   /** Entries that came while producer state was being restored. */
   #unrecorded: Entry[] = [];
@@ -165,7 +165,8 @@ export class PartitionState implements ReplicaOwner {
   }
 
   leadershipChanged(leadership: Leadership): void {
-    if (leadership.role !== 'leader' || leadership.term !== this.#term) {
+    const waits = this.#committed.size > 0 || this.#durable.size > 0 || this.#applied.size > 0;
+    if (waits && (leadership.role !== 'leader' || leadership.term !== this.#term)) {
       const error = this.notLeader('the leader changed before the batch was committed');
       this.#committed.rejectAll(error);
       this.#durable.rejectAll(error);
@@ -200,15 +201,16 @@ export class PartitionState implements ReplicaOwner {
   /** Returns the unsubscribe. Errors: THROTTLING_QUOTA_EXCEEDED. */
   subscribe(subscriber: PartitionSubscriber): () => void {
     if (this.#closed !== undefined) throw this.#closed;
+    this.#subscribers ??= new Set();
     if (this.#subscribers.size >= MAX_SUBSCRIBERS) {
       throw new FlotillaError('THROTTLING_QUOTA_EXCEEDED', `${MAX_SUBSCRIBERS} streams read this partition already. Try another replica.`);
     }
     this.#subscribers.add(subscriber);
-    return () => this.#subscribers.delete(subscriber);
+    return () => this.#subscribers?.delete(subscriber);
   }
 
   notify(): void {
-    for (const subscriber of this.#subscribers) subscriber.advanced();
+    for (const subscriber of this.#subscribers ?? []) subscriber.advanced();
   }
 
   /** The partition leaves this broker: all who wait are told `error`. */
@@ -218,8 +220,8 @@ export class PartitionState implements ReplicaOwner {
     this.#replica.log.snapshotSource = undefined;
     for (const queue of [this.#committed, this.#durable]) queue.rejectAll(error);
     this.#applied.rejectAll(error);
-    const subscribers = [...this.#subscribers];
-    this.#subscribers.clear();
+    const subscribers = this.#subscribers ?? [];
+    this.#subscribers = undefined;
     for (const subscriber of subscribers) subscriber.closed(error);
   }
 

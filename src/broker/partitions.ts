@@ -24,6 +24,8 @@ import { Partition } from './partition.ts';
 
 /** Replicas that are opened or removed at the same time. */
 export const MAX_CONCURRENT_CHANGES = 16;
+/** Replicas that wait for it. */
+const MANY = 100;
 
 /** Orphans that the log names. */
 const MAX_ORPHANS_NAMED = 20;
@@ -49,6 +51,8 @@ export interface PartitionsOptions {
   readonly leadershipChanged: () => void;
   /** See {@link Partitions.failed}. */
   readonly failedChanged?: () => void;
+  /** Told when so many replicas wait to be opened that memory is worth care, and when the last of them is done. */
+  readonly openingMany?: (many: boolean) => void;
 }
 
 /** A replica that this broker can't bring back: another is to take its place. */
@@ -88,6 +92,7 @@ export class Partitions {
   readonly #held: Set<GroupKey>;
   readonly #queue: Slot[] = [];
   #changing = 0;
+  #openingMany = false;
   /** The metadata here tell of this process's registration, so they are no older than what any process before it had seen. */
   #caughtUp = false;
   #unsubscribe: (() => void) | undefined;
@@ -277,6 +282,7 @@ export class Partitions {
   }
 
   #run(): void {
+    if (this.#queue.length > MANY) this.#tellMany(true);
     while (this.#changing < MAX_CONCURRENT_CHANGES) {
       const slot = this.#queue.shift();
       if (slot === undefined) break;
@@ -286,7 +292,15 @@ export class Partitions {
         this.#run();
       });
     }
-    if (this.#changing === 0) this.#idle?.();
+    if (this.#changing > 0) return;
+    this.#tellMany(false);
+    this.#idle?.();
+  }
+
+  #tellMany(many: boolean): void {
+    if (this.#openingMany === many) return;
+    this.#openingMany = many;
+    this.#options.openingMany?.(many);
   }
 
   async #change(slot: Slot): Promise<void> {
@@ -430,7 +444,9 @@ function isDamaged(error: unknown): boolean {
   return error instanceof FlotillaError && error.code === 'STORAGE_ERROR';
 }
 
+const NONE: readonly Member[] = [];
+
+/** Shares what it can with the image: there are thousands of them. */
 function configurationOf(partition: PartitionImage): Configuration {
-  const voters: Member[] = partition.replicas.map(({ replicaId, brokerId, directoryId }) => ({ replicaId, brokerId, directoryId }));
-  return { voters, outgoing: [], learners: [] };
+  return { voters: partition.replicas, outgoing: NONE, learners: NONE };
 }

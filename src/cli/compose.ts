@@ -6,6 +6,7 @@ import { crc32 } from '../platform/crc32.ts';
 import { nativeCrc32c } from '../platform/crc32c.ts';
 import { NodeDisk } from '../platform/disk.ts';
 import { nodeEnvironment } from '../platform/environment.ts';
+import { keepHeapTight } from '../platform/heap.ts';
 import { openFileLimit } from '../platform/limits.ts';
 import { grpcConnect } from '../rpc/grpc-channel.ts';
 import { serveGrpc } from '../rpc/grpc-server.ts';
@@ -26,5 +27,6 @@ export function composeBroker(config: BrokerConfig, log: Logger, fatal: (error: 
     serve: (options) => serveGrpc({ ...options, openFileLimit: limit }),
     crc32,
     crc32c: nativeCrc32c,
+    openingMany: keepHeapTight,
   });
 }

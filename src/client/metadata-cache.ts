@@ -72,6 +72,7 @@ export class MetadataCache {
   readonly #wanted = new Set<string>();
   /** Addresses that did not answer when last asked: until then they are asked after the others. */
   readonly #silentUntilMs = new Map<string, number>();
+  readonly #listeners = new Set<() => void>();
   #next = 0;
 
   constructor(environment: Environment, channels: Channels, bootstrap: readonly string[], closing: AbortSignal) {
@@ -83,6 +84,12 @@ export class MetadataCache {
 
   get clusterId(): string | undefined {
     return this.#clusterId;
+  }
+
+  /** Calls the listener after each answer that was taken over. Returns the unsubscribe. */
+  subscribe(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   cached(topic: string): TopicState | undefined {
@@ -270,6 +277,7 @@ export class MetadataCache {
     }
     for (const name of topics) if (!answered.has(name)) this.#topics.delete(name);
     this.#channels.retain(new Set([...this.#brokers.values(), ...this.#bootstrap]));
+    for (const listener of this.#listeners) listener();
   }
 
   #identify(name: string, id: string): void {

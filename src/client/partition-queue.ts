@@ -72,6 +72,8 @@ export class PartitionQueue {
   #routing = false;
   #retryTimer: Timer | undefined;
   #attempt = 0;
+  /** Of the leader that was last sent to. */
+  #triedEpoch = -1;
   /** Something in flight must be sent again, once the rest of it is answered. */
   #rewinding = false;
   #rewindAtOnce = false;
@@ -419,11 +421,26 @@ export class PartitionQueue {
 
   #retryLater(): void {
     if (this.#retryTimer || this.#closed) return;
-    this.#retryTimer = this.#environment.after(backoffMs(this.#environment, Math.max(1, this.#attempt)), () => {
-      this.#retryTimer = undefined;
-      if (this.#resetting) this.#reset();
-      void this.#route();
-    });
+    this.#retryTimer = this.#environment.after(backoffMs(this.#environment, Math.max(1, this.#attempt)), () => this.#retry());
+  }
+
+  #retry(): void {
+    this.#retryTimer = undefined;
+    if (this.#resetting) this.#reset();
+    void this.#route();
+  }
+
+  /** The cache has had news, for whichever partition asked: one that waits to try again and has a new leader waits no longer. */
+  metadataChanged(): void {
+    if (this.#retryTimer === undefined || !this.#hasNewLeader) return;
+    this.#retryTimer.cancel();
+    this.#retry();
+  }
+
+  /** A later leader than the one that was last sent to. Epochs grow, so this can't send back and forth between two. */
+  get #hasNewLeader(): boolean {
+    const leader = this.#owner.metadata.leader(this.topic, this.partition);
+    return leader !== undefined && this.#triedEpoch >= 0 && leader.epoch > this.#triedEpoch;
   }
 
   /** Finds the leader and goes on there. */
@@ -433,7 +450,7 @@ export class PartitionQueue {
     const { metadata } = this.#owner;
     try {
       const hinted = this.#stream !== undefined && metadata.leader(this.topic, this.partition)?.address !== this.#stream.address;
-      if (this.#attempt > 0 && !hinted) await metadata.refresh();
+      if (this.#attempt > 0 && !hinted && !this.#hasNewLeader) await metadata.refresh();
       const topic = await metadata.topic(this.topic);
       if (topic.partitions[this.partition] === undefined) throw noSuchPartition(topic, this.partition);
       this.#adopt(topic);
@@ -448,6 +465,7 @@ export class PartitionQueue {
       this.#attempt++;
       return this.#retryLater();
     }
+    this.#triedEpoch = leader.epoch;
     try {
       const stream = this.#owner.streamTo(leader.address);
       if (stream !== this.#stream) this.#stream?.detach(this);

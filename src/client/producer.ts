@@ -110,6 +110,7 @@ export class Producer implements QueueOwner, AsyncDisposable {
   readonly #unresolved = new Map<string, UnresolvedTopic>();
   readonly #streams = new Map<string, ProduceStream>();
   readonly #onClosed: (producer: Producer) => void;
+  readonly #unsubscribe: () => void;
   /** In the order of their calls. A set, since the first of a hundred thousand leaves it as fast as the last. */
   readonly #blocked = new Set<Blocked>();
   #space: Deferred<void> | undefined;
@@ -151,6 +152,9 @@ export class Producer implements QueueOwner, AsyncDisposable {
     this.#defaultPartitioner = new DefaultPartitioner(cluster.environment.uint32());
     this.#maxBufferedBytes = positive(options, 'maxBufferedBytes', DEFAULT_MAX_BUFFERED_BYTES);
     this.#requestTimeoutMs = Math.ceil(Math.min(positive(options, 'requestTimeoutMs', DEFAULT_REQUEST_TIMEOUT_MS), MAX_REQUEST_TIMEOUT_MS));
+    this.#unsubscribe = cluster.metadata.subscribe(() => {
+      for (const { queues } of this.#topics.values()) for (const queue of queues) queue.metadataChanged();
+    });
   }
 
   /** Bytes of records that are not yet acknowledged. */
@@ -504,6 +508,7 @@ export class Producer implements QueueOwner, AsyncDisposable {
     await withDeadline(this.environment, deadlineMs, this.#settledNow(), late).catch(() => {});
     const error = new FlotillaError('CLOSED', 'the producer was closed before the record was acknowledged; it may have been appended');
     this.#closing.abort(error);
+    this.#unsubscribe();
     this.#sweepTimer?.cancel();
     for (const { waiting } of this.#blocked) waiting?.reject(error);
     this.#blocked.clear();

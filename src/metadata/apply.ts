@@ -209,7 +209,10 @@ class Draft {
     const partitions = record.partitions.map((replicas, partition) =>
       asCreated(
         partition,
-        replicas.map((disk) => ({ replicaId: replicaId++ as ReplicaId, ...must(disks[disk], 'disk of a replica', disk) })),
+        replicas.map((disk) => {
+          const { brokerId, directoryId } = must(disks[disk], 'disk of a replica', disk);
+          return { replicaId: replicaId++ as ReplicaId, brokerId, directoryId };
+        }),
       ),
     );
     this.#nextReplicaId = replicaId;

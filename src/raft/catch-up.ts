@@ -48,7 +48,7 @@ export class CatchUp {
   /** Reads the entries and supplies them to the core, when the budget allows. */
   request(replica: RaftReplica, wanted: EntriesWanted): void {
     if (replica.reading.has(wanted.to)) return;
-    replica.reading.add(wanted.to);
+    replica.reading = new Set([...replica.reading, wanted.to]);
     this.#queue.push({ replica, wanted });
     this.#startReads();
   }
@@ -81,7 +81,7 @@ export class CatchUp {
 
   async #read({ replica, wanted }: Request): Promise<void> {
     const entries = await this.#entries(replica, wanted);
-    replica.reading.delete(wanted.to);
+    replica.reading = new Set([...replica.reading].filter((to) => to !== wanted.to));
     this.#bytes -= wanted.maxBytes;
     this.#pay(entries ?? []);
     if (entries !== undefined) replica.supply(wanted.to, entries);

@@ -17,8 +17,8 @@ export interface HeartbeatOptions {
   readonly timeoutMs: number;
   /** The peer's process is gone, was replaced, or is out of reach: nothing that it led is led any more. */
   readonly peerDown: (broker: BrokerId) => void;
-  /** A lane to the peer has opened, or its heartbeats come (again). */
-  readonly peerUp: (broker: BrokerId) => void;
+  /** A lane to the peer has opened, or, `returned`, its heartbeats come (again). */
+  readonly peerUp: (broker: BrokerId, returned: boolean) => void;
   /** The groups that this broker leads and holds at rest with the peer. */
   readonly quiescedWith: (broker: BrokerId) => Digest;
 }
@@ -123,7 +123,7 @@ export class Heartbeats {
     peer.diskFresh = heartbeat.diskFresh;
     if (!peer.alive) {
       peer.alive = true;
-      this.#options.peerUp(from);
+      this.#options.peerUp(from, true);
     }
     return true;
   }
@@ -132,7 +132,7 @@ export class Heartbeats {
     const peer = this.#peers.get(broker);
     if (peer === undefined) return;
     peer.lanes.add(lane);
-    this.#options.peerUp(broker);
+    this.#options.peerUp(broker, false);
   }
 
   /** A peer without either lane is down: its process has gone, or the way to it has. */

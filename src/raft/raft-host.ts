@@ -75,6 +75,9 @@ class GroupHost implements RaftHost, ReplicaHost {
   /** Milliseconds of running time that the present flush has been waiting for the disk. */
   #stalledMs = 0;
   #stopped = false;
+  /** Shared by all cores. */
+  readonly #uint32 = () => this.#options.environment.uint32();
+  readonly #isAway = (broker: BrokerId) => !this.isAlive(broker);
 
   constructor(options: RaftHostOptions) {
     const { environment, storage, transport, brokerId, incarnation, log, settings, fatal } = options;
@@ -87,7 +90,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       incarnation,
       timeoutMs: settings.heartbeatTimeoutMs,
       peerDown: (broker) => this.#peerDown(broker),
-      peerUp: (broker) => this.#peerUp(broker),
+      peerUp: (broker, returned) => this.#peerUp(broker, returned),
       quiescedWith: (broker) => this.#quiescence.ledWith(broker),
     });
     this.#loop = new TurnLoop({
@@ -263,7 +266,7 @@ class GroupHost implements RaftHost, ReplicaHost {
   #newCore(options: ReplicaOptions, { log, tail, hardState, whole }: OpenedLog): RaftCore {
     const { group, replicaId } = options;
     if (!whole) throw notWhole(group);
-    const { environment, brokerId, directoryId } = this.#options;
+    const { brokerId, directoryId } = this.#options;
     // Those in the tail the core reads itself: they may be taken back.
     const { configuration, index: configurationIndex } = log.configuration ?? { configuration: options.configuration, index: 0 };
     const self = membersOf(configuration).find((member) => member.replicaId === replicaId);
@@ -285,7 +288,8 @@ class GroupHost implements RaftHost, ReplicaHost {
       electionTicks: settings.electionTicks,
       heartbeatTicks: Math.max(1, Math.round(settings.heartbeatMs / settings.tickMs)),
       quiesceTicks: Math.ceil(settings.quiesceAfterMs / settings.tickMs),
-      uint32: () => environment.uint32(),
+      uint32: this.#uint32,
+      isAway: this.#isAway,
       maxAppendBytes: settings.maxAppendBytes,
       maxInflightBytes: settings.maxInflightBytes,
       maxInflightMessages: settings.maxInflightMessages,
@@ -370,8 +374,10 @@ class GroupHost implements RaftHost, ReplicaHost {
     });
   }
 
-  #peerUp(broker: BrokerId): void {
+  /** `returned`: its heartbeats come again. Groups that rest without it have something to tell it. */
+  #peerUp(broker: BrokerId, returned: boolean): void {
     if (this.#stopped) return;
+    if (returned) this.#quiescence.wakeLedWith(broker);
     for (const replica of this.#quiescence.active) replica.peerUp(broker);
   }
 

@@ -48,6 +48,10 @@ const REPLAY_PAGE_BYTES = 1024 * 1024;
 /** Broker ids learned from messages of members that are not in this replica's configuration yet. */
 const MAX_LEARNED_BROKERS = 64;
 
+/** What most groups never have: shared, or made when it is needed, since there are thousands of them. */
+const NOBODY: ReadonlySet<ReplicaId> = new Set();
+const NOTHING = Promise.resolve();
+
 interface PendingRead {
   readonly resolve: (index: number) => void;
   readonly reject: (error: FlotillaError) => void;
@@ -71,12 +75,12 @@ export class RaftReplica implements Replica {
   /** A snapshot is being put in the log's place: messages are dropped, as by a network, and time stands still. */
   paused = false;
   /** Settles, and never rejects, when no snapshot is being installed. */
-  installing: Promise<unknown> = Promise.resolve();
+  installing: Promise<unknown> = NOTHING;
   /** Managed by the turn loop. */
   scheduled = false;
   closed = false;
   /** Followers that a catch-up read is queued or in flight for; managed by catch-up.ts. */
-  readonly reading = new Set<ReplicaId>();
+  reading: ReadonlySet<ReplicaId> = NOBODY;
 
   readonly #host: ReplicaHost;
   readonly #owner: ReplicaOwner;
@@ -86,15 +90,14 @@ export class RaftReplica implements Replica {
   /** The owner has been told of the entries up to here. */
   #appendedIndex: number;
   #progressed = false;
-  readonly #learnedBrokers = new Map<ReplicaId, BrokerId>();
-  #brokers: ReadonlyMap<ReplicaId, BrokerId> = new Map();
-  #brokersOf: Configuration | undefined;
+  #learnedBrokers: Map<ReplicaId, BrokerId> | undefined;
+  #configuration: Configuration | undefined;
   #configuredAtMs = 0;
   /** ReadIndex rounds in flight, by context; callers of one turn share one. */
-  readonly #reads = new Map<number, PendingRead[]>();
+  #reads: Map<number, PendingRead[]> | undefined;
   #nextReadContext = 1;
   #openRead: PendingRead[] | undefined;
-  readonly #transfers = new Set<PendingTransfer>();
+  #transfers: Set<PendingTransfer> | undefined;
   #quarantined: string | undefined;
   #heldVote: Message | undefined;
   /** The voter that was last asked to take over because the disk here stalls. */
@@ -214,8 +217,9 @@ export class RaftReplica implements Replica {
       timeout: `replica ${to} did not take over ${formatGroupKey(this.group)} in time: it may lag, or its broker may be out of reach.`,
       start: (resolve, reject) => {
         const transfer = { to, resolve, reject };
+        this.#transfers ??= new Set();
         this.#transfers.add(transfer);
-        return () => this.#transfers.delete(transfer);
+        return () => this.#transfers?.delete(transfer);
       },
     });
   }
@@ -259,9 +263,9 @@ export class RaftReplica implements Replica {
     if (message.to !== this.replicaId || this.paused) return;
     // A vote takes the disk: while that stalls, none is promised, and no campaign begun that would only raise the term.
     if (this.#host.diskStalls && (message.type === 'timeoutNow' || (message.type === 'vote' && message.pre))) return;
-    const known = this.#configured().get(message.from);
+    const known = this.#memberBroker(message.from);
     if (known !== undefined && known !== from) return;
-    if (known === undefined && this.#learnedBrokers.size < MAX_LEARNED_BROKERS) this.#learnedBrokers.set(message.from, from);
+    if (known === undefined) this.#learnBroker(message.from, from);
     if (message.type === 'appendResponse') this.#progressed = true;
     this.#holdVote(message);
     this.core.step(message);
@@ -283,16 +287,16 @@ export class RaftReplica implements Replica {
 
   /**
    * The broker is down: if it leads this group, there is no leader any more, and an election begins in so many ticks; what it was to take over, it won't.
-   * A group at rest that has a member there wakes, so that its leader watches its quorum.
+   * A leader at rest wakes when a majority may be gone with it, to watch its quorum; otherwise it rests on without the member.
    */
   peerDown(broker: BrokerId, ticks: number): void {
-    for (const transfer of this.#transfers) {
+    for (const transfer of this.#transfers ?? []) {
       if (this.brokerOf(transfer.to) !== broker) continue;
-      this.#transfers.delete(transfer);
+      this.#transfers?.delete(transfer);
       transfer.reject(this.#wentDown(broker));
     }
     if (this.core.leader !== this.replicaId && this.leaderBroker === broker) this.#orphaned(ticks);
-    else if (this.core.quiesced && this.isMember(broker)) this.core.wake();
+    else if (this.core.quiesced && this.core.role === 'leader' && this.isMember(broker) && !this.#isMajorityAlive) this.core.wake();
     else return;
     this.#host.schedule(this);
   }
@@ -389,7 +393,6 @@ export class RaftReplica implements Replica {
     this.log = log;
     this.recoveredIndex = log.lastIndex;
     this.#appendedIndex = log.lastIndex;
-    this.#brokersOf = undefined;
     this.#rejectWaiting(this.#notLeader());
     if (!this.closed) await this.#owner.restored();
   }
@@ -402,7 +405,7 @@ export class RaftReplica implements Replica {
 
   /** Where messages to a replica go. Undefined: not known, so the message is dropped. */
   brokerOf(replicaId: ReplicaId): BrokerId | undefined {
-    return this.#configured().get(replicaId) ?? this.#learnedBrokers.get(replicaId);
+    return this.#memberBroker(replicaId) ?? this.#learnedBrokers?.get(replicaId);
   }
 
   /** The second half of a turn. */
@@ -443,9 +446,11 @@ export class RaftReplica implements Replica {
 
   /** A majority of the voters is in reach, but not one whose disks keep up. */
   #disksStall(): boolean {
-    return (
-      this.#reaches(({ brokerId }) => this.#host.isAlive(brokerId)) && !this.#reaches(({ brokerId }) => this.#host.isDiskFresh(brokerId))
-    );
+    return this.#isMajorityAlive && !this.#reaches(({ brokerId }) => this.#host.isDiskFresh(brokerId));
+  }
+
+  get #isMajorityAlive(): boolean {
+    return this.#reaches(({ brokerId }) => this.#host.isAlive(brokerId));
   }
 
   /** A majority of the voters is such. */
@@ -498,15 +503,15 @@ export class RaftReplica implements Replica {
   }
 
   #deposed(): void {
-    for (const transfer of this.#transfers) transfer.resolve(0);
-    this.#transfers.clear();
+    for (const transfer of this.#transfers ?? []) transfer.resolve(0);
+    this.#transfers = undefined;
     this.#rejectWaiting(this.#notLeader());
   }
 
   #rejectWaiting(error: FlotillaError): void {
-    const waiting = [...[...this.#reads.values()].flat(), ...this.#transfers];
-    this.#reads.clear();
-    this.#transfers.clear();
+    const waiting = [...[...(this.#reads?.values() ?? [])].flat(), ...(this.#transfers ?? [])];
+    this.#reads = undefined;
+    this.#transfers = undefined;
     this.#openRead = undefined;
     for (const { reject } of waiting) reject(error);
   }
@@ -517,6 +522,7 @@ export class RaftReplica implements Replica {
       const context = this.#nextReadContext++;
       this.core.readIndex(context);
       this.#openRead = [];
+      this.#reads ??= new Map();
       this.#reads.set(context, this.#openRead);
       this.#host.schedule(this);
     }
@@ -528,9 +534,9 @@ export class RaftReplica implements Replica {
   }
 
   #confirmRead(context: number, index: number): void {
-    const round = this.#reads.get(context);
+    const round = this.#reads?.get(context);
     if (round === undefined) return;
-    this.#reads.delete(context);
+    this.#reads?.delete(context);
     for (const { resolve } of [...round]) resolve(index);
   }
 
@@ -550,13 +556,28 @@ export class RaftReplica implements Replica {
     return new FlotillaError('NOT_LEADER_OR_FOLLOWER', `this broker does not lead ${formatGroupKey(this.group)}; ${where}.`);
   }
 
-  #configured(): ReadonlyMap<ReplicaId, BrokerId> {
-    const configuration = this.core.configuration;
-    if (this.#brokersOf !== configuration) {
-      this.#brokersOf = configuration;
+  #configured(): Configuration {
+    const { configuration } = this.core;
+    if (this.#configuration !== configuration) {
+      this.#configuration = configuration;
       this.#configuredAtMs = this.#host.deadlines.monotonicMs();
-      this.#brokers = new Map(membersOf(configuration).map((member) => [member.replicaId, member.brokerId]));
     }
-    return this.#brokers;
+    return configuration;
   }
+
+  /** As the configuration says: looked for rather than kept, a map in each of thousands of groups is more than the group's core. */
+  #memberBroker(replicaId: ReplicaId): BrokerId | undefined {
+    const { voters, outgoing, learners } = this.#configured();
+    return brokerAmong(voters, replicaId) ?? brokerAmong(outgoing, replicaId) ?? brokerAmong(learners, replicaId);
+  }
+
+  #learnBroker(replicaId: ReplicaId, broker: BrokerId): void {
+    this.#learnedBrokers ??= new Map();
+    if (this.#learnedBrokers.size < MAX_LEARNED_BROKERS) this.#learnedBrokers.set(replicaId, broker);
+  }
+}
+
+function brokerAmong(members: readonly Member[], id: ReplicaId): BrokerId | undefined {
+  for (const { replicaId, brokerId } of members) if (replicaId === id) return brokerId;
+  return undefined;
 }

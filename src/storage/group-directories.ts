@@ -60,7 +60,8 @@ export class GroupDirectories {
   }
 
   pathOf(group: GroupKey): string {
-    return `${this.#options.path}/groups/${groupName(group)}`;
+    // Joined: a template of templates would stay a tree of its eleven parts, for each of thousands of groups.
+    return [this.#options.path, '/groups/', groupName(group)].join('');
   }
 
   stagedPathOf(group: GroupKey): string {
@@ -152,7 +153,7 @@ function groupsNamed(names: readonly string[], suffix: string): GroupKey[] {
 
 export function groupName(group: GroupKey): string {
   const { topicId, partition, groupGeneration } = decodeGroupKey(group);
-  return `${topicId}-${partition}.${groupGeneration}`;
+  return [topicId, '-', partition, '.', groupGeneration].join('');
 }
 
 export function parseGroupName(name: string): GroupKey | undefined {

@@ -32,7 +32,7 @@ export interface LogSnapshotsOptions {
 
 export class LogSnapshots {
   readonly #options: LogSnapshotsOptions;
-  readonly #opened = new Set<OpenedSnapshot>();
+  #opened: Set<OpenedSnapshot> | undefined;
   /** Those that recovery may start from and the newest, in order. */
   #kept: KeptSnapshot[];
 
@@ -56,7 +56,7 @@ export class LogSnapshots {
   get pinnedFrom(): number {
     const now = this.#options.monotonicMs();
     let from = Number.POSITIVE_INFINITY;
-    for (const snapshot of this.#opened) {
+    for (const snapshot of this.#opened ?? []) {
       if (snapshot.usedMs + SNAPSHOT_IDLE_MS < now) snapshot.release();
       else from = Math.min(from, snapshot.firstIndex);
     }
@@ -88,7 +88,8 @@ export class LogSnapshots {
     if (newest === undefined) return undefined;
     const record = { ...(await this.#read(newest)), ...start };
     const needed = stateAlone ? [] : segments.filter(({ base }) => base.index <= record.lastIndex);
-    const opened = new OpenedSnapshot(record, needed, this.#options, () => this.#opened.delete(opened));
+    const opened = new OpenedSnapshot(record, needed, this.#options, () => this.#opened?.delete(opened));
+    this.#opened ??= new Set();
     this.#opened.add(opened);
     try {
       await opened.measure();
@@ -100,7 +101,7 @@ export class LogSnapshots {
   }
 
   releaseAll(): void {
-    for (const snapshot of this.#opened) snapshot.release();
+    for (const snapshot of this.#opened ?? []) snapshot.release();
   }
 
   async #read({ lastIndex }: KeptSnapshot): Promise<SegmentSnapshot> {

@@ -59,6 +59,11 @@ interface Roll {
   readonly state: Uint8Array | undefined;
 }
 
+/** Without the entry, whose bytes are a part of the frame that it came in: all of that would stay in memory with it. */
+function positionOf({ index, term, nextOffset, chainHigh, chainLow }: LogPosition): LogPosition {
+  return { index, term, nextOffset, chainHigh, chainLow };
+}
+
 export class SegmentedLog implements PartitionLog {
   #initial: PartitionLog['initial'];
   readonly snapshot: PartitionLog['snapshot'];
@@ -67,8 +72,8 @@ export class SegmentedLog implements PartitionLog {
   readonly #snapshots: LogSnapshots;
   readonly #context: LogContext;
   readonly #settings: LogSettings;
-  readonly #segments: Segment[];
-  readonly #terms: TermStart[];
+  #segments: Segment[];
+  #terms: readonly TermStart[];
   #configuration: { readonly index: number; readonly configuration: Configuration; readonly payload: Uint8Array } | undefined;
   #last: LogPosition;
   /** Committed, not yet written. */
@@ -89,9 +94,9 @@ export class SegmentedLog implements PartitionLog {
     this.#context = context;
     this.#settings = settings;
     this.#segments = loaded.segments;
-    this.#terms = [...loaded.terms];
+    this.#terms = loaded.terms;
     this.#configuration = loaded.configuration;
-    this.#last = loaded.last;
+    this.#last = positionOf(loaded.last);
     this.#written = { index: loaded.last.index, nextOffset: loaded.last.nextOffset };
     this.#sizeBytes = loaded.sizeBytes;
     this.#plannedBytes = loaded.segments.at(-1)?.logBytes ?? 0;
@@ -100,7 +105,7 @@ export class SegmentedLog implements PartitionLog {
     this.snapshot = loaded.snapshot;
     const { disk, directory, checksums, monotonicMs, syncedDurably } = context;
     this.#snapshots = new LogSnapshots({ disk, directory, crc32: checksums.crc32, monotonicMs, syncedDurably }, loaded.newestSnapshot);
-    this.#initial = { base: loaded.last, terms: loaded.terms, firstReplicableIndex: loaded.start.firstReplicableIndex };
+    this.#initial = { base: this.#last, terms: loaded.terms, firstReplicableIndex: loaded.start.firstReplicableIndex };
   }
 
   get logStartOffset(): number {
@@ -182,7 +187,7 @@ export class SegmentedLog implements PartitionLog {
   /** Takes entries that recovery knows to be committed, before anything else: the log starts behind them. */
   adopt(entries: readonly Entry[]): void {
     this.append(entries);
-    this.#initial = { ...this.#initial, base: this.#last, terms: [...this.#terms] };
+    this.#initial = { ...this.#initial, base: this.#last, terms: this.#terms };
   }
 
   async read(fromOffset: number, untilOffset: number, maxBytes: number): Promise<BatchRun> {
@@ -299,7 +304,7 @@ export class SegmentedLog implements PartitionLog {
   #take(entry: Entry): void {
     assert(entry.index === this.#last.index + 1, 'committed entries come in order', { index: entry.index, last: this.#last.index });
     assert(entry.nextOffset >= this.#last.nextOffset, 'offsets never go back (B31)', { index: entry.index, nextOffset: entry.nextOffset });
-    if (entry.term !== this.#last.term) this.#terms.push({ term: entry.term, index: entry.index });
+    if (entry.term !== this.#last.term) this.#terms = this.#terms.concat({ term: entry.term, index: entry.index });
     if (entry.kind === EntryKind.config) {
       this.#configuration = { index: entry.index, configuration: decodeConfiguration(entry.payload), payload: entry.payload };
     }
@@ -316,9 +321,8 @@ export class SegmentedLog implements PartitionLog {
   }
 
   #roll(): void {
-    const { index, term, nextOffset, chainHigh, chainLow } = this.#last;
-    const after = { index, term, nextOffset, chainHigh, chainLow };
-    const state = this.snapshotSource?.(nextOffset, index);
+    const after = positionOf(this.#last);
+    const state = this.snapshotSource?.(after.nextOffset, after.index);
     this.#rolls.push({ after, configuration: describeConfiguration(this.#configuration), state });
     this.#plannedBytes = 0;
     this.#plannedEntries = 0;
@@ -352,13 +356,14 @@ export class SegmentedLog implements PartitionLog {
     let segment = this.#segments.at(-1);
     if (segment === undefined) {
       segment = this.#newSegment();
-      this.#segments.push(segment);
+      this.#segments = [segment];
     }
     await segment.append(run);
     this.#pending = this.#pending.slice(count);
     this.#pendingBytes -= bytes;
     this.#unsyncedBytes += bytes;
     this.#written = { index: last.index, nextOffset: last.nextOffset };
+    if (this.#last === last) this.#last = positionOf(last);
     this.#context.writer.written(bytes);
     this.#context.written(last.index);
   }

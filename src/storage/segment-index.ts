@@ -91,8 +91,8 @@ export const BLOCK_ROWS = 64;
 /** What stays in memory of a segment's rows: two numbers for every {@link BLOCK_ROWS} of them (a quarter of a byte an entry). */
 export class SparseIndex {
   /** Of each block: the nextOffset of its last row, and the greatest maxTimestamp in it. */
-  readonly #nextOffsets: number[] = [];
-  readonly #maxTimestamps: number[] = [];
+  #nextOffsets: number[] = [];
+  #maxTimestamps: number[] = [];
   #rows = 0;
   maxTimestamp = -1;
 
@@ -102,6 +102,11 @@ export class SparseIndex {
 
   add(row: Pick<IndexRow, 'nextOffset' | 'maxTimestamp'>): void {
     const block = Math.floor(this.#rows / BLOCK_ROWS);
+    if (this.#rows === 0) {
+      // As literals: the first push would make room for 16 more, and most of thousands of segments have one block.
+      this.#nextOffsets = [row.nextOffset];
+      this.#maxTimestamps = [row.maxTimestamp];
+    }
     this.#nextOffsets[block] = row.nextOffset;
     this.#maxTimestamps[block] = Math.max(this.#maxTimestamps[block] ?? -1, row.maxTimestamp);
     this.maxTimestamp = Math.max(this.maxTimestamp, row.maxTimestamp);

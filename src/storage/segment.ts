@@ -49,19 +49,23 @@ export function parseSegmentName(name: string, extension: string): SegmentBase |
   return match === null || match[3] !== extension ? undefined : { offset: Number(match[1]), index: Number(match[2]) };
 }
 
+const NOTHING = Promise.resolve();
+const NO_FILES: readonly Extension[] = [];
+
 export class Segment {
   readonly base: SegmentBase;
   logBytes = 0;
   #controlBytes = 0;
   #rowCount = 0;
   #index: Promise<SparseIndex> | undefined;
-  #files = new Map<Extension, Promise<DiskFile>>();
-  readonly #dirty = new Set<Extension>();
+  /** Few, of three: plain, as there are thousands of segments. */
+  #files: Partial<Record<Extension, Promise<DiskFile>>> = {};
+  #dirty: readonly Extension[] = NO_FILES;
   /** Present once its files are gone, or another log's: what those get who still read. */
   #retired: FlotillaError | undefined;
   /** Of a segment that was found, too, the process that made it may have been killed before it could sync the names. */
   #namesDurable = false;
-  #syncing: Promise<void> = Promise.resolve();
+  #syncing: Promise<void> = NOTHING;
   readonly #disk: Disk;
   readonly #directory: string;
   readonly #checksums: Checksums;
@@ -125,8 +129,8 @@ export class Segment {
 
   async #syncDirty(): Promise<void> {
     // Payloads before the rows that name them is not needed for safety: nothing counts as synced before all are.
-    for (const extension of [...this.#dirty]) {
-      this.#dirty.delete(extension);
+    for (const extension of this.#dirty) {
+      this.#dirty = this.#dirty.filter((other) => other !== extension);
       await (await this.#file(extension)).sync();
     }
     if (this.#namesDurable) return;
@@ -166,7 +170,7 @@ export class Segment {
       const file = await this.#file(extension);
       if ((await file.size()) > bytes) {
         await file.truncate(bytes);
-        this.#dirty.add(extension);
+        this.#markDirty(extension);
       }
     }
   }
@@ -236,8 +240,8 @@ export class Segment {
   async close(): Promise<void> {
     // A sync goes from file to file: none is to be opened again behind this. Whoever asked for it hears of its failure.
     await this.#syncing.catch(() => {});
-    const files = [...this.#files.values()];
-    this.#files = new Map();
+    const files = Object.values(this.#files);
+    this.#files = {};
     for (const file of files) await (await file).close();
   }
 
@@ -265,7 +269,7 @@ export class Segment {
   async files(): Promise<{ readonly name: string; readonly length: number }[]> {
     const files: { name: string; length: number }[] = [];
     for (const extension of EXTENSIONS) {
-      if (!this.#files.has(extension) && !(await this.#disk.exists(this.#pathOf(extension)))) continue;
+      if (this.#files[extension] === undefined && !(await this.#disk.exists(this.#pathOf(extension)))) continue;
       files.push({ name: `${this.name}.${extension}`, length: await (await this.#file(extension)).size() });
     }
     return files;
@@ -285,16 +289,20 @@ export class Segment {
     const file = await this.#file(extension);
     await file.write(position, buffers);
     // Only now: a sync that ran meanwhile did not cover it.
-    this.#dirty.add(extension);
+    this.#markDirty(extension);
     if (position === 0) this.#namesDurable = false;
+  }
+
+  #markDirty(extension: Extension): void {
+    if (!this.#dirty.includes(extension)) this.#dirty = this.#dirty.concat(extension);
   }
 
   #file(extension: Extension): Promise<DiskFile> {
     if (this.#retired !== undefined) return Promise.reject(this.#retired);
-    let file = this.#files.get(extension);
+    let file = this.#files[extension];
     if (file === undefined) {
       file = this.#disk.open(this.#pathOf(extension), { create: true });
-      this.#files.set(extension, file);
+      this.#files[extension] = file;
     }
     return file;
   }

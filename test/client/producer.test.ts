@@ -358,6 +358,25 @@ describe('producer', () => {
     await cluster.settle(client.close());
   });
 
+  it('goes on with all partitions of a dead leader as soon as it has heard of the next, whichever of them asked', async () => {
+    const cluster = new FakeCluster();
+    const partitions = cluster.createTopic('t', 50);
+    for (const partition of partitions) partition.moveTo(1);
+    const client = await cluster.client();
+    const producer = client.producer();
+    const send = () => partitions.map(({ partition }) => producer.send('t', { value: 'a', partition }));
+    await cluster.settle(Promise.all(send()));
+    cluster.brokers[0]!.stop();
+    const sent = send();
+    // By now each waits for up to a second before it tries again.
+    await cluster.time.run(5_000);
+    for (const partition of partitions) partition.moveTo(2);
+    const start = cluster.time.nowMs;
+    await cluster.settle(Promise.all(sent));
+    expect(cluster.time.nowMs - start).toBeLessThan(250);
+    await cluster.settle(client.close());
+  });
+
   it('leaves a leader that is cut off from its cluster and answers nothing', async () => {
     const cluster = new FakeCluster();
     const [partition] = cluster.createTopic('t', 1);

@@ -15,6 +15,7 @@ export const ACTIONS = [
   'GrantVote',
   'RefuseVote',
   'AnswerPreVote',
+  'GiveWay',
   'BecomeLeader',
   'StepDown',
   'ForgetLeader',

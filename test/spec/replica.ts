@@ -366,6 +366,7 @@ export class SpecReplica {
     if (pre) {
       if (isNewEnough) this.promises.mayGrantPreVote(from, term);
       this.#take('AnswerPreVote');
+      if (this.role === 'preCandidate' && after.role === 'follower') this.#giveWay(isNewEnough);
       return;
     }
     // One that is asked again may have got a newer log since: its answer is no, and its vote stays.
@@ -381,6 +382,13 @@ export class SpecReplica {
     this.#take('GrantVote');
     this.vote = from;
     this.promises.votes(this.term, from);
+  }
+
+  /** Of two pre-candidates one waits for the other, so that they don't split the vote; only for one that may win. */
+  #giveWay(isNewEnough: boolean): void {
+    must(isNewEnough, 'gives way to a log that is behind');
+    this.#take('GiveWay');
+    this.#becomeFollower(0);
   }
 
   #voteAnswered({ from, pre, granted, term, lastIndex }: MessageOf<'voteResponse'>): void {
@@ -486,7 +494,10 @@ export class SpecReplica {
     if (after.rests !== this.rests) this.#restOrWake();
   }
 
-  /** A group rests that has nothing to do: its leader knows that all members have all of its log, and a follower has it, on disk, and knows that it is committed. */
+  /**
+   * A group rests that has nothing to do: its leader knows that a majority has all of its log (who has not is away, which a trace does not show), and a follower has it, on
+   * disk, and knows that it is committed.
+   */
   #restOrWake(): void {
     this.rests = !this.rests;
     if (!this.rests) {
@@ -495,8 +506,8 @@ export class SpecReplica {
     }
     must(this.commit === this.log.last && this.disk.index === this.log.last, 'rests before all of its log is durable and committed');
     if (this.role === 'leader') {
-      const behind = membersOf(this.log.configuration).filter((id) => id !== this.id && this.match.get(id) !== this.log.last);
-      must(behind.length === 0, `rests before ${behind} have all of its log`);
+      const whole = membersOf(this.log.configuration).filter((id) => id === this.id || this.match.get(id) === this.log.last);
+      must(holdsMajority(this.log.configuration, new Set(whole)), `rests when only ${whole} have all of its log`);
       this.#take('Rest');
     } else {
       must(this.role === 'follower' && this.leader !== 0 && this.#quiesced, 'rests without a leader that says so');

@@ -2,7 +2,7 @@ import type { ReplicaId } from '../../base/ids.ts';
 import type { Quorum, VoteResult } from './quorum.ts';
 import type { RaftOptions, VoteRequest, VoteResponse } from './types.ts';
 
-type TimerOptions = Pick<RaftOptions, 'id' | 'electionTicks' | 'heartbeatTicks' | 'uint32'>;
+type TimerOptions = Pick<RaftOptions, 'id' | 'electionTicks' | 'uint32'>;
 
 /** The clock of a replica that does not lead, in ticks: when it campaigns, and until when a leader that it heard has its lease. */
 export class ElectionTimer {
@@ -32,12 +32,12 @@ export class ElectionTimer {
     this.#timeout = 0;
   }
 
-  /** After so many ticks and, with a heartbeat between any two, those that stand before this replica in `order`. */
-  expireInTurn(order: readonly ReplicaId[], ticks = 0): void {
-    const { id, heartbeatTicks } = this.#options;
+  /** After so many ticks and, `apart` ticks each, those that stand before this replica in `order`. */
+  expireInTurn(order: readonly ReplicaId[], apart: number, ticks = 0): void {
+    const { id } = this.#options;
     const before = order.includes(id) ? order.indexOf(id) : order.length;
     this.#elapsed = 0;
-    this.#timeout = 1 + ticks + before * heartbeatTicks;
+    this.#timeout = 1 + ticks + before * apart;
   }
 
   #draw(): number {
@@ -46,23 +46,27 @@ export class ElectionTimer {
   }
 }
 
+const NOBODY_AHEAD: readonly LogEnd[] = [];
+const NO_VOTES: ReadonlyMap<ReplicaId, boolean> = new Map();
+
 /** The votes of one campaign, real or pre. A voter's first answer counts. */
 export class Campaign {
-  readonly #votes = new Map<ReplicaId, boolean>();
+  #votes: Map<ReplicaId, boolean> | undefined;
   /** Voters that refused for their log alone. */
-  readonly #ahead: LogEnd[] = [];
+  #ahead: readonly LogEnd[] = NOBODY_AHEAD;
 
   answered(by: ReplicaId, granted: boolean): void {
+    this.#votes ??= new Map();
     if (!this.#votes.has(by)) this.#votes.set(by, granted);
   }
 
   isAhead(voter: LogEnd): void {
-    if (!this.#votes.has(voter.by)) this.#ahead.push(voter);
+    if (this.#votes?.has(voter.by) !== true) this.#ahead = [...this.#ahead, voter];
     this.answered(voter.by, false);
   }
 
   result(quorum: Quorum): VoteResult {
-    return quorum.tally(this.#votes);
+    return quorum.tally(this.#votes ?? NO_VOTES);
   }
 
   /** The voter with the newest log, when with that log the campaign would have been won, and without was not. */

@@ -1,17 +1,20 @@
 import type { ReplicaId } from '../../base/ids.ts';
 import { membersOf } from './configuration.ts';
 import { Divergence } from './divergence.ts';
-import type { Entry } from './entry.ts';
+import { type Entry, EntryKind } from './entry.ts';
 import { entrySize } from './entry-codec.ts';
 import type { RaftLog } from './log.ts';
 import type { Outbox } from './outbox.ts';
 import { Progress } from './progress.ts';
 import { Quorum } from './quorum.ts';
 import { ReadRounds } from './read-index.ts';
-import type { AppendResponse, Configuration, HeartbeatResponse, LogCheck, RaftOptions } from './types.ts';
+import type { AppendResponse, Configuration, HeartbeatResponse, LogCheck, Proposal, RaftOptions } from './types.ts';
 
 /** Bytes of one read from segments for a follower. */
 const MAX_READ_BYTES = 4 * 1024 * 1024;
+
+/** What a leader commits first in its term. */
+export const NOOP: Proposal = { kind: EntryKind.noop, payload: new Uint8Array(0), recordCount: 0, payloadChecksum: 0 };
 
 /** What a leader does in its one term: replicates, commits, confirms reads, watches its quorum. Dropped when it steps down. */
 export class Leader {
@@ -353,22 +356,28 @@ export class Leader {
     }
   }
 
-  /** For so many ticks there was nothing to do, and every member answered in that time. */
+  /** For so many ticks there was nothing to do, and every member that is there answered in that time; those are a majority. */
   #idleFor(ticks: number): boolean {
     if (!this.#isIdle()) this.#idleTicks = 0;
     else if (++this.#idleTicks === 1) for (const progress of this.#progress.values()) progress.answered = false;
     if (this.#idleTicks < ticks) return false;
-    for (const { answered } of this.#progress.values()) if (!answered) return false;
-    return true;
+    for (const progress of this.#progress.values()) if (!progress.answered && !this.#isAway(progress)) return false;
+    return this.#quorum.reached((id) => (id === this.#options.id || this.#progress.get(id)?.answered === true ? 1 : 0)) === 1;
   }
 
-  /** Every member has everything, committed and durable, and nothing is under way. Never in a joint configuration, which is to be left soon. */
+  #isAway({ brokerId }: Progress): boolean {
+    return this.#options.isAway?.(brokerId) ?? false;
+  }
+
+  /** Every member that is there has everything, committed and durable, and nothing is under way. Never in a joint configuration, which is to be left soon. */
   #isIdle(): boolean {
     const { lastIndex, commitIndex, durableIndex } = this.#log;
     if (commitIndex !== lastIndex || durableIndex !== lastIndex || !this.isReady || this.#quorum.isJoint) return false;
     if (this.#transferee !== 0 || this.#reads.isWaiting || this.#reads.openRound !== 0 || this.#divergence.isDisputed) return false;
-    for (const { matchIndex, state, inflight } of this.#progress.values()) {
-      if (matchIndex !== lastIndex || state !== 'replicate' || inflight.count > 0) return false;
+    for (const progress of this.#progress.values()) {
+      const { matchIndex, state, inflight } = progress;
+      const isWhole = matchIndex === lastIndex && state === 'replicate' && inflight.count === 0;
+      if (!isWhole && !this.#isAway(progress)) return false;
     }
     return true;
   }

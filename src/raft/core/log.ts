@@ -6,7 +6,6 @@ import { entrySize } from './entry-codec.ts';
 import { TermTable } from './term-table.ts';
 import type { Configuration, InitialLog, LogPosition } from './types.ts';
 
-const MIN_RING = 16;
 const DEFAULT_WINDOW_BYTES = 16 * 1024 * 1024;
 
 /**
@@ -225,7 +224,9 @@ export class RaftLog {
     if (dropped === undefined) return;
     const end = this.#last === dropped;
     this.#base = positionOf(dropped);
-    if (end) this.#last = this.#base;
+    if (!end) return;
+    this.#last = this.#base;
+    this.#ring = new Array(1);
   }
 
   #grow(): void {
@@ -243,7 +244,7 @@ function positionOf({ index, term, nextOffset, chainHigh, chainLow }: LogPositio
 }
 
 function ringSize(entries: number): number {
-  let size = MIN_RING;
+  let size = 1;
   while (size < entries) size *= 2;
   return size;
 }

@@ -21,7 +21,7 @@ export class Pull {
   /** Who is asked; 0: nobody. */
   #source: ReplicaId | 0 = 0;
   /** Who asked for entries that the host reads, and from where: one request a replica. */
-  readonly #readers = new Map<ReplicaId, number>();
+  #readers: Map<ReplicaId, number> | undefined;
 
   constructor(options: RaftOptions, log: RaftLog, outbox: Outbox) {
     this.#options = options;
@@ -61,6 +61,7 @@ export class Pull {
     if (log.termAt(prevIndex) !== prevTerm || prevIndex >= log.lastIndex) return;
     if (prevIndex + 1 >= log.firstWindowIndex) this.#send(from, term, prevIndex, log.from(prevIndex + 1, this.#options.maxAppendBytes));
     else if (prevIndex + 1 >= log.firstReplicableIndex) {
+      this.#readers ??= new Map();
       this.#readers.set(from, prevIndex);
       this.#outbox.reads.push({ to: from, fromIndex: prevIndex + 1, maxBytes: this.#options.maxAppendBytes });
     } else this.#outbox.snapshots.push({ to: from });
@@ -68,8 +69,8 @@ export class Pull {
 
   /** Entries that the host has read. */
   supply(to: ReplicaId, entries: readonly Entry[], term: number): void {
-    const prevIndex = this.#readers.get(to);
-    this.#readers.delete(to);
+    const prevIndex = this.#readers?.get(to);
+    this.#readers?.delete(to);
     const [first] = entries;
     if (prevIndex === undefined || first?.index !== prevIndex + 1 || this.#log.termAt(first.index) !== first.term) return;
     this.#send(to, term, prevIndex, entries);

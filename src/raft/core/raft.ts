@@ -7,7 +7,7 @@ import { Campaign, ElectionTimer, voteRequests, voteResponse } from './election.
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
 import { entryOf } from './entry-codec.ts';
 import { Follower } from './follower.ts';
-import { Leader } from './leader.ts';
+import { Leader, NOOP } from './leader.ts';
 import { RaftLog } from './log.ts';
 import { enter, isJoint, leave, type Members } from './membership.ts';
 import { Outbox } from './outbox.ts';
@@ -29,8 +29,6 @@ import type {
   VoteRequest,
   VoteResponse,
 } from './types.ts';
-
-const NOOP: Proposal = { kind: EntryKind.noop, payload: new Uint8Array(0), recordCount: 0, payloadChecksum: 0 };
 
 /**
  * One replica of one Raft group, as a pure state machine (Ongaro's paper and thesis; etcd's shape): ticks, messages, proposals and completions of
@@ -292,7 +290,7 @@ export class RaftCore {
     this.wake(this.#leaderId);
     const survivors = this.#quorum.voters.filter((voter) => voter !== this.#leaderId);
     this.#leaderId = 0;
-    this.#timer.expireInTurn(survivors, ticks);
+    this.#timer.expireInTurn(survivors, Math.ceil(this.#options.electionTicks / 2), ticks);
   }
 
   /**
@@ -301,7 +299,7 @@ export class RaftCore {
    */
   peerReachable(): void {
     if (this.#leaderId !== 0 || this.#role === 'candidate') return;
-    this.#timer.expireInTurn(this.#quorum.voters);
+    this.#timer.expireInTurn(this.#quorum.voters, this.#options.heartbeatTicks);
   }
 
   /** The persist unit with this token, and all before it, are durable. A completion that comes again is ignored. */
@@ -494,6 +492,7 @@ export class RaftCore {
     const term = pre && granted ? message.term : this.#term;
     const response = voteResponse(this.#id, from, term, { pre, granted });
     if (pre) {
+      if (granted) this.#giveWay(from);
       const { lastIndex, lastTerm } = this.#log;
       this.#outbox.messages.push(free && !granted && !this.#hearsLeader() ? { ...response, lastIndex, lastTerm } : response);
       return;
@@ -505,6 +504,12 @@ export class RaftCore {
       this.#pull.end();
     }
     this.#outbox.afterPersisted(response);
+  }
+
+  /** Two pre-candidates that grant each other's pre-vote would both vote for themselves, in one term: the one that stands later in the configuration waits instead. */
+  #giveWay(to: ReplicaId): void {
+    const { voters } = this.#quorum;
+    if (this.#role === 'preCandidate' && voters.indexOf(to) < voters.indexOf(this.#id)) this.#becomeFollower(this.#term, 0);
   }
 
   #handleVoteResponse(message: VoteResponse): void {

@@ -242,6 +242,11 @@ export interface RaftOptions {
   readonly heartbeatTicks: number;
   /** Ticks in which a leader has nothing to do before its group rests. Default 0: never. */
   readonly quiesceTicks?: number;
+  /**
+   * The host knows that nobody hears of the broker. A group rests without its members there, as long as the others are a majority; when the broker is
+   * back, the host wakes it. Called only inside tick. Default: none is away.
+   */
+  readonly isAway?: (broker: BrokerId) => boolean;
   /** A uniform 32-bit integer. Called only inside tick and step, so a replay draws the same. */
   readonly uint32: () => number;
   /** Bytes of entries in one append message. Default 1 MiB. */
