@@ -21,6 +21,8 @@ interface DurableLog {
 
 export class DurableLogs {
   readonly #disks = new Map<number, Map<GroupKey, DurableLog>>();
+  /** What a broker held of a group that it gave up, as its topic was deleted or its replica moved: others may commit yet what it had acknowledged. */
+  readonly #givenUp = new Map<string, DurableLog>();
   /** By group, index and term: what all logs that hold that entry agree on. */
   readonly #chains = new Map<GroupKey, (string | undefined)[]>();
   readonly #committed = new Map<GroupKey, { index: number; term: number }>();
@@ -52,7 +54,7 @@ export class DurableLogs {
   mustHold(group: GroupKey, index: number, term: number, { voters, outgoing }: Configuration, by: string): void {
     this.#committed.set(group, { index, term });
     for (const members of [voters, outgoing]) {
-      const holders = members.filter((member) => this.#log(member.brokerId, group).terms[index] === term);
+      const holders = members.filter(({ brokerId }) => this.#held(brokerId, group)?.terms[index] === term);
       if (members.length === 0 || holders.length * 2 > members.length) continue;
       this.#failed(`${by}: entry ${index} of term ${term} committed with durable copies on ${named(holders)} of ${named(members)}`);
     }
@@ -82,7 +84,7 @@ export class DurableLogs {
     else if (row.kind === RowKind.hardState) log.hardState = { term: row.term, vote: row.index };
     else if (row.kind === RowKind.truncate) this.#truncate(broker, row.group, log, row.index);
     else if (row.kind === RowKind.synced) log.synced = Math.max(log.synced, row.index);
-    else if (row.kind === RowKind.forget) this.#disks.get(broker)?.delete(row.group);
+    else if (row.kind === RowKind.forget) this.#giveUp(broker, row.group);
     else if (row.kind === RowKind.entries || row.kind === RowKind.moved) {
       let at = frameAt + row.position;
       for (let left = row.extra; left > 0; left--) {
@@ -92,6 +94,15 @@ export class DurableLogs {
         this.#match(row.group, entry.index, entry.term, `${entry.chainHigh}.${entry.chainLow}`);
       }
     }
+  }
+
+  #giveUp(broker: number, group: GroupKey): void {
+    this.#givenUp.set(`${broker}/${group}`, this.#log(broker, group));
+    this.#disks.get(broker)?.delete(group);
+  }
+
+  #held(broker: number, group: GroupKey): DurableLog | undefined {
+    return this.#disks.get(broker)?.get(group) ?? this.#givenUp.get(`${broker}/${group}`);
   }
 
   /** No log gives up what has committed (hazard B06). */
@@ -130,6 +141,7 @@ export class DurableLogs {
     if (log === undefined) {
       log = { terms: [], synced: 0, hardState: { term: 0, vote: 0 } };
       groups.set(group, log);
+      this.#givenUp.delete(`${broker}/${group}`);
     }
     return log;
   }
