@@ -26,7 +26,8 @@ export interface SnapshotReceiverHost {
 
 interface Asked {
   readonly chunk: ChunkName;
-  readonly checksum: number | undefined;
+  /** Of what is staged of it already. */
+  checksum: number | undefined;
   askedMs: number;
   writing: boolean;
 }
@@ -138,11 +139,10 @@ export class SnapshotReceiver {
         if (chunk === undefined) break;
         const asked: Asked = { chunk, checksum: undefined, askedMs: 0, writing: true };
         arrival.asked.set(nameOf(chunk), asked);
-        const checksum = await staging.storedChecksum(chunk.file, chunk.position, chunk.length);
+        asked.checksum = await staging.storedChecksum(chunk.file, chunk.position, chunk.length);
         if (arrival.ended) return;
-        const ready = { chunk, checksum, askedMs: 0, writing: false };
-        arrival.asked.set(nameOf(chunk), ready);
-        this.#ask(arrival, ready);
+        asked.writing = false;
+        this.#ask(arrival, asked);
       }
     } finally {
       arrival.pumping = false;
