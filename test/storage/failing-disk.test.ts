@@ -2,17 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Entry } from '../../src/raft/core/entry.ts';
 import type { PartitionLog } from '../../src/storage/types.ts';
-import { bytesOf, chainOf, Fixture, groupKey, last, REPLICA } from './fixture.ts';
-
-const A = groupKey(0);
-const settings = { segmentBytes: 20_000 };
-const write = (entries: readonly Entry[], more: object = {}) => ({
-  group: A,
-  hardState: undefined,
-  truncateTo: undefined,
-  entries,
-  ...more,
-});
+import { A, bytesOf, chainOf, Fixture, last, REPLICA, settings, write } from './fixture.ts';
 
 async function allOf({ log, tail }: { log: PartitionLog; tail: readonly Entry[] }): Promise<string[]> {
   const stored = log.lastIndex === 0 ? [] : await log.readEntries(1, 1e9);

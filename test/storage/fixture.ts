@@ -63,6 +63,19 @@ export function groupKey(partition: number): GroupKey {
   return encodeGroupKey({ topicId: 'a'.repeat(32) as TopicId, partition, groupGeneration: 0 });
 }
 
+/** The group most tests write to, and how its log is cut. */
+export const A = groupKey(0);
+export const settings = { segmentBytes: 20_000 };
+
+/** What the log of group {@link A} appends to the write-ahead log. */
+export const write = (entries: readonly Entry[], more: object = {}) => ({
+  group: A,
+  hardState: undefined,
+  truncateTo: undefined,
+  entries,
+  ...more,
+});
+
 const START = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, chainLow: 0 };
 
 /** A RecordBatch v2 of `recordCount` records with filler for records. */

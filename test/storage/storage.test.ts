@@ -2,17 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type Random, randomBelow } from '../../src/base/environment.ts';
 import type { Entry } from '../../src/raft/core/entry.ts';
 import type { PartitionLog } from '../../src/storage/types.ts';
-import { bytesOf, chainOf, Fixture, groupKey, REPLICA, seeded } from './fixture.ts';
-
-const A = groupKey(0);
-const settings = { segmentBytes: 20_000 };
-const write = (entries: readonly Entry[], more: object = {}) => ({
-  group: A,
-  hardState: undefined,
-  truncateTo: undefined,
-  entries,
-  ...more,
-});
+import { A, bytesOf, chainOf, Fixture, groupKey, REPLICA, seeded, settings, write } from './fixture.ts';
 
 describe('storage', () => {
   it('gives back what was acknowledged, after a clean close', async () => {
