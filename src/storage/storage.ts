@@ -70,7 +70,7 @@ export async function openStorage(given: StorageOptions): Promise<BrokerStorage>
   const flushSegments = async (group: GroupKey): Promise<void> => logs.get(group)?.flush();
   const walOptions = { environment, crc32, log, settings: walSettings, flushSegments, failed: options.failed };
   const wal = new Wal(walOptions, recovery.files, recovery.groups, recovery.position);
-  await wal.start(recovery.position.unproven);
+  await wal.start(recovery.position.unproven, recovery.unprovenFiles);
   const directories = await GroupDirectories.list({ disk, path, incarnation: identity.incarnation, crc32 });
   const storage = new BrokerStorage(options, identity, { wal, logs, recovered: recovery.recovered, directories });
   await storage.finishInstalls();

@@ -61,9 +61,12 @@ export class WalFiles {
     return must(this.#used[0], 'a WAL file is in use');
   }
 
-  /** The oldest once that one is retired. */
-  get secondOldest(): WalFile {
-    return must(this.#used[1], 'the file in use is never retired');
+  /** The oldest once those are retired. */
+  oldestExcept(generations: readonly number[]): WalFile {
+    return must(
+      this.#used.find(({ generation }) => !generations.includes(generation)),
+      'the file in use is never retired',
+    );
   }
 
   /** Turns to a free file under a new generation. */
@@ -73,13 +76,15 @@ export class WalFiles {
     this.#used.push(next);
   }
 
-  /** Gives the oldest file free: nothing in it is needed any more. */
-  async retireOldest(): Promise<void> {
-    assert(this.#used.length > 1, 'the file in use is never retired');
-    const oldest = must(this.#used.shift(), 'a WAL file is in use');
-    oldest.generation = 0;
-    if (this.isReusable(oldest)) this.#free.push(oldest);
-    else await this.remove(oldest);
+  /** Gives a file free: nothing in it is needed any more. */
+  async retire(generation: number): Promise<void> {
+    const at = this.#used.findIndex((file) => file.generation === generation);
+    const file = must(this.#used[at], 'the file is in use', generation);
+    assert(file !== this.current, 'the file in use is never retired');
+    this.#used.splice(at, 1);
+    file.generation = 0;
+    if (this.isReusable(file)) this.#free.push(file);
+    else await this.remove(file);
   }
 
   /** False for a file that is smaller than files are now: a frame might not fit. */

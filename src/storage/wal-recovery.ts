@@ -3,7 +3,7 @@
  *
  * Torn tail or corruption (hazards B03, B22): one frame is in flight at a time, so a frame that does not verify was never acknowledged exactly when
  * no frame follows it: it is cut, and nothing is lost. A frame missing before a later one is damage, unless it stood above every durableUpTo that
- * follows (an earlier recovery wrote its contents again). Of a damaged frame the directory may be left at either end: then the groups that lost
+ * follows (the start after it wrote its contents again). A file that has only such frames is void: the disk may have it or not. Of a damaged frame the directory may be left at either end: then the groups that lost
  * something are known, entry by entry. Otherwise every group is suspect until its next row carries on its sequence.
  */
 import { must } from '../base/assert.ts';
@@ -16,7 +16,7 @@ import { type Checksums, payloadIntact } from './payload.ts';
 import type { RecoveredGroup } from './types.ts';
 import type { WalPosition } from './wal.ts';
 import { type WalFile, WalFiles, walFileNames } from './wal-files.ts';
-import { type Row, RowKind } from './wal-frame.ts';
+import { type FrameHeader, type Row, RowKind } from './wal-frame.ts';
 import { WalGroup } from './wal-groups.ts';
 import { type ScannedFile, type ScannedFrame, scanFile } from './wal-scan.ts';
 
@@ -25,6 +25,8 @@ export interface WalRecovery {
   readonly groups: Map<GroupKey, WalGroup>;
   readonly recovered: Map<GroupKey, RecoveredGroup>;
   readonly position: WalPosition;
+  /** Generations of files of which nothing is durable for certain. */
+  readonly unprovenFiles: readonly number[];
 }
 
 interface Access {
@@ -44,14 +46,16 @@ export async function recoverWal(access: Access): Promise<WalRecovery> {
   const replay = new Replay(access.checksums, access.log);
   replay.run(scanned);
   const files = new WalFiles(access.disk, access.path, access.fileBytes);
+  const unprovenFiles: number[] = [];
   for (const { file, scan } of opened) {
-    file.generation = scan !== undefined && scan.generation >= replay.oldestGeneration && replay.holdsFrames(scan) ? scan.generation : 0;
+    file.generation = scan !== undefined && replay.needs(scan) ? scan.generation : 0;
     // After a kill, the newest frames may stand in the system's cache alone: what is built on now must outlast a power cut.
     if (file.generation > 0 && scan !== undefined && replay.holdsUnproven(scan)) await file.file.sync();
     if (file.generation > 0 || files.isReusable(file)) files.adopt(file);
     else await files.remove(file);
+    if (file.generation > 0 && scan !== undefined && replay.provesNothingOf(scan)) unprovenFiles.push(file.generation);
   }
-  return { files, ...replay.result(Math.max(0, ...scanned.map(({ generation }) => generation))) };
+  return { files, unprovenFiles, ...replay.result(Math.max(0, ...scanned.map(({ generation }) => generation))) };
 }
 
 async function openFiles({ disk, path, fileBytes, checksums }: Access): Promise<{ file: WalFile; scan: ScannedFile | undefined }[]> {
@@ -88,9 +92,13 @@ class Replay {
   readonly #log: Logger;
   readonly #groups = new Map<GroupKey, ReplayGroup>();
   readonly #touched = new Map<number, Set<WalGroup>>();
+  /** Groups that are no more: the lsn of the frame that says so. */
+  readonly #forgotten = new Map<GroupKey, number>();
   /** Frames that were lost with their directory. */
   #holes = 0;
   #durableUpTo = 0;
+  /** First frames of files. */
+  #heads: readonly FrameHeader[] = [];
   #last: ScannedFrame | undefined;
 
   constructor(checksums: Checksums, log: Logger) {
@@ -99,6 +107,7 @@ class Replay {
   }
 
   run(files: readonly ScannedFile[]): void {
+    this.#heads = files.flatMap(({ frames: [head] }) => (head?.header.firstOfFile ? head.header : []));
     const frames = withoutTornTails(files);
     this.#last = frames.findLast((frame) => frame.intact);
     if (this.#last === undefined) return;
@@ -122,12 +131,25 @@ class Replay {
     return scan.frames.some((frame) => frame.header.lsn > this.#durableUpTo);
   }
 
-  /** A torn head of a new generation leaves a file without frames: it is free. */
-  holdsFrames(scan: ScannedFile): boolean {
-    return scan.frames.some((frame) => frame.header.lsn <= (this.#last?.header.lsn ?? 0));
+  provesNothingOf({ frames: [head] }: ScannedFile): boolean {
+    return head?.header.firstOfFile === true && head.header.lsn > this.#durableUpTo;
   }
 
-  result(generation: number): Omit<WalRecovery, 'files'> {
+  /** False for a file whose contents are void, elsewhere too, or torn with the head of its generation. */
+  needs(scan: ScannedFile): boolean {
+    const isThere = scan.frames.some((frame) => frame.header.lsn <= (this.#last?.header.lsn ?? 0));
+    return isThere && scan.generation >= this.oldestGeneration && !this.#isWrittenAgain(scan);
+  }
+
+  /** A start found nothing in it durable for certain, turned to a later file, and has written all of it there. */
+  #isWrittenAgain({ generation, frames: [head] }: ScannedFile): boolean {
+    return (
+      head?.header.firstOfFile === true &&
+      this.#heads.some((later) => later.generation > generation && later.durableUpTo < head.header.lsn && later.lsn <= this.#durableUpTo)
+    );
+  }
+
+  result(generation: number): Omit<WalRecovery, 'files' | 'unprovenFiles'> {
     const recovered = new Map<GroupKey, RecoveredGroup>();
     const groups = new Map<GroupKey, WalGroup>();
     const unproven = new Map<WalGroup, Entry[]>();
@@ -150,6 +172,9 @@ class Replay {
     }
     const { lsn, frameChecksum: checksum } = this.#last?.header ?? { lsn: 0, frameChecksum: 0 };
     const durableUpTo = this.#durableUpTo;
+    for (const [key, forgottenAt] of this.#forgotten) {
+      if (forgottenAt > durableUpTo) unproven.set(Object.assign(new WalGroup(key), { forgotten: true }), []);
+    }
     return { groups, recovered, position: { lsn, checksum, durableUpTo, generation, touched: this.#touched, unproven } };
   }
 
@@ -157,7 +182,7 @@ class Replay {
     const { lsn, firstOfFile, generation, durableUpTo } = frame.header;
     if (previousLsn === undefined ? firstOfFile && generation === this.oldestGeneration : lsn === previousLsn + 1) return;
     // A recovery writes what stood above its durableUpTo again, behind the head of a new file: the first version may be gone.
-    if (previousLsn !== undefined && firstOfFile && previousLsn + 1 > durableUpTo) return;
+    if (firstOfFile && (previousLsn ?? 0) + 1 > durableUpTo) return;
     this.#holes++;
     this.#log.error('wal frames lost', { from: previousLsn === undefined ? 0 : previousLsn + 1, to: lsn - 1, generation });
   }
@@ -165,6 +190,7 @@ class Replay {
   #apply(row: Row, frame: ScannedFrame): void {
     if (row.kind === RowKind.forget) {
       this.#groups.delete(row.group);
+      this.#forgotten.set(row.group, frame.header.lsn);
       return;
     }
     const group = this.#group(row.group);
@@ -224,6 +250,7 @@ class Replay {
     if (group === undefined) {
       group = { state: new WalGroup(key), entries: new Map(), faulty: new Set(), holesSeen: 0, lastLsn: 0 };
       this.#groups.set(key, group);
+      this.#forgotten.delete(key);
     }
     return group;
   }

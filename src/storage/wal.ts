@@ -75,6 +75,8 @@ export class Wal implements WriteAheadLog {
   /** Where the next frame goes in the current file. */
   #position = 0;
   #starting = true;
+  /** What is not durable for certain does not all stand in new frames yet. */
+  #rewriting = true;
   #flushing: Promise<void> | undefined;
   /** 0: no frame is on its way to the disk. */
   #flushStartedMs = 0;
@@ -107,21 +109,41 @@ export class Wal implements WriteAheadLog {
     this.#oldestGeneration = files.usedCount > 0 ? files.oldest.generation : position.generation + 1;
   }
 
-  /** Turns to a new file and writes again what is not durable for certain (hazard B25). Call once, before anything else. */
-  async start(unproven: ReadonlyMap<WalGroup, readonly Entry[]>): Promise<void> {
+  /**
+   * Turns to a new file and writes again what is not durable for certain (hazard B25); the files of these generations have nothing else. Call once, before
+   * anything else.
+   */
+  async start(unproven: ReadonlyMap<WalGroup, readonly Entry[]>, unprovenFiles: readonly number[]): Promise<void> {
     await this.#turn();
     for (const [group, entries] of unproven) {
+      if (group.forgotten) {
+        this.#queue.push({ group, kind: RowKind.forget, term: 0, index: 0, extra: 0, entries: undefined });
+        continue;
+      }
       // The frame that is written again may have truncated: say where the log ends, before its entries.
       const last = group.liveEntries.at(-1)?.index ?? group.synced;
       this.#queue.push({ group, kind: RowKind.truncate, term: 0, index: last, extra: 0, entries: undefined });
       this.#queue.pushEntries(group, RowKind.moved, entries);
     }
     while (!this.#queue.empty) await this.#flushFrame();
+    this.#rewriting = false;
+    this.#durableUpTo = this.#lsn;
+    await this.#freeUnproven(unprovenFiles);
     // Each start turns to a new file: a process that always dies early must not fill the disk.
     while (this.#files.usedCount > 2 * this.#options.settings.files) if (!(await this.#retireOldest())) await this.#turn();
     this.#starting = false;
-    this.#durableUpTo = this.#lsn;
     this.#armIdleTimer();
+  }
+
+  /** What was in these files stands in the present one. The disk may not have them, so it is said that they don't count before one is overwritten. */
+  async #freeUnproven(generations: readonly number[]): Promise<void> {
+    this.#oldestGeneration = this.#files.oldestExcept(generations).generation;
+    if (frameBytes(0, 0) > this.#room(false)) await this.#turn();
+    else await this.#writeFrame([], false);
+    for (const generation of generations) {
+      this.#touched.delete(generation);
+      await this.#files.retire(generation);
+    }
   }
 
   append(writes: readonly WalWrite[]): Promise<void> {
@@ -340,7 +362,7 @@ export class Wal implements WriteAheadLog {
     this.#lastFlushMs = this.#options.environment.monotonicMs();
     this.#lsn = frame.lsn;
     this.#checksum = checksum;
-    if (!this.#starting) this.#durableUpTo = frame.lsn;
+    if (!this.#rewriting) this.#durableUpTo = frame.lsn;
     this.#position += bytes.length;
     this.#marked = rows.length === 0;
     this.#flushes++;
@@ -411,10 +433,10 @@ export class Wal implements WriteAheadLog {
       for (const record of records) this.#apply(record, rows);
       // Said in the frame that holds the last of them: then all are durable, or the old file still counts.
       // Not simply the next number: a crash at a turn uses up a generation, and a start finds none for that.
-      if (moves.empty) this.#oldestGeneration = this.#files.secondOldest.generation;
+      if (moves.empty) this.#oldestGeneration = this.#files.oldestExcept([generation]).generation;
       await this.#writeFrame(rows, false);
     } while (!moves.empty);
-    await this.#files.retireOldest();
+    await this.#files.retire(generation);
     this.#touched.delete(generation);
     this.#preparing = 'no';
     return true;

@@ -34,6 +34,40 @@ describe('a sync that failed', () => {
     expect(fixture.failures[0]?.message).toContain('segment');
   });
 
+  // The next process may find in the cache what was not synced: it writes that again, and must not count on its file once those before are recycled.
+  const starts = [1, 2, 3, 4, 5, 6].flatMap((sync) => [1, 2, 3].map((times) => [sync, times] as const));
+  it.each(starts)('at a start costs nothing: sync %i of %i starts in a row (B25)', async (failing, times) => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    await storage.openLog(A, { segmentBytes: 1 << 20 }, REPLICA);
+    const entries = chainOf(5, { bytes: 300 });
+    await storage.wal.append([write(entries, { hardState: { term: 3, vote: 9, commit: 0 } })]);
+    for (let start = 0; start < times; start++) {
+      fixture.revive();
+      let syncs = 0;
+      fixture.disk.intercept = ({ kind, path }) => (kind === 'sync' && path.endsWith('.wal') && ++syncs === failing ? 'EIO' : undefined);
+      const opened = await fixture.open().catch(String);
+      if (typeof opened === 'string') expect(opened).toContain('EIO');
+      fixture.disk.intercept = undefined;
+    }
+    fixture.revive();
+    const next = await fixture.open();
+    const { log } = await next.openLog(A, { segmentBytes: 1 << 20 }, REPLICA);
+    log.append(entries);
+    for (let turn = 0; turn < 40; turn++) {
+      const [entry] = chainOf(1, { after: last(entries), bytes: 5000 }) as [Entry];
+      entries.push(entry);
+      await next.wal.append([write([entry])]);
+      log.append([entry]);
+    }
+    fixture.disk.crash();
+    fixture.restart();
+    const again = await (await fixture.open()).openLog(A, { segmentBytes: 1 << 20 }, REPLICA);
+    expect(again.whole).toBe(true);
+    expect(await allOf(again)).toEqual(bytesOf(entries));
+    expect(again.hardState.term).toBe(3);
+  });
+
   // The system has marked the pages clean: the next process reads them, syncs them without an error, and they are not on the disk.
   it.each([
     ['entries', undefined],

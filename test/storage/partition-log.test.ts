@@ -207,8 +207,8 @@ describe('the write-ahead log under damage', () => {
     return { fixture, entries, wal: fixture.disk.files().find((name) => name.endsWith('.wal')) ?? '' };
   }
 
-  /** Frames of 4 KiB: the head, the first HardState, then one an entry. */
-  const frameOf = (entry: number): number => (2 + entry) * 4096;
+  /** Frames of 4 KiB: the head, what a start ends with, the first HardState, then one an entry. */
+  const frameOf = (entry: number): number => (3 + entry) * 4096;
 
   it('cuts a torn last frame and stays whole', async () => {
     const { fixture, entries, wal } = await written();
