@@ -23,6 +23,8 @@ export class Disk {
   #truncatedTo: number | undefined;
   #completed = 0;
   #issued = 0;
+  /** Logs as they were before a truncation, until the write that cuts is durable: a crash may bring back what it cut off. */
+  #uncut: { readonly token: number; readonly log: SpecLog }[] = [];
   /** By term: the vote that became durable. */
   readonly #votes = new Map<number, number>();
 
@@ -39,6 +41,14 @@ export class Disk {
     return [{ term: this.term, vote: this.vote }, ...this.#writes].some((held) => held.term === term && held.vote === vote);
   }
 
+  /** The same for a log: it has what is durable and stays, and nothing that never stood in it. */
+  mayHoldLog(log: SpecLog, present: SpecLog): boolean {
+    return (
+      present.agreesWith(log, this.index) &&
+      [present, ...this.#uncut.map((uncut) => uncut.log)].some((held) => held.agreesWith(log, log.last))
+    );
+  }
+
   restart(term: number, vote: number, index: number): void {
     this.term = term;
     this.vote = vote;
@@ -46,12 +56,15 @@ export class Disk {
     this.index = index;
     this.#handed = index;
     this.#writes = [];
+    this.#uncut = [];
     this.#truncatedTo = undefined;
     this.#completed = 0;
     this.#issued = 0;
   }
 
-  truncateTo(index: number): void {
+  /** Before the log is cut. */
+  truncateTo(index: number, log: SpecLog): void {
+    this.#uncut.push({ token: this.#issued + 1, log: log.copy() });
     this.index = Math.min(this.index, index);
     if (index < this.#handed) this.#truncatedTo = Math.min(this.#truncatedTo ?? index, index);
     this.#handed = Math.min(this.#handed, index);
@@ -104,6 +117,7 @@ export class Disk {
       this.#votes.set(write.term, write.vote);
       this.index = Math.max(this.index, write.covers);
     }
+    this.#uncut = this.#uncut.filter((uncut) => uncut.token > token);
     this.#completed = token;
     return true;
   }

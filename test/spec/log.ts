@@ -18,6 +18,10 @@ export class SpecLog {
     this.last = lastIndex;
   }
 
+  copy(): SpecLog {
+    return new SpecLog({ terms: this.#terms, lastIndex: this.last, configurations: this.#configurations });
+  }
+
   get lastTerm(): number {
     return this.termAt(this.last);
   }

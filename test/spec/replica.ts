@@ -74,7 +74,7 @@ export class SpecReplica {
       this.disk.mayHold(after.term, after.vote),
       `came back with term ${after.term} and vote ${after.vote}, which its disk did not hold`,
     );
-    if (this.log.agreesWith(log, this.disk.index) && log.last <= this.log.last) this.#take('Restart');
+    if (this.disk.mayHoldLog(log, this.log)) this.#take('Restart');
     else {
       // A snapshot takes the place of a log that has not its last entry; all of it is committed.
       must(after.commit === log.last && after.term === this.term, `came back without entry ${this.disk.index}, which was durable`);
@@ -335,8 +335,8 @@ export class SpecReplica {
       must(index > this.commit, `entry ${index} is committed and conflicts`);
       must(this.#truncatedTo === index - 1, `should have cut off from ${index} on, cut off above ${this.#truncatedTo}`);
       this.#truncatedTo = undefined;
+      this.disk.truncateTo(index - 1, this.log);
       this.log.truncateTo(index - 1);
-      this.disk.truncateTo(index - 1);
     }
     for (const entry of entries.slice(fresh)) {
       const [own] = this.#appended;
