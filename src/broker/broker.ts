@@ -28,6 +28,8 @@ export interface Broker {
   kill(): void;
   /** For simulation, which checks them against each other: the replicas that run here. */
   readonly replicas: Iterable<Replica>;
+  /** For simulation: the metadata as far as this broker follows them; undefined: it follows none yet. */
+  readonly metadata: MetadataImage | undefined;
 }
 
 /** The part of a stop's deadline that hand-overs may take. */
@@ -82,6 +84,10 @@ class RunningBroker implements Broker {
 
   get replicas(): Iterable<Replica> {
     return this.#assembly?.host.replicas ?? [];
+  }
+
+  get metadata(): MetadataImage | undefined {
+    return this.#assembly?.metadata.image;
   }
 
   async ready(signal: AbortSignal): Promise<void> {

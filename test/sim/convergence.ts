@@ -1,5 +1,6 @@
 /** What must be so once all is healed: all replicas of a group are there, and hold the same. */
-import { formatGroupKey, type GroupKey, METADATA_GROUP, type ReplicaId } from '../../src/base/ids.ts';
+import { encodeGroupKey, formatGroupKey, type GroupKey, METADATA_GROUP, type ReplicaId } from '../../src/base/ids.ts';
+import type { Broker } from '../../src/broker/broker.ts';
 import { membersOf } from '../../src/raft/core/configuration.ts';
 import type { Replica } from '../../src/raft/types.ts';
 import type { SimCluster } from './cluster.ts';
@@ -22,24 +23,37 @@ export function converged(cluster: SimCluster): boolean {
   return commits.size > 0 && [...missing.values()].every((count) => count === 0);
 }
 
-/** Whether every member of each group, by its newest configuration, is open, and each group can bear to lose one. */
+/** Whether every member of each group that the controller knows, by the group's newest configuration, is open, and each group can bear to lose one. */
 export function allWhole(cluster: SimCluster): boolean {
   const open = new Set<ReplicaId>();
   const newest = new Map<GroupKey, Replica>();
+  let controller: Broker | undefined;
   for (const { id, broker } of cluster.machines) {
     if (broker === undefined || !cluster.isUp(id)) return false;
     for (const replica of broker.replicas) {
-      if (replica.group !== METADATA_GROUP) open.add(replica.replicaId);
+      if (replica.group === METADATA_GROUP) {
+        if (replica.leadership.ready) controller = broker;
+        continue;
+      }
+      open.add(replica.replicaId);
       const known = newest.get(replica.group);
       if (known === undefined || known.configurationIndex < replica.configurationIndex) newest.set(replica.group, replica);
     }
   }
-  newest.delete(METADATA_GROUP);
-  return [...newest.values()].every(
-    ({ configuration }) =>
-      configuration.outgoing.length === 0 &&
-      configuration.voters.length >= 3 &&
-      membersOf(configuration).every(({ replicaId }) => open.has(replicaId)),
+  const topics = [...(controller?.metadata?.topics.values() ?? [])];
+  return (
+    controller !== undefined &&
+    topics.every(({ topicId, partitions }) =>
+      partitions.every(({ partition, groupGeneration, target }) => {
+        const configuration = newest.get(encodeGroupKey({ topicId, partition, groupGeneration }))?.configuration;
+        return (
+          target === undefined &&
+          configuration?.outgoing.length === 0 &&
+          configuration.voters.length >= 3 &&
+          membersOf(configuration).every(({ replicaId }) => open.has(replicaId))
+        );
+      }),
+    )
   );
 }
 

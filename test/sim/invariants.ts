@@ -27,7 +27,7 @@ interface Committed {
 /** What must hold after every step, whatever breaks. A step changes the replicas of one machine, so only those are looked at. */
 export class Invariants {
   readonly #cluster: SimCluster;
-  readonly #logs = new DurableLogs((message) => this.#failed(new Violation(message)));
+  readonly #logs = new DurableLogs((message) => this.fail(new Violation(message)));
   readonly #leaders = new Map<string, number>();
   readonly #seen = new WeakMap<Replica, Seen>();
   readonly #committed = new Map<GroupKey, Committed>();
@@ -65,11 +65,12 @@ export class Invariants {
       for (const replica of machine.broker.replicas) this.#look(machine, replica);
     } catch (error) {
       // Not thrown here, inside the clock: whoever runs it asks.
-      this.#failed(error instanceof Violation ? error : new Violation(String(error), { cause: error }));
+      this.fail(error instanceof Violation ? error : new Violation(String(error), { cause: error }));
     }
   }
 
-  #failed(violation: Violation): void {
+  /** The first one counts. */
+  fail(violation: Violation): void {
     this.#violation ??= violation;
   }
 

@@ -87,7 +87,15 @@ class Simulation {
     const world = drawWorld(options.seed, options);
     this.#world = world;
     const { brokers, controllers, settings, seeds } = world;
-    const makeCore = recorded(new TraceChecker().check);
+    const specification = new TraceChecker();
+    const makeCore = recorded((event) => {
+      try {
+        specification.check(event);
+      } catch (error) {
+        // Not thrown here, into the broker, which might bear it.
+        this.#invariants.fail(new Violation(error instanceof Error ? error.message : String(error), { cause: error }));
+      }
+    });
     const cluster = new SimCluster({
       seed: seeds.cluster,
       brokers,
