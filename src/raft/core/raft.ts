@@ -418,6 +418,13 @@ export class RaftCore {
     this.#leaderId = leader;
     this.#leader = undefined;
     this.#timer.reset();
+    if (leader !== 0) this.#foundLeader();
+  }
+
+  /** What stood in the way of the last campaign is of no more account. */
+  #foundLeader(): void {
+    this.#campaign = new Campaign();
+    this.#pull.end();
   }
 
   #becomeLeader(): void {
@@ -581,8 +588,7 @@ export class RaftCore {
     this.#timer.reset();
     if (this.#leaderId === leader) return;
     this.#leaderId = leader;
-    this.#campaign = new Campaign();
-    this.#pull.end();
+    this.#foundLeader();
   }
 
   #handleHeartbeat(message: HeartbeatRequest): void {
