@@ -67,14 +67,15 @@ export function drawWorld(seed: number, overrides: Overrides = {}): World {
   const drawnBrokers = ofCluster.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5]);
   const brokers = overrides.brokers ?? (swarm ? drawnBrokers : 3);
   const controllers = Math.min(brokers, ofCluster.pick([3, 3, 5]));
-  const workload = { ...drawWorkload(ofWorkload, brokers), ...overrides.workload };
+  const latencyMs = ofDisk.pick([0, 0.3, 2, 10]);
+  const workload = { ...keepingUp(drawWorkload(ofWorkload, brokers), latencyMs), ...overrides.workload };
   return {
     seed,
     brokers,
     controllers,
     settings: drawSettings(ofSettings, swarm),
     network: swarm ? drawNetwork(ofNetwork) : { minDelayMs: 0.05, maxDelayMs: 0.5, loss: 0 },
-    disk: { latencyMs: ofDisk.pick([0, 0.3, 2, 10]), disorderly: ofDisk.chance(0.5) },
+    disk: { latencyMs, disorderly: ofDisk.chance(0.5) },
     weather: drawWeather(ofWeather, swarm, overrides),
     workload,
     safetyMs: overrides.safetyMs ?? DEFAULT_SAFETY_MS,
@@ -84,6 +85,14 @@ export function drawWorld(seed: number, overrides: Overrides = {}): World {
   };
 }
 type Part = SeededRandom;
+
+/** A segment every few records is more than the slowest disks can make in time: what such a cluster does late says nothing. */
+const LEAST_SEGMENT_BYTES = 50_000;
+const SLOW_DISK_MS = 10;
+
+function keepingUp(shape: WorkloadShape, latencyMs: number): WorkloadShape {
+  return latencyMs < SLOW_DISK_MS ? shape : { ...shape, segmentBytes: Math.max(shape.segmentBytes, LEAST_SEGMENT_BYTES) };
+}
 
 function drawSettings(random: SeededRandom, swarm: boolean): Record<string, string | number> {
   const election = random.pick([300, 1_000, 1_000, 2_000]);
