@@ -49,8 +49,6 @@ export async function recoverWal(access: Access): Promise<WalRecovery> {
   const unprovenFiles: number[] = [];
   for (const { file, scan } of opened) {
     file.generation = scan !== undefined && replay.needs(scan) ? scan.generation : 0;
-    // After a kill, the newest frames may stand in the system's cache alone: what is built on now must outlast a power cut.
-    if (file.generation > 0 && scan !== undefined && replay.holdsUnproven(scan)) await file.file.sync();
     if (file.generation > 0 || files.isReusable(file)) files.adopt(file);
     else await files.remove(file);
     if (file.generation > 0 && scan !== undefined && replay.provesNothingOf(scan)) unprovenFiles.push(file.generation);
@@ -126,11 +124,7 @@ class Replay {
     }
   }
 
-  /** Frames that no later one says to be durable. */
-  holdsUnproven(scan: ScannedFile): boolean {
-    return scan.frames.some((frame) => frame.header.lsn > this.#durableUpTo);
-  }
-
+  /** Whether no frame says that the file's first one is durable. */
   provesNothingOf({ frames: [head] }: ScannedFile): boolean {
     return head?.header.firstOfFile === true && head.header.lsn > this.#durableUpTo;
   }
