@@ -14,6 +14,8 @@ import type { Happening, Observed, TraceEntry, TraceEvent, TraceMessage } from '
 
 type MessageOf<T extends TraceMessage['type']> = Extract<TraceMessage, { type: T }>;
 
+const NO_TICKS = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY] as const;
+
 export class SpecReplica {
   readonly id: number;
   readonly coverage: Coverage;
@@ -38,6 +40,8 @@ export class SpecReplica {
   /** Since the leader was heard. */
   #ticks = 0;
   readonly #electionTicks: number;
+  /** The commit index at the last tick, and at the one before. */
+  #committedAtTicks: readonly [number, number] = NO_TICKS;
   /** A leader's knowledge of what each member holds. */
   match = new Map<number, number>();
   /** What the event did to the log, as far as it is not explained. */
@@ -58,6 +62,7 @@ export class SpecReplica {
   /** Throws Rejected. */
   explain({ what, ticks, log, after }: TraceEvent): void {
     this.#ticks += ticks ?? 0;
+    this.#ticked(ticks ?? 0);
     this.#quiesced = false;
     this.#judged = false;
     this.#appended = log?.appended ?? [];
@@ -66,6 +71,12 @@ export class SpecReplica {
     this.#settle(after);
     must(this.#appended.length === 0 && this.#truncatedTo === undefined, `the log changed without reason: ${JSON.stringify(log)}`);
     this.#compare(after);
+  }
+
+  /** Nothing is committed between an event and the ticks before the next one. */
+  #ticked(ticks: number): void {
+    if (ticks === 0) return;
+    this.#committedAtTicks = [this.commit, ticks === 1 ? this.#committedAtTicks[0] : this.commit];
   }
 
   /** The process ended and began again, with what its disk had. */
@@ -158,9 +169,10 @@ export class SpecReplica {
       this.#take('ChangeLearners');
     } else {
       must(sameIds(voters, idsOf(target.outgoing)), 'entered a joint configuration from another than the present one');
+      const least = Math.min(this.commit, this.#committedAtTicks[1]);
       for (const id of idsOf(target.voters)) {
-        const isReady = voters.includes(id) || (idsOf(before.learners).includes(id) && (this.match.get(id) ?? 0) >= this.commit);
-        must(isReady, `made ${id} a voter, which is no learner that holds what is committed`);
+        const isReady = voters.includes(id) || (idsOf(before.learners).includes(id) && (this.match.get(id) ?? 0) >= least);
+        must(isReady, `made ${id} a voter, which is no learner that holds what was committed two ticks ago`);
       }
       this.#take('EnterJoint');
     }
@@ -528,6 +540,7 @@ export class SpecReplica {
     if (this.disk.voted(this.term, this.id)) this.#granted.add(this.id);
     must(holdsMajority(this.log.configuration, this.#granted), `leads term ${this.term} without a majority of votes`);
     this.#take('BecomeLeader');
+    this.#committedAtTicks = NO_TICKS;
     this.role = 'leader';
     this.leader = this.id;
     this.match = new Map();

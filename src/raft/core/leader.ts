@@ -31,6 +31,9 @@ export class Leader {
   #dirty = true;
   #uncommittedBytes = 0;
   #heartbeatElapsed = 0;
+  /** The commit index at the last tick, and at the one before that. */
+  #committedAtTick = Number.POSITIVE_INFINITY;
+  #committedBefore = Number.POSITIVE_INFINITY;
   #checkElapsed = 0;
   /** Ticks in which entries waited for commit and nothing moved. */
   #stalledTicks = 0;
@@ -69,6 +72,15 @@ export class Leader {
     return [...this.#progress.values()];
   }
 
+  /**
+   * Whether a learner has what was committed one to two ticks ago, and is sent the rest as it comes. All that is committed now is too much to ask: while
+   * others write, who is a round trip away never holds it (thesis 4.2.1, hazard B15).
+   */
+  hasCaughtUp(id: ReplicaId): boolean {
+    const progress = this.#progress.get(id);
+    return progress?.state === 'replicate' && progress.matchIndex >= Math.min(this.#committedBefore, this.#log.commitIndex);
+  }
+
   setConfiguration(configuration: Configuration): void {
     this.#quorum = new Quorum(configuration);
     const members = new Map(membersOf(configuration).map((member) => [member.replicaId, member]));
@@ -104,6 +116,8 @@ export class Leader {
    */
   tick(disksStall: boolean): 'lead' | 'rest' | 'stepDown' {
     const { electionTicks, heartbeatTicks, quiesceTicks = 0 } = this.#options;
+    this.#committedBefore = this.#committedAtTick;
+    this.#committedAtTick = this.#log.commitIndex;
     if (this.#transferee !== 0 && ++this.#transferElapsed >= electionTicks) this.#transferee = 0;
     if (disksStall) {
       this.#stalledTicks = 0;
@@ -124,6 +138,8 @@ export class Leader {
 
   /** The group rests no more: followers hear of it at the next tick, and have an election timeout to answer. */
   wake(): void {
+    this.#committedAtTick = this.#log.commitIndex;
+    this.#committedBefore = this.#log.commitIndex;
     this.#idleTicks = 0;
     this.#stalledTicks = 0;
     this.#checkElapsed = 0;

@@ -245,9 +245,10 @@ export class RaftCore {
         'another change of members is under way, or this leader is new; retry when it has committed',
       );
     }
-    const caughtUp = (id: ReplicaId) =>
-      leader.followers.some(({ replicaId, matchIndex }) => replicaId === id && matchIndex >= this.commitIndex);
-    this.#appendConfiguration(leader, enter(this.configuration, target, caughtUp));
+    this.#appendConfiguration(
+      leader,
+      enter(this.configuration, target, (id) => leader.hasCaughtUp(id)),
+    );
     return this.lastIndex;
   }
 
