@@ -1,7 +1,7 @@
 /**
  * One partition's records on their way: batched, numbered, sent in order and resolved.
  *
- * Idempotence. A batch takes its sequence when it is built, and keeps it through every retry, so the broker drops what it has already
+ * Idempotence. A batch takes its sequence when it is first sent, and keeps it through every retry, so the broker drops what it has already
  * appended. Retries rewind: nothing new is sent until all that is in flight is answered (or its stream is gone), then everything
  * unresolved is sent again in order. Sequences break only when a batch that may have been sent is given up (its delivery time is over, or
  * the broker refused it for good), or when the broker has lost the producer's state. Then the partition goes on under a new producer
@@ -106,7 +106,7 @@ export class PartitionQueue {
   ): void {
     let open = this.#open;
     if (open?.builder && open.builder.sizeBytes + size > this.#maxBatchBytes) {
-      this.#build(open);
+      this.#build(open, false);
       open = this.#open;
     }
     if (open === undefined) {
@@ -131,9 +131,10 @@ export class PartitionQueue {
     if (batch === undefined) {
       const open = this.#open;
       if (open?.builder === undefined || (!idle && open.builder.sizeBytes < TARGET_BATCH_BYTES)) return undefined;
-      batch = this.#build(open);
+      batch = this.#build(open, true);
       if (batch === undefined) return undefined;
     }
+    if (batch.baseSequence < 0 && this.#settings.idempotent) this.#number(batch);
     batch.inFlight = true;
     batch.attempts++;
     this.#inFlight++;
@@ -246,12 +247,12 @@ export class PartitionQueue {
 
   // Batches
 
-  /** Undefined: the codec failed, and so have its records. */
-  #build(batch: ProducerBatch): ProducerBatch | undefined {
+  /** With its sequence, if it is `sent` now. Undefined: the codec failed, and so have its records. */
+  #build(batch: ProducerBatch, sent: boolean): ProducerBatch | undefined {
     const builder = batch.builder;
     if (builder === undefined) return batch;
     this.#open = undefined;
-    const numbered = this.#settings.idempotent && !this.#resetting;
+    const numbered = sent && this.#settings.idempotent;
     if (numbered) builder.setProducer(this.#producerId, 0, this.#nextSequence);
     try {
       batch.bytes = builder.build();
@@ -263,10 +264,7 @@ export class PartitionQueue {
       batch.builder = undefined;
       this.#settings.builders.push(builder);
     }
-    if (numbered) {
-      batch.baseSequence = this.#nextSequence;
-      this.#nextSequence = (this.#nextSequence + batch.count) % SEQUENCE_LIMIT;
-    }
+    if (numbered) this.#takeSequence(batch);
     batch.ordinal = this.#nextOrdinal++;
     this.#batches.push(batch);
     return batch;
@@ -312,11 +310,14 @@ export class PartitionQueue {
     this.#rewindAtOnce = true;
   }
 
-  /** Gives a built batch the next sequence, under the producer id of now. */
-  #number(batch: ProducerBatch): void {
+  #takeSequence(batch: ProducerBatch): void {
     batch.baseSequence = this.#nextSequence;
     this.#nextSequence = (this.#nextSequence + batch.count) % SEQUENCE_LIMIT;
-    batch.maybeAppended = false;
+  }
+
+  /** Gives a built batch the next sequence, under the producer id of now. */
+  #number(batch: ProducerBatch): void {
+    this.#takeSequence(batch);
     if (batch.bytes) stampProducer(batch.bytes, this.#producerId, 0, batch.baseSequence, this.#settings.crc32c);
   }
 
@@ -399,7 +400,6 @@ export class PartitionQueue {
         this.#resetting = false;
         this.#producerId = producerId;
         this.#nextSequence = 0;
-        for (const batch of this.#batches) this.#number(batch);
         this.#wake();
       },
       () => {

@@ -171,6 +171,25 @@ describe('producer', () => {
     await cluster.settle(client.close({ deadlineMs: 100 }));
   });
 
+  it('keeps its producer id while what was never sent is given up', async () => {
+    const cluster = new FakeCluster();
+    const [partition] = cluster.createTopic('t', 1);
+    cluster.commitMs = 400;
+    const client = await cluster.client();
+    const producer = client.producer({ deliveryTimeoutMs: 2_000, maxInFlight: 1, maxBatchBytes: 200 });
+    const outcomes: Promise<string>[] = [];
+    for (let i = 0; i < 300; i++) {
+      outcomes.push(producer.send('t', { value: `${i}`.padStart(100, '0') }).then(() => 'ok', code));
+      await cluster.settle(new Promise<void>((resolve) => cluster.time.schedule(20, resolve)));
+    }
+    const counts = Object.groupBy(await cluster.settle(Promise.all(outcomes)), (outcome) => outcome);
+    expect(counts['REQUEST_TIMED_OUT']?.length).toBeGreaterThan(100);
+    expect(counts['ok']?.length).toBeGreaterThan(10);
+    expect(partition!.values()).toEqual([...new Set(partition!.values())].sort());
+    expect(cluster.nextProducerId).toBe(1001);
+    await cluster.settle(client.close());
+  });
+
   it.each([true, false])('sends what is too large as a batch in smaller ones, idempotent: %s', async (idempotent) => {
     const cluster = new FakeCluster();
     const [partition] = cluster.createTopic('t', 1);
