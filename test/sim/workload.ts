@@ -21,6 +21,8 @@ export interface Host {
 const SETUP_MS = 60_000;
 /** An offset query gives up after so long. A short one leaves a paused leader with questions that were asked after it was deposed. */
 const OBSERVE_MS = [100, 500, 3_000];
+/** Records of a producer on their way. With more, the slowest networks would still be busy with them when all has long been healed. */
+const MAX_UNANSWERED = 1_000;
 const text = new TextDecoder();
 
 /** SDK producers with unique values and SDK consumers from the beginning, all the while; the history is for the checker. */
@@ -146,11 +148,15 @@ export class Workload {
     };
     const handle = client.producer(options);
     const sends: Promise<unknown>[] = [];
+    let unanswered = 0;
+    const answered = () => unanswered--;
     while (!this.#stop.signal.aborted) {
       const burst = this.#random.chance(0.1) ? 20 : 1;
       for (let i = 0; i < burst; i++) {
         const place = this.#random.below(topics * partitions);
-        if (!this.#tide.rests(Math.floor(place / partitions))) sends.push(this.#send(handle, producer, place, false));
+        if (this.#tide.rests(Math.floor(place / partitions)) || unanswered >= MAX_UNANSWERED) continue;
+        unanswered++;
+        sends.push(this.#send(handle, producer, place, false).finally(answered));
       }
       await sleep(environment, this.#random.between(0, 2 * sendEveryMs * burst));
     }
