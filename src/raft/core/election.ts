@@ -1,4 +1,5 @@
 import type { ReplicaId } from '../../base/ids.ts';
+import type { RaftLog } from './log.ts';
 import type { Quorum, VoteResult } from './quorum.ts';
 import type { RaftOptions, VoteRequest, VoteResponse } from './types.ts';
 
@@ -100,12 +101,27 @@ export function voteRequests(
   return voters.filter((to) => to !== from).map((to) => ({ type: 'vote', from, to, term, pre, lastIndex, lastTerm, transfer }));
 }
 
+/** What a voter answers with. */
+interface Voter {
+  readonly id: ReplicaId;
+  readonly term: number;
+  /** Has given no other replica its vote of the term that is asked for. */
+  readonly free: boolean;
+  readonly log: RaftLog;
+  readonly hearsLeader: boolean;
+}
+
+/** A vote, for a log that is as new as the voter's (paper 5.4.1); or a refusal, which says of a pre-vote where the voter's log ends, if that alone was in the way. */
+export function answerTo(request: VoteRequest, { id, term, free, log, hearsLeader }: Voter): VoteResponse {
+  const response = refusal(id, request, term);
+  if (!free) return response;
+  // A granted pre-vote answers at the term that it was asked for, which nobody has yet.
+  if (log.isUpToDate(request.lastIndex, request.lastTerm)) return { ...response, term: request.pre ? request.term : term, granted: true };
+  const { lastIndex, lastTerm } = log;
+  return request.pre && !hearsLeader ? { ...response, lastIndex, lastTerm } : response;
+}
+
 /** `lastIndex` 0: the answer says nothing of the log. */
-export function voteResponse(
-  from: ReplicaId,
-  to: ReplicaId,
-  term: number,
-  { pre, granted }: Pick<VoteResponse, 'pre' | 'granted'>,
-): VoteResponse {
-  return { type: 'voteResponse', from, to, term, pre, granted, lastIndex: 0, lastTerm: 0 };
+export function refusal(from: ReplicaId, { from: to, pre }: VoteRequest, term: number): VoteResponse {
+  return { type: 'voteResponse', from, to, term, pre, granted: false, lastIndex: 0, lastTerm: 0 };
 }

@@ -1,7 +1,9 @@
+import { assert } from '../../base/assert.ts';
+import { FlotillaError } from '../../base/errors.ts';
 import type { ReplicaId } from '../../base/ids.ts';
 import { membersOf } from './configuration.ts';
 import { Divergence } from './divergence.ts';
-import { type Entry, EntryKind } from './entry.ts';
+import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
 import { entrySize } from './entry-codec.ts';
 import type { RaftLog } from './log.ts';
 import type { Outbox } from './outbox.ts';
@@ -98,9 +100,15 @@ export class Leader {
     this.#dirty = true;
   }
 
-  /** False: `bytes` more would be too much uncommitted. One proposal is always let through. */
-  admits(bytes: number): boolean {
-    return this.#uncommittedBytes === 0 || this.#uncommittedBytes + bytes <= this.#options.maxUncommittedBytes;
+  /** Throws THROTTLING_QUOTA_EXCEEDED where these would be too much uncommitted. A single call is always let through. */
+  admit(proposals: readonly Proposal[]): void {
+    let bytes = 0;
+    for (const { kind, payload } of proposals) {
+      assert(kind !== EntryKind.config, 'members change by proposeMembers', kind);
+      bytes += ENTRY_HEADER_BYTES + payload.length;
+    }
+    if (this.#uncommittedBytes === 0 || this.#uncommittedBytes + bytes <= this.#options.maxUncommittedBytes) return;
+    throw new FlotillaError('THROTTLING_QUOTA_EXCEEDED', 'too much waits to be replicated; retry when some of it has committed');
   }
 
   /** An entry of this leader's was appended to its log. */

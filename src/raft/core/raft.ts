@@ -3,8 +3,8 @@ import { FlotillaError } from '../../base/errors.ts';
 import type { ReplicaId } from '../../base/ids.ts';
 import { encodeConfiguration } from './configuration.ts';
 import { crc32 } from './crc32.ts';
-import { Campaign, ElectionTimer, voteRequests, voteResponse } from './election.ts';
-import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from './entry.ts';
+import { answerTo, Campaign, ElectionTimer, refusal, voteRequests } from './election.ts';
+import { type Entry, EntryKind } from './entry.ts';
 import { entryOf } from './entry-codec.ts';
 import { Follower } from './follower.ts';
 import { Leader, NOOP } from './leader.ts';
@@ -218,14 +218,7 @@ export class RaftCore {
    */
   propose(proposals: readonly Proposal[]): { readonly firstIndex: number; readonly term: number } {
     const leader = this.#requireStableLeader();
-    let bytes = 0;
-    for (const proposal of proposals) {
-      bytes += ENTRY_HEADER_BYTES + proposal.payload.length;
-      assert(proposal.kind !== EntryKind.config, 'members change by proposeMembers', proposal.kind);
-    }
-    if (!leader.admits(bytes)) {
-      throw new FlotillaError('THROTTLING_QUOTA_EXCEEDED', 'too much waits to be replicated; retry when some of it has committed');
-    }
+    leader.admit(proposals);
     const firstIndex = this.lastIndex + 1;
     for (const proposal of proposals) this.#appendOwn(leader, proposal);
     return { firstIndex, term: this.#term };
@@ -405,7 +398,7 @@ export class RaftCore {
       // A leader of an old term must learn of the new one, or a replica that went ahead in terms would never be heard again.
       this.#follower.reject(message.from, this.#term, 0, 0);
     } else if (message.type === 'vote' && message.pre) {
-      this.#outbox.messages.push(voteResponse(this.#id, message.from, this.#term, { pre: true, granted: false }));
+      this.#outbox.messages.push(refusal(this.#id, message, this.#term));
     }
   }
 
@@ -495,14 +488,11 @@ export class RaftCore {
   #handleVote(message: VoteRequest): void {
     const { from, pre } = message;
     const free = this.#vote === from || (this.#vote === 0 && this.#leaderId === 0) || (pre && message.term > this.#term);
-    const granted = free && this.#log.isUpToDate(message.lastIndex, message.lastTerm);
-    // A granted pre-vote answers at the term that it was asked for, which nobody has yet.
-    const term = pre && granted ? message.term : this.#term;
-    const response = voteResponse(this.#id, from, term, { pre, granted });
+    const response = answerTo(message, { id: this.#id, term: this.#term, free, log: this.#log, hearsLeader: this.#hearsLeader() });
+    const { granted } = response;
     if (pre) {
       if (granted) this.#giveWay(from);
-      const { lastIndex, lastTerm } = this.#log;
-      this.#outbox.messages.push(free && !granted && !this.#hearsLeader() ? { ...response, lastIndex, lastTerm } : response);
+      this.#outbox.messages.push(response);
       return;
     }
     if (granted) {
