@@ -30,8 +30,8 @@ export const groupKey = (partition: number): GroupKey =>
     : encodeGroupKey({ topicId: 'a0000000000000000000000000000001' as TopicId, partition, groupGeneration: 0 });
 export const directoryOf = (broker: BrokerId) => String(broker).padStart(32, '0') as DirectoryId;
 
-export function configurationOf(partition: number): Configuration {
-  const voters = brokers.map((brokerId) => ({ replicaId: replicaIdOf(brokerId, partition), brokerId, directoryId: directoryOf(brokerId) }));
+export function configurationOf(partition: number, members: readonly BrokerId[] = brokers): Configuration {
+  const voters = members.map((brokerId) => ({ replicaId: replicaIdOf(brokerId, partition), brokerId, directoryId: directoryOf(brokerId) }));
   return { voters, outgoing: [], learners: [] };
 }
 
@@ -108,11 +108,12 @@ export interface Node {
   readonly errors: string[];
 }
 
-/** Three hosts over an in-memory network and disks that lose what was not flushed. */
+/** Hosts, three unless told, over an in-memory network and disks that lose what was not flushed. */
 export class Cluster {
   readonly environment: VirtualEnvironment;
   readonly network: FakeNetwork;
-  readonly disks = new Map(brokers.map((broker) => [broker, new FakeDisk(directoryOf(broker))]));
+  readonly members: readonly BrokerId[];
+  readonly disks: Map<BrokerId, FakeDisk>;
   readonly nodes = new Map<BrokerId, Node>();
   /** Groups that are opened as internal ones. */
   readonly internal = new Set<number>();
@@ -120,17 +121,24 @@ export class Cluster {
   readonly #settings: RaftHostSettings;
   #incarnation = 1;
 
-  constructor(settings: Partial<RaftHostSettings> = {}, seed = 1) {
+  constructor(settings: Partial<RaftHostSettings> = {}, seed = 1, members: readonly BrokerId[] = brokers) {
+    this.members = members;
+    this.disks = new Map(members.map((broker) => [broker, new FakeDisk(directoryOf(broker))]));
     this.environment = new VirtualEnvironment(seed);
     this.network = new FakeNetwork(this.environment);
     this.#settings = { ...defaultRaftHostSettings, ...settings };
   }
 
   /** Starts all brokers with the given groups. */
-  static async start(groups: readonly number[] = [0], settings: Partial<RaftHostSettings> = {}, seed = 1): Promise<Cluster> {
-    const cluster = new Cluster(settings, seed);
-    for (const broker of brokers) cluster.boot(broker);
-    for (const broker of brokers) for (const group of groups) await cluster.open(broker, group);
+  static async start(
+    groups: readonly number[] = [0],
+    settings: Partial<RaftHostSettings> = {},
+    seed = 1,
+    members: readonly BrokerId[] = brokers,
+  ): Promise<Cluster> {
+    const cluster = new Cluster(settings, seed, members);
+    for (const broker of members) cluster.boot(broker);
+    for (const broker of members) for (const group of groups) await cluster.open(broker, group);
     return cluster;
   }
 
@@ -157,7 +165,7 @@ export class Cluster {
         if (!(error instanceof FlotillaError) && !String(error).includes('EIO')) console.error(error);
       },
     });
-    host.setPeers(brokers.map((brokerId) => ({ brokerId, address: `b${brokerId}`, directoryId: directoryOf(brokerId) })));
+    host.setPeers(this.members.map((brokerId) => ({ brokerId, address: `b${brokerId}`, directoryId: directoryOf(brokerId) })));
     const node = { host, storage, owners: new Map<GroupKey, RecordingOwner>(), fatal, quarantined, errors };
     this.nodes.set(broker, node);
     return node;
@@ -168,7 +176,7 @@ export class Cluster {
     group = 0,
     campaign = false,
     replicaId = replicaIdOf(broker, group),
-    configuration = configurationOf(group),
+    configuration = configurationOf(group, this.members),
   ): Promise<RaftReplica> {
     const node = this.node(broker);
     const key = groupKey(group);

@@ -154,6 +154,23 @@ test('B38: a hand-over that fails is tried with another voter', async () => {
   expect(next).not.toBe(first);
 });
 
+test.each([1, 2, 3, 4, 5])('B38: of five brokers two stall: the one that leads hands over past the other, seed %i', async (seed) => {
+  const five = [1, 2, 3, 4, 5] as BrokerId[];
+  cluster = await Cluster.start([0], {}, seed, five);
+  const slow = await cluster.elected();
+  await cluster.environment.run(1_000);
+  const { voters } = cluster.replica(slow).configuration;
+  // Whom the leader would ask first, if it asked anybody.
+  const alsoSlow = voters.find(({ brokerId }) => brokerId !== slow)!.brokerId;
+  stall(alsoSlow);
+  await cluster.environment.run(1_000);
+  stall(slow);
+  const from = cluster.environment.monotonicMs();
+  const next = await cluster.elected(0, slow);
+  expect(cluster.environment.monotonicMs() - from).toBeLessThan(3_000);
+  expect([slow, alsoSlow]).not.toContain(next);
+});
+
 test('B38: nobody is asked to take over while no majority of the disks could elect', async () => {
   cluster = await Cluster.start();
   const slow = await cluster.elected();
