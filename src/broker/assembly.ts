@@ -320,9 +320,12 @@ const ELECTION_TICKS = 10;
 
 function raftSettings(config: BrokerConfig): RaftHostSettings {
   const { diskStallTimeoutMs, raftElectionTimeoutMs, raftHeartbeatIntervalMs, requestTimeoutMs } = config;
+  const { catchUpBytesPerSecond, snapshotBytesPerSecond } = config;
   return {
     ...defaultRaftHostSettings,
     fatalStallMs: diskStallTimeoutMs,
+    catchUpBytesPerSecond,
+    snapshotBytesPerSecond,
     quiesceAfterMs: 3 * raftHeartbeatIntervalMs,
     tickMs: Math.min(raftHeartbeatIntervalMs, Math.floor(raftElectionTimeoutMs / ELECTION_TICKS)),
     electionTicks: Math.ceil(raftElectionTimeoutMs / Math.min(raftHeartbeatIntervalMs, Math.floor(raftElectionTimeoutMs / ELECTION_TICKS))),

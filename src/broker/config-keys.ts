@@ -2,6 +2,7 @@
 import type { ConfigKey } from './config-value.ts';
 
 const INT32_MAX = 2_147_483_647;
+const GIB = 2 ** 30;
 const MIB = 1024 * 1024;
 
 /** Kafka's Long.MAX_VALUE stands for "no bound"; this is the largest number that we hold exactly. */
@@ -197,6 +198,24 @@ export const brokerKeys = [
     max: 10_000,
     dynamic: false,
     doc: 'How often a leader tells its followers that it lives. At most a third of the election timeout.',
+  },
+  {
+    key: 'flotilla.catch.up.bytes.per.second',
+    type: 'bytes',
+    default: '128MiB',
+    min: MIB,
+    max: 64 * GIB,
+    dynamic: false,
+    doc: 'What a broker reads from segments for followers that lag, over all partitions: the rest of the disk is for producers.',
+  },
+  {
+    key: 'flotilla.snapshot.bytes.per.second',
+    type: 'bytes',
+    default: '1GiB',
+    min: MIB,
+    max: 64 * GIB,
+    dynamic: false,
+    doc: 'What a broker sends of snapshots, to followers below the start of a log, over all partitions.',
   },
   {
     key: 'flotilla.disk.stall.timeout.ms',

@@ -64,6 +64,8 @@ export interface BrokerConfig {
   readonly heartbeatIntervalMs: number;
   readonly sessionTimeoutMs: number;
   readonly diskStallTimeoutMs: number;
+  readonly catchUpBytesPerSecond: number;
+  readonly snapshotBytesPerSecond: number;
   readonly raftElectionTimeoutMs: number;
   readonly raftHeartbeatIntervalMs: number;
   readonly walFileBytes: number;
@@ -201,6 +203,8 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
     heartbeatIntervalMs: number('broker.heartbeat.interval.ms'),
     sessionTimeoutMs: number('broker.session.timeout.ms'),
     diskStallTimeoutMs: number('flotilla.disk.stall.timeout.ms'),
+    catchUpBytesPerSecond: number('flotilla.catch.up.bytes.per.second'),
+    snapshotBytesPerSecond: number('flotilla.snapshot.bytes.per.second'),
     raftElectionTimeoutMs: number('flotilla.raft.election.timeout.ms'),
     raftHeartbeatIntervalMs: number('flotilla.raft.heartbeat.interval.ms'),
     walFileBytes: number('flotilla.wal.file.bytes'),
