@@ -160,7 +160,10 @@ class GroupHost implements RaftHost, ReplicaHost {
   }
 
   quarantined({ group, replicaId }: RaftReplica, reason: string): void {
-    this.#options.log.error('replica quarantined', { group: formatGroupKey(group), replicaId, reason });
+    const { log, storage } = this.#options;
+    log.error('replica quarantined', { group: formatGroupKey(group), replicaId, reason });
+    // It stays so after a restart, before it is found out again. A voter of the metadata group can't be replaced yet, and without it the broker would not start.
+    if (group !== METADATA_GROUP) storage.wal.markDamaged(group).catch(() => {}); // Who writes the log is told of its failures.
     this.#options.quarantined?.(group, replicaId, reason);
   }
 

@@ -43,8 +43,6 @@ export interface ReplicaHost {
   diskIsBehind(): boolean;
 }
 
-/** Entries a page of {@link RaftReplica.committedEntries}. */
-const REPLAY_PAGE_BYTES = 1024 * 1024;
 /** Broker ids learned from messages of members that are not in this replica's configuration yet. */
 const MAX_LEARNED_BROKERS = 64;
 
@@ -71,7 +69,6 @@ export class RaftReplica implements Replica {
   log: PartitionLog;
   core: RaftCore;
   /** Where segments ended at open: the owner gets the entries after it; what is up to it, it rebuilds itself. */
-  recoveredIndex: number;
   /** A snapshot is being put in the log's place: messages are dropped, as by a network, and time stands still. */
   paused = false;
   /** Settles, and never rejects, when no snapshot is being installed. */
@@ -113,7 +110,6 @@ export class RaftReplica implements Replica {
     this.internal = options.internal ?? false;
     this.log = log;
     this.core = core;
-    this.recoveredIndex = log.lastIndex;
     this.#host = host;
     this.#appendedIndex = log.lastIndex;
     this.#leadership = { role: 'follower', term: core.term, leader: undefined, ready: false };
@@ -240,22 +236,6 @@ export class RaftReplica implements Replica {
   describe(): ReplicaDescription {
     this.#configured();
     return describeReplica(this, this.#host.deadlines.monotonicMs() - this.#configuredAtMs);
-  }
-
-  /**
-   * The committed entries from `fromIndex` up to {@link recoveredIndex}, in pages: for a state machine to replay what it has not
-   * applied yet. The entries after those come through `apply`, perhaps before the replay has ended.
-   */
-  async *committedEntries(fromIndex: number): AsyncGenerator<readonly Entry[]> {
-    let next = fromIndex;
-    while (next <= this.recoveredIndex && !this.closed) {
-      const page = await this.log.readEntries(next, REPLAY_PAGE_BYTES);
-      const entries = page.filter((entry) => entry.index <= this.recoveredIndex);
-      const last = entries.at(-1);
-      if (last === undefined) return;
-      yield entries;
-      next = last.index + 1;
-    }
   }
 
   /** A message from a peer. One that names another replica, or a member on another broker, is dropped (hazard B14). */
@@ -391,7 +371,6 @@ export class RaftReplica implements Replica {
   async replace(core: RaftCore, log: PartitionLog): Promise<void> {
     this.core = core;
     this.log = log;
-    this.recoveredIndex = log.lastIndex;
     this.#appendedIndex = log.lastIndex;
     this.#rejectWaiting(this.#notLeader());
     if (!this.closed) await this.#owner.restored();

@@ -95,10 +95,6 @@ export interface Replica {
   readonly quarantined: string | undefined;
   /** Everything that this replica knows of its group, at this moment: for people. Costs some objects, changes nothing. */
   describe(): ReplicaDescription;
-  /** Where segments ended at open. The owner's `apply` gets the entries after it; its state up to it, the owner rebuilds itself. */
-  readonly recoveredIndex: number;
-  /** The committed entries from `fromIndex` up to {@link recoveredIndex}, in pages: what a replicated state machine has not applied yet. */
-  committedEntries(fromIndex: number): AsyncIterable<readonly Entry[]>;
 }
 
 /** A replica and its view of the group. Indexes count entries, not records; 0: none. */

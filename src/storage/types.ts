@@ -27,6 +27,8 @@ export interface WriteAheadLog {
   stalledMs(): number;
   /** A group was deleted, or its replica replaced: its records are void, durably once this resolves. */
   forget(group: GroupKey): Promise<void>;
+  /** The group's log is not what it should be: said, durably once this resolves, until the group is forgotten. Its replica opens no more (hazards B03, B29). */
+  markDamaged(group: GroupKey): Promise<void>;
   /** Waits for the last flush, writes a mark-only frame, closes. */
   close(): Promise<void>;
   readonly statistics: WalStatistics;

@@ -223,11 +223,12 @@ export class Wal implements WriteAheadLog {
     return group && { hardState: group.hardState, entries: [...group.liveEntries], whole: !group.damaged };
   }
 
-  /** The group's records can't be proved whole: said, durably, until it is forgotten (hazard B03). */
   markDamaged(key: GroupKey): Promise<void> {
     const group = this.#group(key);
     group.damaged = true;
-    return this.append([{ group: key, hardState: group.hardState, truncateTo: undefined, entries: [] }]);
+    // Each row of the group says so from now on. This one says nothing else: what is queued before it may hold a newer HardState.
+    this.#queue.push({ group, kind: RowKind.synced, term: 0, index: group.synced, extra: 0, entries: undefined });
+    return this.append([]);
   }
 
   async close(): Promise<void> {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { BrokerId, DirectoryId, ReplicaId } from '../../src/base/ids.ts';
 import { encodeConfiguration } from '../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
-import { bytesOf, chainOf, Fixture, groupKey, nextEntry, REPLICA } from './fixture.ts';
+import { bytesOf, chainOf, Fixture, groupKey, nextEntry, REPLICA, write } from './fixture.ts';
 
 const A = groupKey(3);
 
@@ -238,6 +238,20 @@ describe('the write-ahead log under damage', () => {
       await storage.close();
       storage = await fixture.open();
     }
+  });
+
+  it('a group that is called damaged while a vote waits keeps the vote (B02, B29)', async () => {
+    const { fixture } = await written();
+    const storage = await fixture.open();
+    await storage.openLog(A, { segmentBytes: 1e6 }, REPLICA);
+    const first = storage.wal.append([write([], { group: A, hardState: { term: 7, vote: 8, commit: 0 } })]);
+    const second = storage.wal.append([write([], { group: A, hardState: { term: 8, vote: 9, commit: 0 } })]);
+    await Promise.all([first, second, storage.wal.markDamaged(A)]);
+    fixture.disk.crash();
+    fixture.restart();
+    const { whole, hardState } = await (await fixture.open()).openLog(A, { segmentBytes: 1e6 }, REPLICA);
+    expect(whole).toBe(false);
+    expect(hardState).toMatchObject({ term: 8, vote: 9 });
   });
 
   it('a directory without any HardState is not whole (B03)', async () => {

@@ -106,6 +106,17 @@ test('B29: a damaged leader is found out by the majority, steps down and is quar
   await takesNoPart(damaged);
 });
 
+test('B29: who is quarantined stays so after a restart, before it is found out again', async () => {
+  const leader = await withWrites();
+  const damaged = others(leader)[0]!;
+  await restart(damaged, 3);
+  await untilQuarantined(damaged);
+  await cluster.environment.run(10);
+  cluster.kill(damaged);
+  cluster.boot(damaged);
+  await expect(cluster.open(damaged)).rejects.toMatchObject({ code: 'STORAGE_ERROR' });
+});
+
 test('B29: while a majority has not answered, nobody is quarantined, and nothing commits that differs', async () => {
   const leader = await withWrites();
   const [damaged, away] = others(leader) as [BrokerId, BrokerId];

@@ -100,6 +100,10 @@ class FakeWal implements WriteAheadLog {
     return this.stalledSince === undefined ? 0 : this.#environment.monotonicMs() - this.stalledSince;
   }
 
+  async markDamaged(group: GroupKey): Promise<void> {
+    this.#disk.group(group).whole = false;
+  }
+
   async forget(group: GroupKey): Promise<void> {
     this.#disk.groups.delete(group);
   }
