@@ -21,6 +21,8 @@ interface DurableLog {
 
 export class DurableLogs {
   readonly #disks = new Map<number, Map<GroupKey, DurableLog>>();
+  /** By disk: the newest generation of its write-ahead log's files. */
+  readonly #generations = new Map<number, number>();
   /** What a broker held of a group that it gave up, as its topic was deleted or its replica moved: others may commit yet what it had acknowledged. */
   readonly #givenUp = new Map<string, DurableLog>();
   /** By group, index and term: what all logs that hold that entry agree on. */
@@ -39,6 +41,9 @@ export class DurableLogs {
     for (let at = 0; at < bytes.length; ) {
       const header = readHeader(bytes, at, crc32);
       if (header === undefined || !frameIntact(bytes, at, header, crc32)) return;
+      // What a killed process left in the cache comes to the disk late, if at all: a start has read it there and written it again, in its first file.
+      if (header.generation < (this.#generations.get(broker) ?? 0)) return;
+      this.#generations.set(broker, header.generation);
       const rows = readRows(bytes, at + FRAME_HEADER_BYTES, header, crc32) ?? [];
       for (const [i, row] of rows.entries()) this.#apply(broker, row, bytes, at, rows[i + 1]);
       at += header.length;
@@ -47,6 +52,7 @@ export class DurableLogs {
 
   /** The disk is gone. */
   wiped(broker: number): void {
+    this.#generations.delete(broker);
     this.#disks.delete(broker);
   }
 
