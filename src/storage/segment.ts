@@ -301,7 +301,10 @@ export class Segment {
     if (this.#retired !== undefined) return Promise.reject(this.#retired);
     let file = this.#files[extension];
     if (file === undefined) {
-      file = this.#disk.open(this.#pathOf(extension), { create: true });
+      file = this.#disk.open(this.#pathOf(extension), { create: true }).catch((error: unknown) => {
+        delete this.#files[extension];
+        throw error;
+      });
       this.#files[extension] = file;
     }
     return file;
@@ -313,7 +316,11 @@ export class Segment {
 
   /** The sparse index; of a segment that was closed before this process it is read on the first use. */
   #loaded(): Promise<SparseIndex> {
-    this.#index ??= this.#load();
+    this.#index ??= this.#load().catch((error: unknown) => {
+      // The next one tries again: a disk may fail to read once.
+      this.#index = undefined;
+      throw error;
+    });
     return this.#index;
   }
 

@@ -232,3 +232,21 @@ it('recovery starts from no snapshot that is ahead of what segments have for cer
   expect(terms.filter(({ index }) => index > base.index)).toEqual([]);
   expect(opened.log.snapshot?.nextOffset ?? 0).toBeLessThanOrEqual(base.nextOffset);
 });
+
+describe('a read that failed', () => {
+  it.each(['read', 'open'] as const)('of a segment that was closed is tried again by the next reader: %s', async (failing) => {
+    const fixture = new Fixture();
+    const entries = chainOf(30, { bytes: 2000 });
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, settings, REPLICA);
+    await storage.wal.append([write(entries)]);
+    for (const entry of entries) log.append([entry]);
+    await storage.close();
+    const reopened = (await (await fixture.open()).openLog(A, settings, REPLICA)).log;
+    fixture.disk.intercept = ({ kind, path }) => (kind === failing && path.includes('/groups/') ? 'EIO' : undefined);
+    await expect(reopened.read(0, 30, 1 << 20)).rejects.toThrow('EIO');
+    fixture.disk.intercept = undefined;
+    expect((await reopened.read(0, 30, 1 << 20)).bytes).toBeGreaterThan(0);
+    expect((await reopened.readEntries(1, 1 << 20)).length).toBeGreaterThan(0);
+  });
+});
