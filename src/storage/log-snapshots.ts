@@ -2,8 +2,8 @@
 import { assert, must } from '../base/assert.ts';
 import type { Disk } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
-import type { Segment } from './segment.ts';
-import { encodeSnapshot, readSnapshot, removeOldSnapshots, type SegmentSnapshot, snapshotName, writeSnapshot } from './segment-snapshot.ts';
+import { parseSegmentName, type Segment } from './segment.ts';
+import { encodeSnapshot, oldSnapshots, readSnapshot, type SegmentSnapshot, snapshotName, writeSnapshot } from './segment-snapshot.ts';
 import type { LogSnapshot, SnapshotFile } from './types.ts';
 import type { Crc32 } from './wal-frame.ts';
 
@@ -35,6 +35,8 @@ export class LogSnapshots {
   #opened: Set<OpenedSnapshot> | undefined;
   /** Those that recovery may start from and the newest, in order. */
   #kept: KeptSnapshot[];
+  /** All on the disk, in order. Listed at the first write, and not at each: a directory may have the files of thousands of segments. */
+  #names: string[] | undefined;
 
   constructor(options: LogSnapshotsOptions, newest: KeptSnapshot | undefined) {
     this.#options = options;
@@ -65,12 +67,16 @@ export class LogSnapshots {
 
   async write(snapshot: SegmentSnapshot): Promise<void> {
     const { disk, directory, crc32, syncedDurably } = this.#options;
+    const names = this.#names ?? (await disk.list(directory)).filter((name) => parseSegmentName(name, 'snapshot') !== undefined);
     await writeSnapshot(disk, directory, snapshot, crc32);
     const { lastIndex, nextOffset } = snapshot;
     const synced = syncedDurably();
     const usable = this.#kept.findLastIndex((kept) => kept.lastIndex <= synced);
     this.#kept = [...this.#kept.slice(Math.max(0, usable)), { lastIndex, nextOffset }];
-    await removeOldSnapshots(disk, directory, synced);
+    const all = names.includes(snapshotName(snapshot)) ? names : [...names, snapshotName(snapshot)];
+    const old = oldSnapshots(all, synced);
+    for (const name of old) await disk.remove(`${directory}/${name}`);
+    this.#names = all.filter((name) => !old.includes(name));
   }
 
   /** Says, durably, where the log starts from now on, in each snapshot that it may be recovered from. `completed`: what one of an earlier release lacks. */

@@ -104,13 +104,9 @@ export async function writeSnapshot(disk: Disk, directory: string, snapshot: Seg
   await publishFile(disk, directory, snapshotName(snapshot), encodeSnapshot(snapshot, crc32));
 }
 
-/** Removes old snapshots. Recovery starts from none above `synced`, what the write-ahead log says, durably, to be in segments. */
-export async function removeOldSnapshots(disk: Disk, directory: string, synced: number): Promise<void> {
-  const usable = (await disk.list(directory)).filter((name) => {
-    const base = parseSegmentName(name, 'snapshot');
-    return base !== undefined && base.index - 1 <= synced;
-  });
-  for (const old of usable.slice(0, -KEPT)) await disk.remove(`${directory}/${old}`);
+/** Of a log's snapshots, by name and in order, those that may go. Recovery starts from none above `synced`, what the write-ahead log says, durably, to be in segments. */
+export function oldSnapshots(names: readonly string[], synced: number): readonly string[] {
+  return names.filter((name) => (parseSegmentName(name, 'snapshot')?.index ?? Number.POSITIVE_INFINITY) - 1 <= synced).slice(0, -KEPT);
 }
 
 /** The newest intact snapshot at or below an index. */

@@ -86,12 +86,14 @@ export function drawWorld(seed: number, overrides: Overrides = {}): World {
 }
 type Part = SeededRandom;
 
-/** A segment every few records is more than the slowest disks can make in time: what such a cluster does late says nothing. */
-const LEAST_SEGMENT_BYTES = 50_000;
+/** A segment every other record is more than a disk can make in time, or than a world can hold: what such a cluster does late says nothing. */
+const LEAST_SEGMENT_VALUES = 10;
+const LEAST_SEGMENT_BYTES_ON_SLOW_DISK = 50_000;
 const SLOW_DISK_MS = 10;
 
 function keepingUp(shape: WorkloadShape, latencyMs: number): WorkloadShape {
-  return latencyMs < SLOW_DISK_MS ? shape : { ...shape, segmentBytes: Math.max(shape.segmentBytes, LEAST_SEGMENT_BYTES) };
+  const least = Math.max(LEAST_SEGMENT_VALUES * shape.valueBytes, latencyMs < SLOW_DISK_MS ? 0 : LEAST_SEGMENT_BYTES_ON_SLOW_DISK);
+  return { ...shape, segmentBytes: Math.max(shape.segmentBytes, least) };
 }
 
 function drawSettings(random: SeededRandom, swarm: boolean): Record<string, string | number> {
