@@ -5,10 +5,17 @@ export const SECTOR_BYTES = 512;
 
 export type Change = { readonly position: number; readonly bytes: Uint8Array } | { readonly truncateTo: number };
 
+/** The number of the newest inode. */
+export const newestInode = (): number => inodes;
+
 /** Told of each range of bytes that has become durable. */
 export type Told = (position: number, length: number) => void;
 
+let inodes = 0;
+
 export class Inode {
+  /** In the order in which they were made. */
+  readonly number = ++inodes;
   readonly directory: boolean;
   readonly #seen = new Content();
   readonly #durable = new Content();

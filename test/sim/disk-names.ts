@@ -28,7 +28,9 @@ export class Names {
     else siblings.add(path);
   }
 
-  delete(path: string): void {
+  /** Unless it is of an inode that was made later than `newest`. */
+  delete(path: string, newest = Number.POSITIVE_INFINITY): void {
+    if ((this.get(path)?.number ?? 0) > newest) return;
     if (this.#inodes.delete(path)) this.#children.get(parentOf(path))?.delete(path);
   }
 
@@ -43,10 +45,11 @@ export class Names {
     return tree;
   }
 
-  move(from: string, to: string): void {
+  /** What was made later than `newest` stays: it is in another directory, which has got the name meanwhile. */
+  move(from: string, to: string, newest: number): void {
     for (const path of this.treeOf(from)) {
       const inode = this.get(path);
-      if (inode === undefined) continue;
+      if (inode === undefined || inode.number > newest) continue;
       this.delete(path);
       this.set(to + path.slice(from.length), inode);
     }

@@ -69,6 +69,24 @@ describe('the simulated disk', () => {
     expect([...outcomes].filter((files) => /(?<!x\/1,)x\/2|(?<!y\/1,)y\/2/.test(files))).toEqual([]);
   });
 
+  test.each(['removeTree', 'rename'] as const)(
+    'a directory that takes the name of another keeps what was synced in it: %s',
+    async (how) => {
+      for (let seed = 1; seed <= 20; seed++) {
+        const { disk, settle, cut } = world(seed);
+        await settle(disk.makeDirectory('x'));
+        await settle(disk.open('x/old', { create: true }));
+        for (const path of ['x', '']) await settle(disk.syncDirectory(path));
+        await settle(how === 'rename' ? disk.rename('x', 'y') : disk.removeTree('x'));
+        await settle(disk.makeDirectory('x'));
+        await settle(disk.open('x/new', { create: true }));
+        for (const path of ['x', '']) await settle(disk.syncDirectory(path));
+        cut();
+        expect(disk.files()).toEqual(how === 'rename' ? ['x/new', 'y/old'] : ['x/new']);
+      }
+    },
+  );
+
   test('a stall holds back what is under way and what comes, and then all of it goes on', async () => {
     const { environment, disk, settle, opened } = world();
     const file = await opened('a');

@@ -9,7 +9,7 @@ import { concat } from '../../src/base/bytes.ts';
 import type { Disk, DiskFile, DiskLock, Random, Scheduler } from '../../src/base/environment.ts';
 import { randomBelow } from '../../src/base/environment.ts';
 import { FlotillaError } from '../../src/base/errors.ts';
-import { Inode, SECTOR_BYTES } from './disk-inode.ts';
+import { Inode, newestInode, SECTOR_BYTES } from './disk-inode.ts';
 import { type NameChange, Names, normalize, parentOf, survivors } from './disk-names.ts';
 
 export interface DiskOperation {
@@ -202,7 +202,8 @@ export class SimDisk implements Disk {
     const target = normalize(to);
     return this.#run('rename', source, false, () => {
       if (!this.#names.has(source) || !this.#names.has(parentOf(target))) throw systemError('ENOENT', source);
-      this.#change([parentOf(source), parentOf(target)], (names) => names.move(source, target));
+      const newest = newestInode();
+      this.#change([parentOf(source), parentOf(target)], (names) => names.move(source, target, newest));
     });
   }
 
@@ -210,7 +211,8 @@ export class SimDisk implements Disk {
     const name = normalize(path);
     return this.#run('remove', name, false, () => {
       if (!this.#names.has(name)) throw systemError('ENOENT', name);
-      this.#change([parentOf(name)], (names) => void names.delete(name));
+      const newest = newestInode();
+      this.#change([parentOf(name)], (names) => names.delete(name, newest));
     });
   }
 
@@ -218,8 +220,9 @@ export class SimDisk implements Disk {
     const name = normalize(path);
     return this.#run('removeTree', name, false, () => {
       if (!this.#names.has(name)) return;
+      const newest = newestInode();
       this.#change([parentOf(name)], (names) => {
-        for (const child of names.treeOf(name)) names.delete(child);
+        for (const child of names.treeOf(name)) names.delete(child, newest);
       });
     });
   }

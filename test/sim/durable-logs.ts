@@ -17,6 +17,8 @@ interface DurableLog {
   /** Up to here, what has committed is in segments. */
   synced: number;
   hardState: { term: number; vote: number };
+  /** Up to here entries stood in the newest frame, or before it, and that frame cut them off. */
+  cut: number;
 }
 
 export class DurableLogs {
@@ -45,6 +47,7 @@ export class DurableLogs {
       if (header.generation < (this.#generations.get(broker) ?? 0)) return;
       this.#generations.set(broker, header.generation);
       const rows = readRows(bytes, at + FRAME_HEADER_BYTES, header, crc32) ?? [];
+      for (const { group } of rows) this.#log(broker, group).cut = 0;
       for (const [i, row] of rows.entries()) this.#apply(broker, row, bytes, at, rows[i + 1]);
       at += header.length;
     }
@@ -69,14 +72,15 @@ export class DurableLogs {
   /** What a message promises must be on the sender's disk when it leaves (hazards B01, B04). */
   sent(broker: number, frame: Uint8Array): void {
     for (const { group, message } of decodeFrame(frame)) {
-      const { hardState, terms, synced } = this.#log(broker, group);
+      const { hardState, terms, synced, cut } = this.#log(broker, group);
       const where = () => `${formatGroupKey(group)} on broker ${broker}`;
       if ((message.type === 'vote' || (message.type === 'voteResponse' && message.granted)) && !message.pre) {
         const vote = message.type === 'vote' ? message.from : message.to;
         const kept = hardState.term > message.term || (hardState.term === message.term && hardState.vote === vote);
         if (!kept) this.#failed(`${where()}: sent a vote of term ${message.term} for ${vote}; durable is ${JSON.stringify(hardState)}`);
       } else if (message.type === 'appendResponse' && !message.rejected && message.matchIndex > 0) {
-        if (terms[message.matchIndex] === undefined && message.matchIndex > synced)
+        // One frame may hold entries and what cuts them off again. Their acknowledgement goes to a leader of a former term, which a voter of the new one's has left.
+        if (terms[message.matchIndex] === undefined && message.matchIndex > Math.max(synced, message.term < hardState.term ? cut : 0))
           this.#failed(`${where()}: acknowledged entry ${message.matchIndex}, which is not durable`);
       }
     }
@@ -112,13 +116,15 @@ export class DurableLogs {
   }
 
   /** No log gives up what has committed (hazard B06). */
-  #truncate(broker: number, group: GroupKey, { terms }: DurableLog, index: number): void {
+  #truncate(broker: number, group: GroupKey, log: DurableLog, index: number): void {
+    const { terms } = log;
     const committed = this.#committed.get(group);
     if (committed !== undefined && index < committed.index && terms[committed.index] === committed.term) {
       this.#failed(
         `${formatGroupKey(group)} on broker ${broker}: cut off after entry ${index}, and entry ${committed.index} has committed`,
       );
     }
+    log.cut = Math.max(log.cut, terms.length - 1);
     terms.length = Math.min(terms.length, index + 1);
   }
 
@@ -145,7 +151,7 @@ export class DurableLogs {
     }
     let log = groups.get(group);
     if (log === undefined) {
-      log = { terms: [], synced: 0, hardState: { term: 0, vote: 0 } };
+      log = { terms: [], synced: 0, hardState: { term: 0, vote: 0 }, cut: 0 };
       groups.set(group, log);
       this.#givenUp.delete(`${broker}/${group}`);
     }
