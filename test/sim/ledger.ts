@@ -53,7 +53,7 @@ export function commitName(): string {
   try {
     const git = (...args: string[]) =>
       execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
-    const changed = git('status', '--porcelain', '--', ...CODE.broker) !== '';
+    const changed = git('status', '--porcelain', '--', ...CODE.broker, ':(exclude)test/sim/ledger.ndjson') !== '';
     return `${git('rev-parse', '--short=12', 'HEAD')}${changed ? '+' : ''}`;
   } catch {
     return 'unknown';
