@@ -68,7 +68,6 @@ export class RaftReplica implements Replica {
   /** This one and the core until a snapshot takes their place. */
   log: PartitionLog;
   core: RaftCore;
-  /** Where segments ended at open: the owner gets the entries after it; what is up to it, it rebuilds itself. */
   /** A snapshot is being put in the log's place: messages are dropped, as by a network, and time stands still. */
   paused = false;
   /** Settles, and never rejects, when no snapshot is being installed. */

@@ -73,7 +73,8 @@ export class LogSnapshots {
     const synced = syncedDurably();
     const usable = this.#kept.findLastIndex((kept) => kept.lastIndex <= synced);
     this.#kept = [...this.#kept.slice(Math.max(0, usable)), { lastIndex, nextOffset }];
-    const all = names.includes(snapshotName(snapshot)) ? names : [...names, snapshotName(snapshot)];
+    const written = snapshotName(snapshot);
+    const all = names.includes(written) ? names : [...names, written];
     const old = oldSnapshots(all, synced);
     for (const name of old) await disk.remove(`${directory}/${name}`);
     this.#names = all.filter((name) => !old.includes(name));

@@ -64,9 +64,9 @@ export function drawWorld(seed: number, overrides: Overrides = {}): World {
   const parts = Array.from({ length: 8 }, () => random.fork()) as [Part, Part, Part, Part, Part, Part, Part, Part];
   const [ofCluster, ofSettings, ofNetwork, ofDisk, ofWeather, ofWorkload, ofBreakage, ofSeeds] = parts;
   const swarm = overrides.swarm ?? true;
-  const drawnBrokers = ofCluster.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5]);
+  const drawnBrokers = ofCluster.pick([1, 2, 3, 3, 3, 3, 4, 4, 5, 5]);
   const brokers = overrides.brokers ?? (swarm ? drawnBrokers : 3);
-  const controllers = Math.min(brokers, ofCluster.pick([3, 3, 5]));
+  const controllers = Math.min(brokers, ofCluster.pick([3, 3, 3, 5]));
   const latencyMs = ofDisk.pick([0, 0.3, 2, 10]);
   const workload = { ...keepingUp(drawWorkload(ofWorkload, brokers), latencyMs), ...overrides.workload };
   return {

@@ -42,8 +42,8 @@ export const processFaults: readonly Fault[] = [
   { name: 'clockStrobe', about: "a broker's wall clock jumps to and fro", inflict: strobe },
   {
     name: 'wipe',
-    about: 'a broker that is no controller comes back with an empty disk, where all replicas are whole',
-    inflict: wipe,
+    about: 'a broker that is no controller comes back with an empty disk, as soon as all replicas are whole',
+    inflict: (occurrence) => wipe(occurrence),
   },
 ];
 
@@ -128,12 +128,25 @@ function strobe(occurrence: Occurrence): void {
   });
 }
 
+/** How often it is looked whether all is whole, in milliseconds, and how many times: then nothing comes of it. */
+const WHOLE_EVERY_MS = 200;
+const WHOLE_LOOKS = 100;
+
 /** Members of the metadata quorum do not change yet, so its voters keep their disks. One disk at a time: what two disks of three held is lost for good. */
-function wipe({ cluster, random, ms, bite, until, up }: Occurrence): void {
+function wipe(occurrence: Occurrence, looks = WHOLE_LOOKS): void {
+  const { cluster, random, ms, bite, until, up } = occurrence;
   const candidates = cluster.machines.filter(({ id, broker }) => broker !== undefined && !cluster.isController(id));
-  if (candidates.length === 0 || !allWhole(cluster)) return;
-  const { id } = random.pick(candidates);
-  cluster.wipe(id);
-  bite();
-  until(() => up(id), ms);
+  if (candidates.length > 0 && allWhole(cluster)) {
+    const { id } = random.pick(candidates);
+    cluster.wipe(id);
+    bite();
+    until(() => up(id), ms);
+    return;
+  }
+  const next = cluster.time.nowMs + WHOLE_EVERY_MS;
+  const again = () => {
+    // Before its time it is called when all is healed, and then nothing more may break.
+    if (cluster.time.nowMs >= next) wipe(occurrence, looks - 1);
+  };
+  if (looks > 0 && cluster.machines.some(({ id }) => !cluster.isController(id))) until(again, WHOLE_EVERY_MS);
 }
