@@ -1,5 +1,8 @@
 import { afterEach, expect, test, vi } from 'vitest';
+import type { BrokerId, DirectoryId } from '../../src/base/ids.ts';
+import { A, chainOf, Fixture, REPLICA, settings, write } from '../storage/fixture.ts';
 import { Inode } from './disk-inode.ts';
+import { DurableLogs } from './durable-logs.ts';
 import { simulate } from './run.ts';
 
 afterEach(() => vi.restoreAllMocks());
@@ -14,4 +17,23 @@ test('disks that say that they have synced, and have not, are found out', async 
   await expect(simulate({ seed: 1, safetyMs: 2_000, faults: ['reset'], untilItCounts: false })).rejects.toThrow(
     /committed with durable copies on|which is not durable|durable is/,
   );
+});
+
+/** Seed 556: its acknowledgement came before its disk was lost, and the entry committed after. */
+test('what a disk held before it was lost still counts for what commits; what it never held does not', async () => {
+  const failures: string[] = [];
+  const logs = new DurableLogs((message) => failures.push(message));
+  const fixture = new Fixture();
+  const { disk } = fixture;
+  disk.onDurable = (path, inode, position, length) => logs.durable(4, path, inode, position, length);
+  const storage = await fixture.open();
+  await storage.openLog(A, settings, REPLICA);
+  await storage.wal.append([write(chainOf(3))]);
+  logs.wiped(4);
+  const voter = { replicaId: REPLICA, brokerId: 4 as BrokerId, directoryId: '4'.repeat(32) as DirectoryId };
+  const commits = (index: number) => logs.mustHold(A, index, 1, { voters: [voter], outgoing: [], learners: [] }, 'broker 1');
+  commits(3);
+  expect(failures).toEqual([]);
+  commits(4);
+  expect(failures).toEqual(['broker 1: entry 4 of term 1 committed with durable copies on [] of [4]']);
 });

@@ -25,7 +25,7 @@ export class DurableLogs {
   readonly #disks = new Map<number, Map<GroupKey, DurableLog>>();
   /** By disk: the newest generation of its write-ahead log's files. */
   readonly #generations = new Map<number, number>();
-  /** What a broker held of a group that it gave up, as its topic was deleted or its replica moved: others may commit yet what it had acknowledged. */
+  /** What a broker held of a group that it gave up, as its topic was deleted or its replica moved, or that its lost disk held: others may commit yet what it had acknowledged. */
   readonly #givenUp = new Map<string, DurableLog>();
   /** By group, index and term: what all logs that hold that entry agree on. */
   readonly #chains = new Map<GroupKey, (string | undefined)[]>();
@@ -56,14 +56,14 @@ export class DurableLogs {
   /** The disk is gone. */
   wiped(broker: number): void {
     this.#generations.delete(broker);
-    this.#disks.delete(broker);
+    for (const group of this.#disks.get(broker)?.keys() ?? []) this.#giveUp(broker, group);
   }
 
   /** The entry has committed: a majority of each configuration in force must hold it. */
   mustHold(group: GroupKey, index: number, term: number, { voters, outgoing }: Configuration, by: string): void {
     this.#committed.set(group, { index, term });
     for (const members of [voters, outgoing]) {
-      const holders = members.filter(({ brokerId }) => this.#held(brokerId, group)?.terms[index] === term);
+      const holders = members.filter(({ brokerId }) => this.#held(brokerId, group, index, term));
       if (members.length === 0 || holders.length * 2 > members.length) continue;
       this.#failed(`${by}: entry ${index} of term ${term} committed with durable copies on ${named(holders)} of ${named(members)}`);
     }
@@ -111,8 +111,10 @@ export class DurableLogs {
     this.#disks.get(broker)?.delete(group);
   }
 
-  #held(broker: number, group: GroupKey): DurableLog | undefined {
-    return this.#disks.get(broker)?.get(group) ?? this.#givenUp.get(`${broker}/${group}`);
+  /** Whether a broker's disk holds an entry, or held it before the broker gave the group up: what it acknowledged then still counts. */
+  #held(broker: number, group: GroupKey, index: number, term: number): boolean {
+    const logs = [this.#disks.get(broker)?.get(group), this.#givenUp.get(`${broker}/${group}`)];
+    return logs.some((log) => log?.terms[index] === term);
   }
 
   /** No log gives up what has committed (hazard B06). */
@@ -153,7 +155,6 @@ export class DurableLogs {
     if (log === undefined) {
       log = { terms: [], synced: 0, hardState: { term: 0, vote: 0 }, cut: 0 };
       groups.set(group, log);
-      this.#givenUp.delete(`${broker}/${group}`);
     }
     return log;
   }
