@@ -5,7 +5,7 @@
  *
  *   0  u8   magic 0xF8
  *   1  u8   version, 2
- *   2  u8   flags: 1 diskFresh, 2 wake
+ *   2  u8   flags: 1 diskFresh, 2 wake, 4 the loop is late (loopFresh is false)
  *   3  u8   reserved, 0
  *   4  u32  number of messages
  *   8  u64  incarnation of the sending process
@@ -25,6 +25,7 @@ const HEARTBEAT_VERSION = 2;
 const HEADER_BYTES = 32;
 const FLAG_DISK_FRESH = 1;
 const FLAG_WAKE = 2;
+const FLAG_LOOP_LATE = 4;
 
 export interface NodeHeartbeat {
   /** Differs for each process that runs on a data directory. */
@@ -32,6 +33,8 @@ export interface NodeHeartbeat {
   readonly seq: number;
   /** No flush of the write-ahead log has been waiting for long (hazard B38). */
   readonly diskFresh: boolean;
+  /** The event loop of the sender is not late. */
+  readonly loopFresh: boolean;
   /** The groups that the receiver leads and holds at rest with the sender are to wake: the two differ about them (hazard B39). */
   readonly wake: boolean;
   /** The groups that the sender leads and holds at rest with the receiver. */
@@ -46,7 +49,8 @@ export function encodeHeartbeat(heartbeat: NodeHeartbeat): Uint8Array {
   const writer = new FrameWriter(size);
   writer.u8(HEARTBEAT_MAGIC);
   writer.u8(HEARTBEAT_VERSION);
-  writer.u8((heartbeat.diskFresh ? FLAG_DISK_FRESH : 0) | (heartbeat.wake ? FLAG_WAKE : 0));
+  const { diskFresh, loopFresh, wake } = heartbeat;
+  writer.u8((diskFresh ? FLAG_DISK_FRESH : 0) | (wake ? FLAG_WAKE : 0) | (loopFresh ? 0 : FLAG_LOOP_LATE));
   writer.u8(0);
   writer.u32(heartbeat.messages.length);
   writer.u64(heartbeat.incarnation);
@@ -75,7 +79,15 @@ export function decodeHeartbeat(frame: Uint8Array): NodeHeartbeat {
   if (messages.some(({ message }) => message.type !== 'heartbeat' && message.type !== 'heartbeatResponse')) {
     throw corrupt('it carries messages that belong to the raft lane');
   }
-  return { incarnation, seq, diskFresh: (flags & FLAG_DISK_FRESH) !== 0, wake: (flags & FLAG_WAKE) !== 0, quiesced, messages };
+  return {
+    incarnation,
+    seq,
+    diskFresh: (flags & FLAG_DISK_FRESH) !== 0,
+    loopFresh: (flags & FLAG_LOOP_LATE) === 0,
+    wake: (flags & FLAG_WAKE) !== 0,
+    quiesced,
+    messages,
+  };
 }
 
 function corrupt(what: string): FlotillaError {

@@ -28,6 +28,7 @@ interface PeerState {
   heardAt: number;
   alive: boolean;
   diskFresh: boolean;
+  loopFresh: boolean;
   /** The next heartbeat asks it to wake the groups that it leads at rest with this broker. */
   wake: boolean;
   /** Undefined: never heard. */
@@ -66,6 +67,12 @@ export class Heartbeats {
     return peer?.alive === true && peer.diskFresh;
   }
 
+  /** True when the peer is alive and said in its last heartbeat that its event loop is not late. */
+  isLoopFresh(broker: BrokerId): boolean {
+    const peer = this.#peers.get(broker);
+    return peer?.alive === true && peer.loopFresh;
+  }
+
   /** True when a peer is alive and its disk does not keep up. */
   get someDiskStalls(): boolean {
     for (const { alive, diskFresh } of this.#peers.values()) if (alive && !diskFresh) return true;
@@ -85,8 +92,8 @@ export class Heartbeats {
     if (peer !== undefined) peer.wake = true;
   }
 
-  /** Sends a heartbeat to every peer. */
-  beat(diskFresh: boolean): void {
+  /** Sends a heartbeat to every peer, with how this broker's disk and event loop are. */
+  beat(own: Pick<NodeHeartbeat, 'diskFresh' | 'loopFresh'>): void {
     const { incarnation, quiescedWith } = this.#options;
     for (const [broker, peer] of this.#peers) {
       const messages = [...peer.requests.values(), ...peer.responses.values()];
@@ -94,7 +101,7 @@ export class Heartbeats {
       peer.responses.clear();
       const { wake } = peer;
       peer.wake = false;
-      const frame = encodeHeartbeat({ incarnation, seq: peer.nextSeq++, diskFresh, wake, quiesced: quiescedWith(broker), messages });
+      const frame = encodeHeartbeat({ incarnation, seq: peer.nextSeq++, ...own, wake, quiesced: quiescedWith(broker), messages });
       this.#options.transport.send(broker, 'heartbeat', [frame]);
     }
   }
@@ -121,6 +128,7 @@ export class Heartbeats {
     peer.lastSeq = heartbeat.seq;
     peer.heardAt = this.#runningMs;
     peer.diskFresh = heartbeat.diskFresh;
+    peer.loopFresh = heartbeat.loopFresh;
     if (!peer.alive) {
       peer.alive = true;
       this.#options.peerUp(from, true);
@@ -156,6 +164,7 @@ function newPeer(): PeerState {
     heardAt: 0,
     alive: false,
     diskFresh: false,
+    loopFresh: false,
     wake: false,
     incarnation: undefined,
     lastSeq: 0,

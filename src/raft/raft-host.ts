@@ -49,6 +49,8 @@ const MAX_TICKS_AT_ONCE = 2;
 /** Vote requests kept for groups that are not open here yet; when a group is created, its first candidate is often ahead of its peers. */
 const MAX_EARLY_VOTES = 4096;
 const MS_BETWEEN_HAND_OVERS = 1000;
+/** One long pause is no slow loop: only several late ticks make one. */
+const MAX_LATE_MS_OF_A_TICK = 500;
 
 /** Makes the host, starts the transport and the ticks. */
 export function createRaftHost(options: RaftHostOptions): RaftHost {
@@ -74,6 +76,8 @@ class GroupHost implements RaftHost, ReplicaHost {
   #untilHandOver = 0;
   /** Milliseconds of running time that the present flush has been waiting for the disk. */
   #stalledMs = 0;
+  /** How long every tick has been coming late; 0: the last one did not. */
+  #lateMs = 0;
   #stopped = false;
   /** Shared by all cores. */
   readonly #uint32 = () => this.#options.environment.uint32();
@@ -149,6 +153,11 @@ class GroupHost implements RaftHost, ReplicaHost {
 
   isDiskFresh(broker: BrokerId): boolean {
     return broker === this.#options.brokerId ? this.#stalledMs < this.settings.diskFreshMs : this.#heartbeats.isDiskFresh(broker);
+  }
+
+  isFresh(broker: BrokerId): boolean {
+    const loopFresh = broker === this.#options.brokerId ? this.#lateMs === 0 : this.#heartbeats.isLoopFresh(broker);
+    return loopFresh && this.isDiskFresh(broker);
   }
 
   get someDiskStalls(): boolean {
@@ -389,6 +398,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     const { tickMs } = this.settings;
     const now = this.#options.environment.monotonicMs();
     const ticks = Math.min(MAX_TICKS_AT_ONCE, Math.max(1, Math.floor((now - this.#tickedAt) / tickMs)));
+    this.#watchLoop(now - this.#tickedAt - tickMs);
     this.#tickedAt = now;
     this.#timer = this.#options.environment.after(tickMs, () => this.#tick());
     this.#loop.run(() => {
@@ -401,6 +411,10 @@ class GroupHost implements RaftHost, ReplicaHost {
     });
     // After the turn, so that what the tick brought goes out with this heartbeat.
     this.#loop.guard(() => this.#periodic(ticks * tickMs));
+  }
+
+  #watchLoop(lateMs: number): void {
+    this.#lateMs = lateMs > this.settings.loopFreshMs ? this.#lateMs + Math.min(lateMs, MAX_LATE_MS_OF_A_TICK) : 0;
   }
 
   /** @throws FlotillaError STORAGE_ERROR when the disk has stalled for so long that the process is to end. */
@@ -424,14 +438,14 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#snapshots.advance(ms);
     if (this.#untilBeat <= 0) {
       this.#untilBeat = settings.heartbeatMs;
-      this.#heartbeats.beat(stalledMs < settings.diskFreshMs);
+      this.#heartbeats.beat({ diskFresh: stalledMs < settings.diskFreshMs, loopFresh: this.#lateMs === 0 });
     }
     if (this.#untilLagSample <= 0) {
       this.#untilLagSample = settings.inSyncLagMs;
       for (const replica of this.#quiescence.active) replica.sampleLag();
       this.#quiescence.release();
     }
-    if (stalledMs > settings.handOverStallMs && this.#untilHandOver <= 0) {
+    if (Math.max(stalledMs, this.#lateMs) > settings.handOverStallMs && this.#untilHandOver <= 0) {
       this.#untilHandOver = MS_BETWEEN_HAND_OVERS;
       for (const replica of this.#replicas.values()) replica.handOver();
     }

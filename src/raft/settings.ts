@@ -17,7 +17,9 @@ export interface RaftHostSettings {
   readonly campaignsPerPace: number;
   /** The disk is fresh while no flush has been waiting for longer than this. */
   readonly diskFreshMs: number;
-  /** A leader whose flush has been waiting for longer than this hands over to a voter with a fresh disk (hazard B38). */
+  /** The event loop is fresh while a tick comes no later than this. */
+  readonly loopFreshMs: number;
+  /** A leader whose flush has been waiting for longer than this, or whose loop has been late for as long, hands over to a voter that keeps up (hazard B38). */
   readonly handOverStallMs: number;
   /** A flush that has been waiting for longer than this ends the process: others are to take its place (hazard B38). */
   readonly fatalStallMs: number;
@@ -65,6 +67,7 @@ export const defaultRaftHostSettings: RaftHostSettings = {
   quiesceAfterMs: 300,
   campaignsPerPace: 1_000,
   diskFreshMs: 200,
+  loopFreshMs: 200,
   handOverStallMs: 2_000,
   fatalStallMs: 20_000,
   inSyncLagMs: 5_000,

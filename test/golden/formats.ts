@@ -143,7 +143,7 @@ const beatsOfV2 = [
   { type: 'heartbeatResponse', ...envelope, readContext: 0, awake: true, check },
 ] as readonly Message[];
 const heartbeatOfV2 = {
-  ...{ incarnation: 6, seq: 99, diskFresh: true, wake: true },
+  ...{ incarnation: 6, seq: 99, diskFresh: true, loopFresh: true, wake: true },
   quiesced: { count: 700, hash: 0x89abcdef },
   messages: beatsOfV2.map((message) => ({ group, message })),
 };
@@ -449,7 +449,15 @@ export const formats: readonly Format[] = [
   {
     name: 'heartbeat-frame-v1',
     read: decodeHeartbeat,
-    says: { incarnation: 6, seq: 99, diskFresh: true, wake: false, quiesced: { count: 0, hash: 0 }, messages: grouped(beats) },
+    says: {
+      incarnation: 6,
+      seq: 99,
+      diskFresh: true,
+      loopFresh: true,
+      wake: false,
+      quiesced: { count: 0, hash: 0 },
+      messages: grouped(beats),
+    },
     uncovered: 'all',
   },
   {
