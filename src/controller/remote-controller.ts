@@ -131,6 +131,8 @@ class RoutedController implements ControllerRouter {
           return await this.#interruptible(signal, (interrupt) => call(target.local ?? this.#remote(target.address), interrupt));
         } catch (error) {
           const interrupted = error instanceof FlotillaError && error.code === 'ABORTED' && !signal.aborted;
+          // Who did not answer within the caller's time is not asked first the next time.
+          if (signal.aborted) this.#hint = undefined;
           if (!interrupted && !worthRetrying(error)) throw error;
           last = `${target.address ?? 'this broker'}: ${messageOf(error)}`;
           if (interrupted) continue;
@@ -276,7 +278,7 @@ class RemoteController implements Controller {
       listeners: Array.from(listeners, ([name, address]) => ({ name, address })),
       peerAddress,
     });
-    await this.#call(Service.method.registerBroker, message, signal);
+    await this.#call(Service.method.registerBroker, message, signal, REPEATABLE_TRY_TIMEOUT_MS);
   }
 
   async heartbeat(heartbeat: BrokerHeartbeat, signal: AbortSignal): Promise<void> {

@@ -231,6 +231,37 @@ describe('routeController', () => {
     expect(world.environment.timers).toBe(0);
   });
 
+  test('a hint to who does not answer in time is forgotten: the next call asks others first (broker seed 2771)', async () => {
+    const world = new World('a');
+    world.voter('a').controller.failure = notController;
+    world.voter('a').leader = { brokerId: 2, address: 'b', leaderEpoch: 1 };
+    const calls: string[] = [];
+    const silent = (signal: AbortSignal | undefined) =>
+      new Promise<never>((_, reject) =>
+        signal?.addEventListener('abort', () => reject(new FlotillaError('ABORTED', 'the caller gave up'))),
+      );
+    const connect = (address: string): RpcChannel => {
+      const channel = world.network.connect(address);
+      return {
+        ...channel,
+        unary: (method, request, options) => {
+          calls.push(address);
+          return address === 'b' ? silent(options.signal) : channel.unary(method, request, options);
+        },
+      };
+    };
+    const controller = world.route({ connect, addresses: () => ['a'] });
+    for (let round = 0; round < 2; round++) {
+      const deadline = new AbortController();
+      const asked = outcome(controller.registerBroker(registration, deadline.signal));
+      await settled();
+      expect(calls.splice(0)).toEqual(['a', 'b']);
+      deadline.abort();
+      await settled();
+      expect(asked.code).toBe('ABORTED');
+    }
+  });
+
   test('tells whoever waits when its broker stops to ask another', async () => {
     const world = new World();
     const { promise, reject } = Promise.withResolvers();
