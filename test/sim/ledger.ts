@@ -1,6 +1,6 @@
 /**
  * The ledger of campaigns, committed beside the code: one line for each, with its seeds, the code that it ran and what came of it. A line is valid as
- * long as the code is the same, by a hash over its files; older lines tell the history.
+ * long as the code under test is the same, by a hash over its files; its commit names the simulator that ran it. Older lines tell the history.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -17,7 +17,7 @@ export interface Campaign {
   readonly kind: Kind;
   /** Hash of the code under test. */
   readonly code: string;
-  /** Where that code is to be found; with a + when it was changed since. */
+  /** Where that code, and the simulator that ran it, are to be found; with a + when either was changed since. */
   readonly commit: string;
   readonly from: number;
   readonly to: number;
@@ -26,21 +26,20 @@ export interface Campaign {
   readonly summary: SummaryData;
 }
 
-/** What a kind of simulation runs: both the code under test and the tests. */
+/** The code under test, of each kind of simulation. */
 const CODE: Readonly<Record<Kind, readonly string[]>> = {
-  broker: ['src', 'test/sim', 'test/jepsen-lite/checker.ts', 'package-lock.json'],
-  core: ['src/base', 'src/raft/core', 'test/sim/core', 'test/sim/random.ts'],
+  broker: ['src', 'package-lock.json'],
+  core: ['src/base', 'src/raft/core'],
 };
-/** What is in those folders and decides nothing of what a seed does. */
-const BESIDE =
-  /^src\/cli\/|^test\/sim\/core\/|\.test\.ts$|\.md$|\.ndjson$|^test\/sim\/(?:main|options|campaign|ledger|summary|worker|shrink|trace)\.ts$/;
+/** What is in those folders and no simulation runs. */
+const BESIDE = /^src\/cli\/|\.md$/;
 
 export function codeHash(kind: Kind): string {
   const hash = createHash('sha256');
-  const files = CODE[kind]
+  for (const path of CODE[kind]
     .flatMap(filesOf)
-    .filter((path) => !BESIDE.test(path) || (kind === 'core' && path.endsWith('.ts') && !path.endsWith('.test.ts')));
-  for (const path of files.sort())
+    .filter((path) => !BESIDE.test(path))
+    .sort())
     hash
       .update(path)
       .update('\0')
@@ -53,7 +52,7 @@ export function commitName(): string {
   try {
     const git = (...args: string[]) =>
       execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
-    const changed = git('status', '--porcelain', '--', ...CODE.broker, ':(exclude)test/sim/ledger.ndjson') !== '';
+    const changed = git('status', '--porcelain', '--', ...CODE.broker, 'test/sim', ':(exclude)test/sim/ledger.ndjson') !== '';
     return `${git('rev-parse', '--short=12', 'HEAD')}${changed ? '+' : ''}`;
   } catch {
     return 'unknown';
