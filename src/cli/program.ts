@@ -62,6 +62,7 @@ export function defineProgram(streams: Pick<Streams, 'stdout' | 'stderr' | 'env'
   defineClusterCommands(program, choose);
   defineTopic(program, choose);
   defineRaft(program, choose);
+  defineLog(program, choose);
   defineRecordCommands(program, choose);
   defineBench(program, choose);
   defineCompletion(program, choose);
@@ -200,6 +201,40 @@ function defineRaft(program: Command, choose: Choose): void {
       ),
     )
     .action((name) => choose(async (session) => (await import('./commands/raft.ts')).describeGroup(session, name)));
+}
+
+function defineLog(program: Command, choose: Choose): void {
+  const log = program.command('log').description('the data directory of a broker that does not run; nothing in it is changed');
+  log
+    .command('describe')
+    .argument('<dir>', 'what log.dirs names')
+    .description('whose it is, and the replicas in it')
+    .addHelpText('after', examples('flotilla log describe /var/lib/flotilla', "flotilla log describe data --json | jq '.replicas[].bytes'"))
+    .action((dir) => choose(async (session) => (await import('./commands/log.ts')).describeLogs(session, dir)));
+  log
+    .command('verify')
+    .argument('<dir>', 'what log.dirs names')
+    .description('reads all of it; names file, position and what is wrong, and exits 1 if anything is')
+    .addHelpText('after', examples('flotilla log verify /var/lib/flotilla', "flotilla log verify data --json | jq '.damage[].file'"))
+    .action((dir) => choose(async (session) => (await import('./commands/log.ts')).verifyLogs(session, dir)));
+  log
+    .command('dump')
+    .argument('<dir>', 'what log.dirs names')
+    .description('a line for each batch of a partition, or for each record')
+    .option('--partition <topic/n>', 'TOPIC/PARTITION, TOPICID-PARTITION or metadata; needed where there are several')
+    .option('--from <offset>', 'begin there', value.integer(0, Number.MAX_SAFE_INTEGER))
+    .option('--max <n>', 'end after so many lines', value.integer(1, Number.MAX_SAFE_INTEGER))
+    .option('--records', 'a line for each record instead')
+    .addOption(encoding())
+    .addHelpText(
+      'after',
+      examples(
+        'flotilla log dump data --partition orders/0',
+        'flotilla log dump data --partition orders/0 --records --from 1000 --max 10',
+        'flotilla log dump data --partition metadata --json',
+      ),
+    )
+    .action((dir, options) => choose(async (session) => (await import('./commands/log.ts')).dumpLog(session, dir, options)));
 }
 
 const acks = () => new Option('--acks <acks>', 'what acknowledges a record').choices(['none', 'leader', 'quorum']).default('quorum');

@@ -89,6 +89,13 @@ export class NodeDisk implements Disk {
   }
 }
 
+/** Opens files for reading only: for a directory that is looked at and must not change. */
+export class ReadOnlyDisk extends NodeDisk {
+  override async open(path: string): Promise<DiskFile> {
+    return new NodeFile(await open(path, fs.constants.O_RDONLY));
+  }
+}
+
 class NodeFile implements DiskFile {
   readonly #fd: number;
   constructor(fd: number) {

@@ -7,12 +7,13 @@
  * something are known, entry by entry. Otherwise every group is suspect until its next row carries on its sequence.
  */
 import { must } from '../base/assert.ts';
-import type { Disk, Logger } from '../base/environment.ts';
+import { type Disk, type LogFields, type Logger, silentLogger } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
 import { formatGroupKey, type GroupKey } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import { decodeEntry, entrySize } from '../raft/core/entry-codec.ts';
 import { type Checksums, payloadIntact } from './payload.ts';
+import type { Damage } from './stored-log.ts';
 import type { RecoveredGroup } from './types.ts';
 import type { WalPosition } from './wal.ts';
 import { type WalFile, WalFiles, walFileNames } from './wal-files.ts';
@@ -54,6 +55,63 @@ export async function recoverWal(access: Access): Promise<WalRecovery> {
     if (file.generation > 0 && scan !== undefined && replay.provesNothingOf(scan)) unprovenFiles.push(file.generation);
   }
   return { files, unprovenFiles, ...replay.result(Math.max(0, ...scanned.map(({ generation }) => generation))) };
+}
+
+/** A write-ahead log as it stands in its files. */
+export interface StoredWal {
+  readonly files: readonly StoredWalFile[];
+  readonly groups: ReadonlyMap<GroupKey, StoredWalGroup>;
+  readonly damage: readonly Damage[];
+}
+
+export interface StoredWalFile {
+  readonly name: string;
+  readonly bytes: number;
+  /** Frames that can be read. */
+  readonly frames: number;
+  /** False: what it holds is void, or nothing was ever written to it. */
+  readonly counts: boolean;
+}
+
+export interface StoredWalGroup extends RecoveredGroup {
+  /** Segments hold all up to here, durably. */
+  readonly synced: number;
+}
+
+/** What {@link recoverWal} would find; for who only looks: nothing is changed. */
+export async function readWal({ disk, path, checksums }: Pick<Access, 'disk' | 'path' | 'checksums'>): Promise<StoredWal> {
+  const scans: { name: string; bytes: number; scan: ScannedFile | undefined }[] = [];
+  for (const name of walFileNames(await disk.list(path))) {
+    const file = await disk.open(`${path}/${name}`, { create: false });
+    const bytes = await file.size();
+    scans.push({ name, bytes, scan: await scanFile(file, bytes, checksums.crc32).finally(() => file.close()) });
+  }
+  const damage: Damage[] = [];
+  const placed = scans.flatMap(({ name, scan }) => (scan?.frames ?? []).map((frame) => ({ name, frame })));
+  const error = (event: string, fields: LogFields = {}): void => {
+    const lsn = Number(fields['lsn'] ?? Number(fields['to']) + 1);
+    const at = placed.find(({ frame }) => frame.header.lsn === lsn);
+    if (at !== undefined) damage.push({ file: `${path}/${at.name}`, position: at.frame.position, what: describeDamage(event, fields) });
+  };
+  const replay = new Replay(checksums, { ...silentLogger, error });
+  replay.run(scans.flatMap(({ scan }) => scan ?? []).sort((a, b) => a.generation - b.generation));
+  const { groups, recovered } = replay.result(0);
+  return {
+    files: scans.map(({ name, bytes, scan }) => ({
+      name,
+      bytes,
+      frames: scan?.frames.filter(({ intact }) => intact).length ?? 0,
+      counts: scan !== undefined && replay.needs(scan),
+    })),
+    groups: new Map([...recovered].map(([key, group]) => [key, { ...group, synced: groups.get(key)?.synced ?? 0 }])),
+    damage,
+  };
+}
+
+function describeDamage(event: string, { from, to, index, error }: LogFields): string {
+  if (event === 'wal frames lost') return `flush frames ${from} to ${to}, which should stand before this one, are gone`;
+  if (event === 'wal entry damaged') return `entry ${index} of this flush frame does not match its checksum: ${error}`;
+  return 'this flush frame does not match its checksum';
 }
 
 async function openFiles({ disk, path, fileBytes, checksums }: Access): Promise<{ file: WalFile; scan: ScannedFile | undefined }[]> {

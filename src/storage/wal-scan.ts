@@ -3,6 +3,7 @@
  * intact frame may be a torn tail, and only the files together can tell (wal-recovery.ts).
  */
 import type { DiskFile } from '../base/environment.ts';
+import { FileWindow } from './file-window.ts';
 import {
   type Crc32,
   FRAME_HEADER_BYTES,
@@ -15,10 +16,9 @@ import {
   readRows,
 } from './wal-frame.ts';
 
-/** Read at once; a longer frame is read whole. */
-const WINDOW_BYTES = 4 << 20;
-
 export interface ScannedFrame {
+  /** Where it starts in its file. */
+  readonly position: number;
   readonly header: FrameHeader;
   readonly rows: readonly Row[];
   readonly bytes: Uint8Array;
@@ -36,7 +36,7 @@ type FileUse = Pick<FrameHeader, 'generation' | 'nonce'>;
 
 /** Undefined: no frame was ever written to the file. */
 export async function scanFile(file: DiskFile, size: number, crc32: Crc32): Promise<ScannedFile | undefined> {
-  const reader = new Window(file, size);
+  const reader = new FileWindow(file, size);
   const use = readHeader(await reader.at(0, PAGE_BYTES), 0, crc32) ?? (await newestHeader(reader, size, crc32));
   if (use === undefined) return undefined;
   const frames: ScannedFrame[] = [];
@@ -57,7 +57,7 @@ export async function scanFile(file: DiskFile, size: number, crc32: Crc32): Prom
 }
 
 async function frameAt(
-  reader: Window,
+  reader: FileWindow,
   at: number,
   use: FileUse,
   previous: FrameHeader | undefined,
@@ -70,7 +70,7 @@ async function frameAt(
   const bytes = await reader.at(at, header.length);
   if (!frameIntact(bytes, 0, header, crc32)) return undefined;
   const rows = readRows(bytes, FRAME_HEADER_BYTES, header, crc32);
-  return rows === undefined ? undefined : { header, rows, bytes, intact: true };
+  return rows === undefined ? undefined : { position: at, header, rows, bytes, intact: true };
 }
 
 /**
@@ -78,7 +78,7 @@ async function frameAt(
  * that can still be read on the way, from headers and trailers.
  */
 async function damagedFrames(
-  reader: Window,
+  reader: FileWindow,
   from: number,
   size: number,
   use: FileUse,
@@ -96,20 +96,26 @@ async function damagedFrames(
     const header = readHeader(bytes, 0, crc32);
     if (header !== undefined && isOf(use, header)) {
       const rest = await reader.at(page, Math.min(header.length, size - page));
-      keep(found, header, readRows(rest, FRAME_HEADER_BYTES, header, crc32), rest);
+      keep(found, page, header, readRows(rest, FRAME_HEADER_BYTES, header, crc32), rest);
     }
     const trailer = readHeader(bytes, PAGE_BYTES - FRAME_HEADER_BYTES, crc32);
     const start = page + PAGE_BYTES - (trailer?.length ?? 0);
     if (trailer !== undefined && isOf(use, trailer) && start >= from) {
       const whole = await reader.at(start, trailer.length);
-      keep(found, trailer, readRows(whole, trailer.length - FRAME_HEADER_BYTES - trailer.rowCount * ROW_BYTES, trailer, crc32), whole);
+      keep(
+        found,
+        start,
+        trailer,
+        readRows(whole, trailer.length - FRAME_HEADER_BYTES - trailer.rowCount * ROW_BYTES, trailer, crc32),
+        whole,
+      );
     }
   }
   return { frames: inOrder(found), resumeAt: undefined };
 }
 
-function keep(found: Map<number, ScannedFrame>, header: FrameHeader, rows: Row[] | undefined, bytes: Uint8Array): void {
-  if (rows !== undefined && !found.has(header.lsn)) found.set(header.lsn, { header, rows, bytes, intact: false });
+function keep(found: Map<number, ScannedFrame>, position: number, header: FrameHeader, rows: Row[] | undefined, bytes: Uint8Array): void {
+  if (rows !== undefined && !found.has(header.lsn)) found.set(header.lsn, { position, header, rows, bytes, intact: false });
 }
 
 function inOrder(found: Map<number, ScannedFrame>): ScannedFrame[] {
@@ -117,7 +123,7 @@ function inOrder(found: Map<number, ScannedFrame>): ScannedFrame[] {
 }
 
 /** Where the first page does not tell the file's present use: the newest generation of any header or trailer in it. */
-async function newestHeader(reader: Window, size: number, crc32: Crc32): Promise<FrameHeader | undefined> {
+async function newestHeader(reader: FileWindow, size: number, crc32: Crc32): Promise<FrameHeader | undefined> {
   let newest: FrameHeader | undefined;
   for (let page = 0; page < size; page += PAGE_BYTES) {
     const bytes = await reader.at(page, PAGE_BYTES);
@@ -131,28 +137,4 @@ async function newestHeader(reader: Window, size: number, crc32: Crc32): Promise
 
 function isOf(use: FileUse, header: FrameHeader): boolean {
   return header.generation === use.generation && header.nonce === use.nonce;
-}
-
-/** Reads a file in large pieces; a view pins its piece only. */
-class Window {
-  readonly size: number;
-  readonly #file: DiskFile;
-  #bytes: Uint8Array = new Uint8Array(0);
-  #start = 0;
-
-  constructor(file: DiskFile, size: number) {
-    this.#file = file;
-    this.size = size;
-  }
-
-  async at(position: number, length: number): Promise<Uint8Array> {
-    const wanted = Math.min(length, this.size - position);
-    const offset = position - this.#start;
-    if (offset < 0 || offset + wanted > this.#bytes.length) {
-      this.#bytes = await this.#file.read(position, Math.max(wanted, Math.min(WINDOW_BYTES, this.size - position)));
-      this.#start = position;
-      return this.#bytes.subarray(0, wanted);
-    }
-    return this.#bytes.subarray(offset, offset + wanted);
-  }
 }

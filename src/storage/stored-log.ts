@@ -1,0 +1,204 @@
+/**
+ * A replica's segments as they stand in their files, for who only looks: `flotilla log`. Reads everything, believes nothing, changes nothing. What is wrong
+ * is reported, and reading goes on behind it as far as that is possible.
+ */
+import type { Disk } from '../base/environment.ts';
+import { continuesChain } from '../raft/core/append-check.ts';
+import { EntryKind } from '../raft/core/entry.ts';
+import type { LogPosition } from '../raft/core/types.ts';
+import { FileWindow } from './file-window.ts';
+import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, isRecordBatch, payloadIntact } from './payload.ts';
+import { parseSegmentName, type SegmentBase, segmentName } from './segment.ts';
+import { entryOf, headChecksumOf, INDEX_ROW_BYTES, type IndexRow, PayloadFile, readIndexRow } from './segment-index.ts';
+
+/** Something that is not as it was written. */
+export interface Damage {
+  readonly file: string;
+  /** Bytes from the start of the file. */
+  readonly position: number;
+  readonly what: string;
+}
+
+export interface StoredEntry {
+  readonly row: IndexRow;
+  /** Undefined: damaged, which was reported. */
+  readonly payload: Uint8Array | undefined;
+}
+
+export interface StoredSegment {
+  readonly base: SegmentBase;
+  readonly entries: number;
+  /** Of all its files. */
+  readonly bytes: number;
+}
+
+export interface StoredLogOptions extends Checksums {
+  readonly disk: Disk;
+  readonly directory: string;
+  /** Segments hold all up to here, durably: what is damaged above it was never relied on. Undefined: not known. */
+  readonly synced: number | undefined;
+  readonly report: (damage: Damage) => void;
+}
+
+/** The segments of a replica's directory, in order. */
+export async function listSegments({ disk, directory }: Pick<StoredLogOptions, 'disk' | 'directory'>): Promise<StoredSegment[]> {
+  const names = await disk.list(directory);
+  const bases = names.map((name) => parseSegmentName(name, 'entries')).filter((base) => base !== undefined);
+  const segments: StoredSegment[] = [];
+  for (const base of bases.sort((a, b) => a.index - b.index)) {
+    let bytes = 0;
+    let entries = 0;
+    for (const extension of ['log', 'entries', 'control']) {
+      const name = `${segmentName(base)}.${extension}`;
+      if (!names.includes(name)) continue;
+      const file = await disk.open(`${directory}/${name}`, { create: false });
+      const size = await file.size().finally(() => file.close());
+      bytes += size;
+      if (extension === 'entries') entries = Math.floor(size / INDEX_ROW_BYTES);
+    }
+    segments.push({ base, entries, bytes });
+  }
+  return segments;
+}
+
+/** Every entry in the segments, in order, its payload verified; of a damaged row there is no entry. */
+export async function* storedEntries(options: StoredLogOptions): AsyncGenerator<StoredEntry> {
+  const segments = await listSegments(options);
+  let previous: LogPosition | undefined;
+  for (const [at, { base }] of segments.entries()) {
+    const reader = await SegmentReader.open(options, base);
+    try {
+      const next = segments[at + 1]?.base;
+      previous = yield* reader.read(next, previous);
+    } finally {
+      await reader.close();
+    }
+  }
+}
+
+type Windows = Readonly<Record<PayloadFile, FileWindow | undefined>>;
+
+class SegmentReader {
+  readonly #options: StoredLogOptions;
+  readonly #base: SegmentBase;
+  readonly #rows: FileWindow;
+  readonly #payloads: Windows;
+  readonly #close: () => Promise<void>;
+  /** Where the next payload stands, by file; undefined behind a row that can't be read. */
+  #ends: Partial<Record<PayloadFile, number>> = { [PayloadFile.log]: 0, [PayloadFile.control]: 0 };
+
+  private constructor(options: StoredLogOptions, base: SegmentBase, rows: FileWindow, payloads: Windows, close: () => Promise<void>) {
+    this.#options = options;
+    this.#base = base;
+    this.#rows = rows;
+    this.#payloads = payloads;
+    this.#close = close;
+  }
+
+  static async open(options: StoredLogOptions, base: SegmentBase): Promise<SegmentReader> {
+    const { disk, directory } = options;
+    const closes: (() => Promise<void>)[] = [];
+    const open = async (extension: string): Promise<FileWindow | undefined> => {
+      const path = `${directory}/${segmentName(base)}.${extension}`;
+      if (!(await disk.exists(path))) return undefined;
+      const file = await disk.open(path, { create: false });
+      closes.push(() => file.close());
+      return new FileWindow(file, await file.size());
+    };
+    const close = async (): Promise<void> => {
+      for (const closeFile of closes) await closeFile();
+    };
+    const rows = (await open('entries')) as FileWindow;
+    const payloads = { [PayloadFile.log]: await open('log'), [PayloadFile.control]: await open('control') };
+    return new SegmentReader(options, base, rows, payloads, close);
+  }
+
+  close(): Promise<void> {
+    return this.#close();
+  }
+
+  /** Returns where the log stands behind it; undefined: not known. */
+  async *read(next: SegmentBase | undefined, before: LogPosition | undefined): AsyncGenerator<StoredEntry, LogPosition | undefined> {
+    const stored = Math.floor(this.#rows.size / INDEX_ROW_BYTES);
+    const { synced } = this.#options;
+    const due = next !== undefined ? next.index - this.#base.index : Math.max(0, (synced ?? 0) - this.#base.index + 1);
+    let previous = before;
+    for (let at = 0; at < stored; at++) {
+      const row = await this.#row(at);
+      if (row === undefined) {
+        // Behind what is synced it may be torn, and what follows it is nothing.
+        if (!this.#counts(this.#base.index + at, next)) return undefined;
+        this.#report('entries', at * INDEX_ROW_BYTES, `the row of entry ${this.#base.index + at} does not match its checksum`);
+        previous = undefined;
+        this.#ends = {};
+        continue;
+      }
+      yield await this.#entry(row, at, previous, next);
+      previous = row;
+    }
+    if (stored < due) {
+      const missing = `entries ${this.#base.index + stored} to ${this.#base.index + due - 1} are missing`;
+      this.#report('entries', stored * INDEX_ROW_BYTES, missing);
+      return undefined;
+    }
+    return previous;
+  }
+
+  async #row(at: number): Promise<IndexRow | undefined> {
+    const bytes = await this.#rows.at(at * INDEX_ROW_BYTES, INDEX_ROW_BYTES);
+    const row = readIndexRow(bytes, 0, this.#options.crc32);
+    return row?.index === this.#base.index + at ? row : undefined;
+  }
+
+  async #entry(row: IndexRow, at: number, previous: LogPosition | undefined, next: SegmentBase | undefined): Promise<StoredEntry> {
+    const payload = await this.#payload(row);
+    const wrong = this.#whatIsWrong(row, payload, previous);
+    const file = row.file as PayloadFile;
+    this.#ends[file] = row.position + row.length;
+    if (wrong === undefined) return { row, payload };
+    if (this.#counts(row.index, next)) {
+      const inRow = wrong.in === 'row';
+      this.#report(inRow ? 'entries' : extensionOf(file), inRow ? at * INDEX_ROW_BYTES : row.position, `entry ${row.index} ${wrong.what}`);
+    }
+    return { row, payload: undefined };
+  }
+
+  async #payload({ file, position, length }: IndexRow): Promise<Uint8Array> {
+    if (length === 0) return new Uint8Array(0);
+    return (await this.#payloads[file as PayloadFile]?.at(position, length)) ?? new Uint8Array(0);
+  }
+
+  #whatIsWrong(row: IndexRow, payload: Uint8Array, previous: LogPosition | undefined): { in: 'row' | 'payload'; what: string } | undefined {
+    const entry = entryOf(row, payload);
+    if (previous !== undefined && !continuesChain(previous, entry)) return { in: 'row', what: 'does not continue the log before it' };
+    const due = this.#ends[row.file as PayloadFile] ?? row.position;
+    if (row.position !== due) return { in: 'row', what: 'is not where the payload before it ends' };
+    if (payload.length < row.length) return { in: 'payload', what: `has ${payload.length} of its ${row.length} bytes` };
+    if (headChecksumOf(payload, this.#options.crc32) !== row.headChecksum || !payloadIntact(entry, this.#options))
+      return { in: 'payload', what: 'does not match its checksum' };
+    if (!isRecordBatch(row)) return undefined;
+    const offsets = batchBaseOffsetAt(payload, 0) === row.nextOffset - row.recordCount && batchNextOffsetAt(payload, 0) === row.nextOffset;
+    return offsets
+      ? undefined
+      : { in: 'payload', what: `states other offsets than ${row.nextOffset - row.recordCount} to ${row.nextOffset - 1}` };
+  }
+
+  /** Closed segments are synced; of the last one, what the write-ahead log says. */
+  #counts(index: number, next: SegmentBase | undefined): boolean {
+    return next !== undefined || index <= (this.#options.synced ?? Number.MAX_SAFE_INTEGER);
+  }
+
+  #report(extension: string, position: number, what: string): void {
+    const { directory, report } = this.#options;
+    report({ file: `${directory}/${segmentName(this.#base)}.${extension}`, position, what });
+  }
+}
+
+function extensionOf(file: PayloadFile): string {
+  return file === PayloadFile.log ? 'log' : 'control';
+}
+
+/** For a person: what kind of entry it is. */
+export function kindName(kind: EntryKind): string {
+  return Object.entries(EntryKind).find(([, value]) => value === kind)?.[0] ?? `kind ${kind}`;
+}
