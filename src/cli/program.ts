@@ -224,7 +224,7 @@ function defineLog(program: Command, choose: Choose): void {
     .option('--partition <topic/n>', 'TOPIC/PARTITION, TOPICID-PARTITION or metadata; needed where there are several')
     .option('--from <offset>', 'begin there', value.integer(0, Number.MAX_SAFE_INTEGER))
     .option('--max <n>', 'end after so many lines', value.integer(1, Number.MAX_SAFE_INTEGER))
-    .option('--records', 'a line for each record instead')
+    .option('--records', 'a line for each record instead; of the metadata log, as JSON')
     .addOption(encoding())
     .addHelpText(
       'after',

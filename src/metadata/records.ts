@@ -30,7 +30,7 @@
  */
 import { must } from '../base/assert.ts';
 import type { BrokerId, ClusterId, DirectoryId, ReplicaId, TopicId } from '../base/ids.ts';
-import { ByteReader, ByteWriter, MalformedRecordError, type RawRecord, type RecordCodec, UnknownRecordError } from '../rsm/codec.ts';
+import { ByteReader, ByteWriter, decodeRecords, MalformedRecordError, type RawRecord, type RecordCodec, UnknownRecordError } from '../rsm/codec.ts';
 import type { ReplicaAssignment } from './image.ts';
 
 export type MetadataRecord =
@@ -298,6 +298,11 @@ function readReplicas(r: ByteReader): ReplicaAssignment[] {
     brokerId: r.varint() as BrokerId,
     directoryId: r.uuid() as DirectoryId,
   }));
+}
+
+/** What a committed entry of the metadata log says. */
+export function readMetadataEntry(payload: Uint8Array): MetadataRecord[] {
+  return decodeRecords(metadataCodec, payload);
 }
 
 /** The type's number on disk, for people who read a log. */

@@ -4,11 +4,10 @@
  */
 import { assert } from '../base/assert.ts';
 import { FlotillaError } from '../base/errors.ts';
-import { decodeRecords } from '../rsm/codec.ts';
 import { applyRecords, difference, emptyImage } from './apply.ts';
 import { decodeImage } from './checkpoint.ts';
 import type { MetadataDelta, MetadataImage, MetadataView } from './image.ts';
-import { metadataCodec } from './records.ts';
+import { readMetadataEntry } from './records.ts';
 
 /** Callers of `reached` that may wait at once; more are refused with THROTTLING_QUOTA_EXCEEDED. */
 export const MAX_WAITERS = 10_000;
@@ -82,7 +81,7 @@ export class MetadataStore implements MetadataView {
   applyEntry(index: number, payload: Uint8Array): void {
     if (index <= this.#image.index) return;
     assert(index === this.#image.index + 1, 'metadata entries come without gaps', { image: this.#image.index, entry: index });
-    this.publish(applyRecords(this.#image, index, decodeRecords(metadataCodec, payload)));
+    this.publish(applyRecords(this.#image, index, readMetadataEntry(payload)));
   }
 
   /** Takes a whole image: a checkpoint, older ones are ignored. */

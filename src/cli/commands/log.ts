@@ -2,6 +2,7 @@
 import { createColors } from 'picocolors';
 import { FlotillaError } from '../../base/errors.ts';
 import { decodeGroupKey, formatGroupKey, METADATA_GROUP } from '../../base/ids.ts';
+import { type MetadataRecord, readMetadataEntry } from '../../metadata/records.ts';
 import { MetadataStore } from '../../metadata/view.ts';
 import { nodeCompressions } from '../../platform/compression.ts';
 import { crc32 } from '../../platform/crc32.ts';
@@ -184,13 +185,11 @@ export async function verifyLogs(session: Session, directory: string): Promise<v
     const frames = wal.files.reduce((sum, file) => sum + file.frames, 0);
     const summary = { replicas: replicas.length, entries, bytes, walFrames: frames, damage: found };
     if (session.json) await session.out.json(summary);
-    const what = `${count(replicas.length, 'replica')}, ${count(entries, 'entry')} in segments, ${count(frames, 'flush frame')}`.replace(
-      'entrys',
-      'entries',
-    );
+    const what = `${count(replicas.length, 'replica')}, ${integerText(entries)} entries in segments, ${count(frames, 'flush frame')}`;
     if (found.length > 0) {
       throw new Failure(
-        `${what}: ${count(found.length, 'damaged place')}. Do not repair files by hand: a broker that starts here names what it can't use, and takes it from the other replicas.`,
+        `${what}: ${count(found.length, 'damaged place')}. Change no file by hand. What is damaged is served to nobody; a replica that is not whole gets a successor by ` +
+          'itself once its broker runs. Damage in a segment stays: while the other replicas are whole, start this broker with an empty directory instead.',
       );
     }
     session.note(`${what}: all as it was written`);
@@ -210,7 +209,11 @@ export async function dumpLog(session: Session, directory: string, options: Dump
         await session.out.line(session.json ? JSON.stringify(entryJson(entry)) : entryLine(entry));
         return;
       }
-      if (entry.payload === undefined || entry.row.recordCount === 0) return;
+      if (entry.payload === undefined || kindName(entry.row.kind) !== 'batch') return;
+      if (replica.group === METADATA_GROUP) {
+        for (const record of readMetadataEntry(entry.payload)) if (left-- > 0) await session.out.line(metadataLine(entry.row.index, record));
+        return;
+      }
       for (const record of recordsOf(entry.payload)) {
         if (record.offset < (options.from ?? 0) || left-- <= 0) continue;
         await session.out.line(toLine({ ...record, topic: nameOf(replica), partition: decodeGroupKey(replica.group).partition }));
@@ -265,6 +268,10 @@ function entryLine(entry: StoredEntry | WalEntry): string {
   const producer = json.producerId === -1 ? '' : ` producer ${json.producerId}/${json.producerEpoch} from ${json.baseSequence}`;
   const time = json.maxTimestamp === -1 ? '' : ` ${new Date(json.maxTimestamp).toISOString()}`;
   return `${offsets} ${json.compression}${time}${producer}${state}`;
+}
+
+function metadataLine(index: number, record: MetadataRecord): string {
+  return JSON.stringify({ index, ...record }, (_key, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value));
 }
 
 function recordsOf(payload: Uint8Array) {
