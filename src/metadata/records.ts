@@ -30,7 +30,15 @@
  */
 import { must } from '../base/assert.ts';
 import type { BrokerId, ClusterId, DirectoryId, ReplicaId, TopicId } from '../base/ids.ts';
-import { ByteReader, ByteWriter, decodeRecords, MalformedRecordError, type RawRecord, type RecordCodec, UnknownRecordError } from '../rsm/codec.ts';
+import {
+  ByteReader,
+  ByteWriter,
+  decodeRecords,
+  MalformedRecordError,
+  type RawRecord,
+  type RecordCodec,
+  UnknownRecordError,
+} from '../rsm/codec.ts';
 import type { ReplicaAssignment } from './image.ts';
 
 export type MetadataRecord =

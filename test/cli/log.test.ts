@@ -26,7 +26,7 @@ beforeEach(async () => {
     await storage.wal.append([write([entry], { hardState: { term: 1, vote: 0, commit: entry.index } })]);
     log.append([entry]);
   }
-  const other = { ...write(chainOf(2)), group: groupKey(1), hardState: { term: 5, vote: 0, commit: 0 } };
+  const other = { ...write(chainOf(2)), group: groupKey(1), hardState: { term: 5, vote: 0, commit: 0 } as const };
   await storage.openLog(groupKey(1), { segmentBytes: 20_000 }, REPLICA);
   await storage.wal.append([other]);
   await storage.close();

@@ -103,7 +103,7 @@ export async function describeLogs(session: Session, directory: string): Promise
     const bytes = wal.files.reduce((sum, file) => sum + file.bytes, 0);
     const cluster = identity === undefined ? 'no identity' : `broker ${identity.brokerId} of cluster ${identity.clusterId ?? 'none yet'}`;
     await session.out.line(
-      `${directory}: ${cluster}; directory ${identity?.directoryId ?? '?'}, started ${identity?.incarnation ?? '?'} times`,
+      `${directory}: ${cluster}; directory ${identity?.directoryId ?? '?'}, ${count(identity?.incarnation ?? 0, 'start')} so far`,
     );
     await session.out.line(`write-ahead log: ${count(wal.files.length, 'file')}, ${counting} in use, ${byteSize(bytes)}`);
     if (quarantine.length > 0) await session.out.line(`quarantine: ${count(quarantine.length, 'replica')} until a later start`);
@@ -211,7 +211,8 @@ export async function dumpLog(session: Session, directory: string, options: Dump
       }
       if (entry.payload === undefined || kindName(entry.row.kind) !== 'batch') return;
       if (replica.group === METADATA_GROUP) {
-        for (const record of readMetadataEntry(entry.payload)) if (left-- > 0) await session.out.line(metadataLine(entry.row.index, record));
+        for (const record of readMetadataEntry(entry.payload))
+          if (left-- > 0) await session.out.line(metadataLine(entry.row.index, record));
         return;
       }
       for (const record of recordsOf(entry.payload)) {
