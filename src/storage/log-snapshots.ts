@@ -85,7 +85,7 @@ export class LogSnapshots {
     const { disk, directory, crc32 } = this.#options;
     for (const kept of this.#kept) {
       if (kept.lastIndex + 1 < start.firstReplicableIndex) continue;
-      await writeSnapshot(disk, directory, { ...(await completed(await this.#read(kept))), ...start }, crc32);
+      await writeSnapshot(disk, directory, { ...(await completed(await this.#read(kept))), ...asOf(kept, start) }, crc32);
     }
   }
 
@@ -93,7 +93,7 @@ export class LogSnapshots {
   async open(segments: readonly Segment[], start: LogStart, stateAlone: boolean): Promise<LogSnapshot | undefined> {
     const { newest } = this;
     if (newest === undefined) return undefined;
-    const record = { ...(await this.#read(newest)), ...start };
+    const record = { ...(await this.#read(newest)), ...asOf(newest, start) };
     const needed = stateAlone ? [] : segments.filter(({ base }) => base.index <= record.lastIndex);
     const opened = new OpenedSnapshot(record, needed, this.#options, () => this.#opened?.delete(opened));
     this.#opened ??= new Set();
@@ -117,6 +117,11 @@ export class LogSnapshots {
     if (snapshot?.lastIndex === lastIndex) return snapshot;
     throw new FlotillaError('STORAGE_ERROR', `${directory}: the snapshot at entry ${lastIndex} is damaged; check this disk`);
   }
+}
+
+/** Readers may start behind a snapshot's end, by an entry that comes after it. */
+function asOf({ nextOffset }: KeptSnapshot, { firstReplicableIndex, logStartOffset }: LogStart): LogStart {
+  return { firstReplicableIndex, logStartOffset: Math.min(logStartOffset, nextOffset) };
 }
 
 class OpenedSnapshot implements LogSnapshot {

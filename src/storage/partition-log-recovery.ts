@@ -1,9 +1,10 @@
 /** Reads a replica's segments at start: up to what is synced for certain, and no further. */
 import type { Disk, Logger } from '../base/environment.ts';
 import { decodeConfiguration } from '../raft/core/configuration.ts';
-import { EntryKind } from '../raft/core/entry.ts';
+import { type Entry, EntryKind } from '../raft/core/entry.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
 import type { KeptSnapshot, LogStart } from './log-snapshots.ts';
+import { decodeLogStart } from './log-start.ts';
 import type { Checksums } from './payload.ts';
 import { parseSegmentName, Segment, type SegmentBase } from './segment.ts';
 import { INDEX_ROW_BYTES, type IndexRow } from './segment-index.ts';
@@ -66,7 +67,8 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
   const state =
     snapshot?.state === undefined ? undefined : { index: snapshot.lastIndex, nextOffset: snapshot.nextOffset, state: snapshot.state };
   const { base } = segments[0] ?? { base: { index: last.index + 1, offset: last.nextOffset } };
-  const start = { firstReplicableIndex: base.index, logStartOffset: Math.max(base.offset, snapshot?.logStartOffset ?? 0) };
+  const logStartOffset = Math.max(base.offset, snapshot?.logStartOffset ?? 0, await history.logStartOffset());
+  const start = { firstReplicableIndex: base.index, logStartOffset };
   // One without state, of an earlier release, serves recovery but no follower.
   const newestSnapshot = state && { lastIndex: state.index, nextOffset: state.nextOffset };
   return { segments, last, terms: history.terms, configuration, snapshot: state, newestSnapshot, start, sizeBytes, whole };
@@ -74,8 +76,9 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
 
 /** Segments in order; those that start above `synced` are removed, and those below the log's start, which a crash left there. */
 async function openSegments({ disk, directory, checksums }: Access, synced: number | undefined, firstIndex: number): Promise<Segment[]> {
-  const bases = (await disk.list(directory)).map((name) => parseSegmentName(name, 'entries')).filter((base) => base !== undefined);
-  bases.sort((a, b) => a.index - b.index);
+  const names = await disk.list(directory);
+  const basesOf = (extension: string) => names.map((name) => parseSegmentName(name, extension)).filter((base) => base !== undefined);
+  const bases = basesOf('entries').sort((a, b) => a.index - b.index);
   const segments: Segment[] = [];
   for (let i = 0; i < bases.length; i++) {
     const base = bases[i] as SegmentBase;
@@ -84,6 +87,10 @@ async function openSegments({ disk, directory, checksums }: Access, synced: numb
     if (base.index < firstIndex || (synced !== undefined && base.index > synced)) await segment.remove();
     else segments.push(segment);
   }
+  // Payloads whose rows a crash took: the segment is begun again, in files of its own.
+  const rowless = [...basesOf('log'), ...basesOf('control')].filter(({ index }) => !bases.some((base) => base.index === index));
+  for (const base of rowless)
+    if (synced !== undefined && base.index > synced) await new Segment(disk, directory, checksums, base, undefined).remove();
   return segments;
 }
 
@@ -117,10 +124,16 @@ async function totalBytes(disk: Disk, directory: string): Promise<number> {
   return bytes;
 }
 
-/** Terms and the last configuration, from rows in order. */
+interface RowOf {
+  readonly row: IndexRow;
+  readonly segment: Segment;
+}
+
+/** Terms, the last configuration and the last start of the log, from rows in order. */
 class History {
   readonly terms: TermStart[];
-  #configurationAt: { readonly row: IndexRow; readonly segment: Segment } | undefined;
+  #configurationAt: RowOf | undefined;
+  #logStartAt: RowOf | undefined;
 
   constructor(terms: readonly TermStart[]) {
     this.terms = [...terms];
@@ -129,6 +142,13 @@ class History {
   add(row: IndexRow, segment: Segment): void {
     if (row.term !== this.terms.at(-1)?.term) this.terms.push({ term: row.term, index: row.index });
     if (row.kind === EntryKind.config) this.#configurationAt = { row, segment };
+    else if (row.kind === EntryKind.setLogStart) this.#logStartAt = { row, segment };
+  }
+
+  /** 0: no row says. */
+  async logStartOffset(): Promise<number> {
+    const entry = await entryAt(this.#logStartAt);
+    return entry === undefined ? 0 : decodeLogStart(entry.payload);
   }
 
   async configuration(fromSnapshot: { index: number; payload: string } | undefined): Promise<LoadedLog['configuration']> {
@@ -137,11 +157,14 @@ class History {
       const payload = fromHex(fromSnapshot.payload);
       return { index: fromSnapshot.index, configuration: decodeConfiguration(payload), payload };
     }
-    const { row, segment } = this.#configurationAt;
-    const [entry] = await segment.readEntries(row.index, 1);
+    const entry = await entryAt(this.#configurationAt);
     if (entry === undefined) return undefined;
     return { index: entry.index, configuration: decodeConfiguration(entry.payload), payload: entry.payload };
   }
+}
+
+async function entryAt(found: RowOf | undefined): Promise<Entry | undefined> {
+  return found && (await found.segment.readEntries(found.row.index, 1))[0];
 }
 
 function fromHex(text: string): Uint8Array {

@@ -10,7 +10,8 @@ import { decodeConfiguration } from '../raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../raft/core/entry.ts';
 import { entrySize } from '../raft/core/entry-codec.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
-import { LogSnapshots } from './log-snapshots.ts';
+import { LogSnapshots, type LogStart } from './log-snapshots.ts';
+import { decodeLogStart } from './log-start.ts';
 import type { LoadedLog } from './partition-log-recovery.ts';
 import {
   BATCH_HEADER_BYTES,
@@ -57,6 +58,7 @@ interface Roll {
   readonly after: LogPosition;
   readonly configuration: SegmentSnapshot['configuration'];
   readonly state: Uint8Array | undefined;
+  readonly logStartOffset: number;
 }
 
 /** Without the entry, whose bytes are a part of the frame that it came in: all of that would stay in memory with it. */
@@ -68,7 +70,7 @@ export class SegmentedLog implements PartitionLog {
   #initial: PartitionLog['initial'];
   readonly snapshot: PartitionLog['snapshot'];
   snapshotSource: PartitionLog['snapshotSource'];
-  #start: { readonly firstReplicableIndex: number; readonly logStartOffset: number };
+  #start: LogStart;
   readonly #snapshots: LogSnapshots;
   readonly #context: LogContext;
   readonly #settings: LogSettings;
@@ -256,6 +258,15 @@ export class SegmentedLog implements PartitionLog {
     return this.firstReplicableIndex;
   }
 
+  async reclaim(): Promise<number> {
+    const before = this.#sizeBytes;
+    const { logStartOffset } = this.#start;
+    const nothingLeft = logStartOffset === this.nextOffset && this.#plannedBytes > 0;
+    const index = nothingLeft ? this.lastIndex + 1 : (this.#segmentOfOffset(logStartOffset)?.base.index ?? 0);
+    if (index > (this.#segments[0]?.base.index ?? 0)) await this.dropBefore(index);
+    return before - this.#sizeBytes;
+  }
+
   /** Writes what is pending to segments, without a sync. Concurrent calls share the pass under way. */
   write(): Promise<void> {
     return this.#writing ?? this.#exclusively(async () => {});
@@ -308,8 +319,15 @@ export class SegmentedLog implements PartitionLog {
     if (entry.kind === EntryKind.config) {
       this.#configuration = { index: entry.index, configuration: decodeConfiguration(entry.payload), payload: entry.payload };
     }
+    if (entry.kind === EntryKind.setLogStart) this.#startAt(decodeLogStart(entry.payload));
     this.#last = entry;
     this.#pending.push(entry);
+  }
+
+  /** For readers, at once; what lies below goes with the next {@link reclaim}. */
+  #startAt(offset: number): void {
+    assert(offset <= this.nextOffset, 'a log starts at or before its end', { offset, nextOffset: this.nextOffset });
+    if (offset > this.logStartOffset) this.#start = { ...this.#start, logStartOffset: offset };
   }
 
   /** Rolls between runs of commits, where the owner's state is known: the host appends a run before it applies it. */
@@ -323,7 +341,8 @@ export class SegmentedLog implements PartitionLog {
   #roll(): void {
     const after = positionOf(this.#last);
     const state = this.snapshotSource?.(after.nextOffset, after.index);
-    this.#rolls.push({ after, configuration: describeConfiguration(this.#configuration), state });
+    const { logStartOffset } = this.#start;
+    this.#rolls.push({ after, configuration: describeConfiguration(this.#configuration), state, logStartOffset });
     this.#plannedBytes = 0;
     this.#plannedEntries = 0;
   }
@@ -368,7 +387,7 @@ export class SegmentedLog implements PartitionLog {
     this.#context.written(last.index);
   }
 
-  async #startSegment({ after, configuration, state }: Roll): Promise<void> {
+  async #startSegment({ after, configuration, state, logStartOffset }: Roll): Promise<void> {
     await this.#segments.at(-1)?.sync();
     // An owner that is still being restored has none: recovery then starts from the snapshot before this one.
     if (state !== undefined) {
@@ -377,7 +396,8 @@ export class SegmentedLog implements PartitionLog {
         lastIndex: after.index,
         lastTerm: after.term,
         nextOffset: after.nextOffset,
-        ...this.#start,
+        logStartOffset,
+        firstReplicableIndex: this.#start.firstReplicableIndex,
         chain: chainOf(after),
         terms: this.#terms.filter(({ index }) => index <= after.index),
         configuration,

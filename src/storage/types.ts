@@ -58,6 +58,7 @@ export interface PartitionLog {
   /** Last configuration in the segments, or undefined: still that of the group's creation. */
   readonly configuration: { readonly index: number; readonly configuration: Configuration } | undefined;
   readonly terms: readonly TermStart[];
+  /** Readers start here: moved by a setLogStart entry (log-start.ts). */
   readonly logStartOffset: number;
   readonly lastIndex: number;
   readonly nextOffset: number;
@@ -98,6 +99,11 @@ export interface PartitionLog {
    * the last entry the last segment goes as well. Resolves with {@link firstReplicableIndex} as it is then.
    */
   dropBefore(index: number): Promise<number>;
+  /**
+   * Drops whole segments below {@link logStartOffset}, as {@link dropBefore} does; of a log without records all of them. Resolves with the bytes of
+   * records that it freed. Cheap when there is nothing to drop.
+   */
+  reclaim(): Promise<number>;
   readonly sizeBytes: number;
   /** Writes and syncs all that was appended. */
   flush(): Promise<void>;

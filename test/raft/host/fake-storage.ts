@@ -184,6 +184,9 @@ export class FakePartitionLog implements PartitionLog {
   async dropBefore(): Promise<number> {
     return this.firstReplicableIndex;
   }
+  async reclaim(): Promise<number> {
+    return 0;
+  }
   async scanBatchHeaders(): Promise<void> {}
 
   async flush(): Promise<void> {
