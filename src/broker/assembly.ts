@@ -26,6 +26,7 @@ import { Partitions } from './partitions.ts';
 import { produceHandler } from './produce.ts';
 import { Reassignments } from './reassignments.ts';
 import { Registration } from './registration.ts';
+import { Retention } from './retention.ts';
 import type { Switchboard } from './switchboard.ts';
 
 /** Segments of the metadata log. */
@@ -97,6 +98,7 @@ export interface Assembly {
   readonly partitions: Partitions;
   readonly reassignments: Reassignments;
   readonly registration: Registration;
+  readonly retention: Retention;
   /** From now on clients are answered. */
   serveClients(): void;
   /** Closes the channels to other brokers. */
@@ -207,6 +209,13 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     log,
     requestTimeoutMs: config.requestTimeoutMs,
   });
+  const retention = new Retention({
+    partitions,
+    environment,
+    log,
+    intervalMs: config.retentionCheckIntervalMs,
+    requestTimeoutMs: config.requestTimeoutMs,
+  });
   const serveClients = () => {
     switchboard.addStreams(produceHandler(context), fetchHandler(context));
     const admin = adminHandlers({ context, controller: routed, local: controller, hint, leaders, host });
@@ -215,11 +224,25 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   partitions.start();
   reassignments.start();
   registration.start();
+  retention.start();
   const disconnect = () => {
     routed.close();
     leaders.close();
   };
-  return { storage, store, host, metadata, controller, follower, partitions, reassignments, registration, serveClients, disconnect };
+  return {
+    storage,
+    store,
+    host,
+    metadata,
+    controller,
+    follower,
+    partitions,
+    reassignments,
+    registration,
+    retention,
+    serveClients,
+    disconnect,
+  };
 }
 
 /** This broker's replica of the metadata log, and what it serves of it. */
@@ -337,9 +360,10 @@ function raftSettings(config: BrokerConfig): RaftHostSettings {
 
 /** Takes the rooms apart within `ms`: whoever waits is told, then logs are flushed, then files are closed. */
 export async function disassemble(assembly: Assembly, step: (what: string, work: () => Promise<unknown>) => Promise<void>): Promise<void> {
-  const { registration, reassignments, partitions, follower, controller, host, store, storage } = assembly;
+  const { registration, reassignments, retention, partitions, follower, controller, host, store, storage } = assembly;
   await step('registration', () => registration.stop());
   await step('reassignments', () => reassignments.stop());
+  await step('retention', () => retention.stop());
   follower?.stop();
   await step('partitions', () => partitions.stop());
   if (controller !== undefined) await step('controller', () => controller.close());

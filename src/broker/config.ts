@@ -32,6 +32,11 @@ export interface TopicConfig {
   /** What maxMessageBytes may be raised to. */
   readonly largestBatchBytes: number;
   readonly segmentBytes: number;
+  readonly segmentMs: number;
+  /** -1: for ever. */
+  readonly retentionMs: number;
+  /** Of a partition; -1: all. */
+  readonly retentionBytes: number;
   readonly timestampType: 'CreateTime' | 'LogAppendTime';
   readonly timestampBeforeMaxMs: number;
   readonly timestampAfterMaxMs: number;
@@ -63,6 +68,7 @@ export interface BrokerConfig {
   readonly queuedMaxRequestBytes: number;
   readonly heartbeatIntervalMs: number;
   readonly sessionTimeoutMs: number;
+  readonly retentionCheckIntervalMs: number;
   readonly diskStallTimeoutMs: number;
   readonly catchUpBytesPerSecond: number;
   readonly snapshotBytesPerSecond: number;
@@ -139,6 +145,9 @@ export function validateTopicConfig(configs: ReadonlyMap<string, string>, defaul
     minInsyncReplicas: (value('min.insync.replicas') as number | undefined) ?? defaults.minInsyncReplicas,
     maxMessageBytes: (value('max.message.bytes') as number | undefined) ?? defaults.maxMessageBytes,
     segmentBytes: (value('segment.bytes') as number | undefined) ?? defaults.segmentBytes,
+    segmentMs: (value('segment.ms') as number | undefined) ?? defaults.segmentMs,
+    retentionMs: (value('retention.ms') as number | undefined) ?? defaults.retentionMs,
+    retentionBytes: (value('retention.bytes') as number | undefined) ?? defaults.retentionBytes,
     timestampType: (value('message.timestamp.type') as TopicConfig['timestampType'] | undefined) ?? defaults.timestampType,
     timestampBeforeMaxMs: (value('message.timestamp.before.max.ms') as number | undefined) ?? defaults.timestampBeforeMaxMs,
     timestampAfterMaxMs: (value('message.timestamp.after.max.ms') as number | undefined) ?? defaults.timestampAfterMaxMs,
@@ -202,6 +211,7 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
     queuedMaxRequestBytes: number('queued.max.request.bytes'),
     heartbeatIntervalMs: number('broker.heartbeat.interval.ms'),
     sessionTimeoutMs: number('broker.session.timeout.ms'),
+    retentionCheckIntervalMs: number('log.retention.check.interval.ms'),
     diskStallTimeoutMs: number('flotilla.disk.stall.timeout.ms'),
     catchUpBytesPerSecond: number('flotilla.catch.up.bytes.per.second'),
     snapshotBytesPerSecond: number('flotilla.snapshot.bytes.per.second'),
@@ -214,6 +224,9 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
       maxMessageBytes: given('message.max.bytes') ? number('message.max.bytes') : Math.min(number('message.max.bytes'), largestBatchBytes),
       largestBatchBytes,
       segmentBytes: number('log.segment.bytes'),
+      segmentMs: milliseconds(values, 'log.roll'),
+      retentionMs: milliseconds(values, 'log.retention'),
+      retentionBytes: number('log.retention.bytes'),
       timestampType: text('log.message.timestamp.type') as TopicConfig['timestampType'],
       timestampBeforeMaxMs: number('log.message.timestamp.before.max.ms'),
       timestampAfterMaxMs: number('log.message.timestamp.after.max.ms'),
@@ -221,6 +234,19 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
     settings,
   };
   return checked(withOwnVoter(given('process.roles') ? config : withRoleOfVoters(config)));
+}
+
+/** Kafka has such settings in several units: the finest that is set counts. */
+function milliseconds(values: ReadonlyMap<string, ConfigValue>, key: string): number {
+  for (const [unit, ms] of [
+    ['ms', 1],
+    ['minutes', 60_000],
+    ['hours', 3_600_000],
+  ] as const) {
+    const value = values.get(`${key}.${unit}`) as number | undefined;
+    if (value !== undefined) return value < 0 ? -1 : value * ms;
+  }
+  throw new FlotillaError('INVALID_CONFIG', `Neither ${key}.ms nor ${key}.hours is set. Set one of them.`);
 }
 
 /** Unless process.roles says otherwise, the voters of the quorum are its controllers. */

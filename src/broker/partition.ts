@@ -3,10 +3,12 @@ import { must } from '../base/assert.ts';
 import type { Environment } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import type { TopicId } from '../base/ids.ts';
+import { crc32 } from '../raft/core/crc32.ts';
 import { EntryKind } from '../raft/core/entry.ts';
 import type { Replica } from '../raft/types.ts';
 import { stampBatch, stampLogAppendTime, statedCrc, validateBatch } from '../record/batch.ts';
 import type { BatchHeader, Crc32c } from '../record/types.ts';
+import { encodeLogStart } from '../storage/log-start.ts';
 import type { BatchRun } from '../storage/types.ts';
 import type { TopicConfig } from './config.ts';
 import { PartitionState, type PartitionSubscriber, type ProduceResult } from './partition-state.ts';
@@ -76,6 +78,12 @@ export class Partition {
   /** The topic's configuration changed. */
   configure(config: TopicConfig): void {
     this.#config = config;
+    this.replica.log.configure(config);
+  }
+
+  /** How long, and how much, it keeps. */
+  get retention(): Pick<TopicConfig, 'retentionMs' | 'retentionBytes'> {
+    return this.#config;
   }
 
   /** The largest batch that it takes. */
@@ -200,12 +208,7 @@ export class Partition {
   ): Promise<{ offset: number | undefined; leaderEpoch: number }> {
     if (timestamp === EARLIEST_TIMESTAMP && !this.isLeader) return { offset: this.logStartOffset, leaderEpoch: this.leaderEpoch };
     const leaderEpoch = this.#checkLeader(0);
-    if (!this.replica.leadership.ready) {
-      throw new FlotillaError(
-        'OFFSET_NOT_AVAILABLE',
-        `The new leader of ${this.topic}-${this.partition} does not know yet what is committed. Try again.`,
-      );
-    }
+    this.#checkReady();
     const index = await this.replica.readIndex(signal);
     await this.state.untilApplied(index, deadlineMs);
     return { offset: await this.#offsetFor(timestamp), leaderEpoch };
@@ -217,6 +220,30 @@ export class Partition {
     if (timestamp < 0)
       throw new FlotillaError('INVALID_REQUEST', `Timestamp ${timestamp} is not known. Use a time, -1 (latest) or -2 (earliest).`);
     return this.replica.log.offsetForTime(timestamp);
+  }
+
+  /**
+   * Moves the log's start up to an offset, for good, on all replicas ({@link LATEST_TIMESTAMP}: to the high watermark; Kafka: DeleteRecords). Resolves, once
+   * that has committed, with the log's start, which may have been higher already.
+   * Errors: NOT_LEADER_OR_FOLLOWER (the outcome is unknown), OFFSET_OUT_OF_RANGE above the high watermark, OFFSET_NOT_AVAILABLE (just elected),
+   * THROTTLING_QUOTA_EXCEEDED, REQUEST_TIMED_OUT.
+   */
+  async startAt(offset: number, deadlineMs: number): Promise<number> {
+    const leaderEpoch = this.#checkLeader(0);
+    this.#checkReady();
+    const start = offset === LATEST_TIMESTAMP ? this.highWatermark : offset;
+    if (start < 0 || start > this.highWatermark) {
+      throw new FlotillaError(
+        'OFFSET_OUT_OF_RANGE',
+        `${this.topic}-${this.partition} can't start at offset ${start}: it holds ${this.logStartOffset} to ${this.highWatermark}.`,
+      );
+    }
+    if (start > this.logStartOffset) {
+      const payload = encodeLogStart(start);
+      const { index } = this.replica.propose({ kind: EntryKind.setLogStart, payload, recordCount: 0, payloadChecksum: crc32(payload) });
+      await this.state.untilCommitted(index, deadlineMs, { baseOffset: -1, leaderEpoch, logAppendTimeMs: -1 });
+    }
+    return this.logStartOffset;
   }
 
   /** Errors: NOT_LEADER_OR_FOLLOWER. */
@@ -239,6 +266,14 @@ export class Partition {
       );
     }
     return term;
+  }
+
+  #checkReady(): void {
+    if (this.replica.leadership.ready) return;
+    throw new FlotillaError(
+      'OFFSET_NOT_AVAILABLE',
+      `The new leader of ${this.topic}-${this.partition} does not know yet what is committed. Try again.`,
+    );
   }
 
   #checkTimestamps(header: BatchHeader, now: number): void {

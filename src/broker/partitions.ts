@@ -365,7 +365,7 @@ export class Partitions {
       group: slot.group,
       replicaId: wanted.replicaId,
       configuration: configurationOf(partition),
-      settings: { segmentBytes: config.segmentBytes },
+      settings: { segmentBytes: config.segmentBytes, segmentMs: config.segmentMs },
       internal: topic.name.startsWith(INTERNAL_PREFIX),
       // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
       campaign: partition.leader === undefined && partition.replicas[0]?.replicaId === wanted.replicaId,

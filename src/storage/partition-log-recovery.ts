@@ -129,11 +129,12 @@ interface RowOf {
   readonly segment: Segment;
 }
 
-/** Terms, the last configuration and the last start of the log, from rows in order. */
+/** Terms, the last configuration and the start of the log, from rows in order. */
 class History {
   readonly terms: TermStart[];
   #configurationAt: RowOf | undefined;
-  #logStartAt: RowOf | undefined;
+  /** One for each time that it moved since the snapshot. */
+  readonly #logStarts: RowOf[] = [];
 
   constructor(terms: readonly TermStart[]) {
     this.terms = [...terms];
@@ -142,13 +143,17 @@ class History {
   add(row: IndexRow, segment: Segment): void {
     if (row.term !== this.terms.at(-1)?.term) this.terms.push({ term: row.term, index: row.index });
     if (row.kind === EntryKind.config) this.#configurationAt = { row, segment };
-    else if (row.kind === EntryKind.setLogStart) this.#logStartAt = { row, segment };
+    else if (row.kind === EntryKind.setLogStart) this.#logStarts.push({ row, segment });
   }
 
   /** 0: no row says. */
   async logStartOffset(): Promise<number> {
-    const entry = await entryAt(this.#logStartAt);
-    return entry === undefined ? 0 : decodeLogStart(entry.payload);
+    let offset = 0;
+    for (const found of this.#logStarts) {
+      const entry = await entryAt(found);
+      if (entry !== undefined) offset = Math.max(offset, decodeLogStart(entry.payload));
+    }
+    return offset;
   }
 
   async configuration(fromSnapshot: { index: number; payload: string } | undefined): Promise<LoadedLog['configuration']> {
@@ -163,8 +168,8 @@ class History {
   }
 }
 
-async function entryAt(found: RowOf | undefined): Promise<Entry | undefined> {
-  return found && (await found.segment.readEntries(found.row.index, 1))[0];
+async function entryAt({ row, segment }: RowOf): Promise<Entry | undefined> {
+  return (await segment.readEntries(row.index, 1))[0];
 }
 
 function fromHex(text: string): Uint8Array {

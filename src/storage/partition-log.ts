@@ -4,7 +4,7 @@
  * exactly up to the index that the write-ahead log says is synced, and writes what is above from the write-ahead log again.
  */
 import { assert, must } from '../base/assert.ts';
-import type { Disk } from '../base/environment.ts';
+import type { Disk, Logger } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { decodeConfiguration } from '../raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../raft/core/entry.ts';
@@ -26,7 +26,7 @@ import type { ReadBuffers } from './read-buffers.ts';
 import { Segment } from './segment.ts';
 import { chainOf, describeConfiguration, type SegmentSnapshot } from './segment-snapshot.ts';
 import type { SegmentWriter } from './segment-writer.ts';
-import type { BatchRun, LogSettings, LogSnapshot, PartitionLog } from './types.ts';
+import type { BatchRun, LogSettings, LogSnapshot, PartitionLog, StoredSegment } from './types.ts';
 
 /** Bytes of one write to a segment. */
 const RUN_BYTES = 4 << 20;
@@ -39,6 +39,7 @@ export interface LogContext {
   readonly group: string;
   readonly disk: Disk;
   readonly directory: string;
+  readonly log: Logger;
   readonly checksums: Checksums;
   readonly writer: SegmentWriter;
   readonly readBuffers: ReadBuffers;
@@ -66,6 +67,13 @@ function positionOf({ index, term, nextOffset, chainHigh, chainLow }: LogPositio
   return { index, term, nextOffset, chainHigh, chainLow };
 }
 
+/** Segments could not be dropped. Nothing is lost by that, and nothing is to end. */
+class DropError extends Error {
+  constructor(cause: unknown) {
+    super('segments could not be dropped', { cause });
+  }
+}
+
 export class SegmentedLog implements PartitionLog {
   #initial: PartitionLog['initial'];
   readonly snapshot: PartitionLog['snapshot'];
@@ -73,7 +81,7 @@ export class SegmentedLog implements PartitionLog {
   #start: LogStart;
   readonly #snapshots: LogSnapshots;
   readonly #context: LogContext;
-  readonly #settings: LogSettings;
+  #settings: LogSettings;
   #segments: Segment[];
   #terms: readonly TermStart[];
   #configuration: { readonly index: number; readonly configuration: Configuration; readonly payload: Uint8Array } | undefined;
@@ -86,6 +94,8 @@ export class SegmentedLog implements PartitionLog {
   /** Bytes and entries of the segment that the next append goes to, pending ones included. */
   #plannedBytes: number;
   #plannedEntries: number;
+  /** When the segment that the next append goes to took its first, in this life of the process. */
+  #plannedSinceMs: number | undefined;
   #sizeBytes: number;
   #unsyncedBytes = 0;
   #writing: Promise<void> | undefined;
@@ -166,6 +176,10 @@ export class SegmentedLog implements PartitionLog {
 
   get unsyncedBytes(): number {
     return this.#unsyncedBytes;
+  }
+
+  configure(settings: Pick<LogSettings, 'segmentBytes' | 'segmentMs'>): void {
+    this.#settings = { ...this.#settings, ...settings };
   }
 
   append(entries: readonly Entry[]): void {
@@ -254,17 +268,39 @@ export class SegmentedLog implements PartitionLog {
     // Not while segments are held up: the write-ahead log may wait for them.
     await this.#context.settled();
     while (this.#writing !== undefined) await this.#writing;
-    if (!this.#closed) await this.#exclusively(() => this.#drop(index));
+    let failure: unknown;
+    const drop = () =>
+      this.#drop(index).catch((error: unknown) => {
+        // Of the drop alone: what waits to be written shares this pass, and goes on.
+        failure = error;
+      });
+    if (!this.#closed) await this.#exclusively(drop);
+    if (failure !== undefined) throw new DropError(failure);
     return this.firstReplicableIndex;
   }
 
+  reclaimSoon(): void {
+    if (!this.#closed) this.#context.writer.reclaimSoon(this);
+  }
+
+  /** What could not be dropped stays until the next time: the new start is durable before anything goes. */
   async reclaim(): Promise<number> {
     const before = this.#sizeBytes;
     const { logStartOffset } = this.#start;
     const nothingLeft = logStartOffset === this.nextOffset && this.#plannedBytes > 0;
     const index = nothingLeft ? this.lastIndex + 1 : (this.#segmentOfOffset(logStartOffset)?.base.index ?? 0);
-    if (index > (this.#segments[0]?.base.index ?? 0)) await this.dropBefore(index);
+    if (this.#closed || index <= (this.#segments[0]?.base.index ?? 0)) return 0;
+    try {
+      await this.dropBefore(index);
+    } catch (error) {
+      if (!(error instanceof DropError)) throw error;
+      this.#context.log.warn('segments not dropped', { directory: this.#context.directory, error: error.cause });
+    }
     return before - this.#sizeBytes;
+  }
+
+  segments(): readonly StoredSegment[] {
+    return [...this.#segments];
   }
 
   /** Writes what is pending to segments, without a sync. Concurrent calls share the pass under way. */
@@ -327,15 +363,19 @@ export class SegmentedLog implements PartitionLog {
   /** For readers, at once; what lies below goes with the next {@link reclaim}. */
   #startAt(offset: number): void {
     assert(offset <= this.nextOffset, 'a log starts at or before its end', { offset, nextOffset: this.nextOffset });
-    if (offset > this.logStartOffset) this.#start = { ...this.#start, logStartOffset: offset };
+    if (offset <= this.logStartOffset) return;
+    this.#start = { ...this.#start, logStartOffset: offset };
+    this.reclaimSoon();
   }
 
   /** Rolls between runs of commits, where the owner's state is known: the host appends a run before it applies it. */
   #planRoll(bytes: number, entries: number): void {
-    if (this.#plannedEntries === 0) return;
-    const fits = this.#plannedBytes + bytes <= this.#settings.segmentBytes && this.#plannedEntries + entries <= MAX_SEGMENT_ENTRIES;
-    if (fits) return;
-    this.#roll();
+    const { segmentBytes, segmentMs = Number.POSITIVE_INFINITY } = this.#settings;
+    const now = this.#context.monotonicMs();
+    const fits = this.#plannedBytes + bytes <= segmentBytes && this.#plannedEntries + entries <= MAX_SEGMENT_ENTRIES;
+    const isOld = now - (this.#plannedSinceMs ?? now) >= segmentMs;
+    if (this.#plannedEntries > 0 && (!fits || isOld)) this.#roll();
+    this.#plannedSinceMs ??= now;
   }
 
   #roll(): void {
@@ -345,6 +385,7 @@ export class SegmentedLog implements PartitionLog {
     this.#rolls.push({ after, configuration: describeConfiguration(this.#configuration), state, logStartOffset });
     this.#plannedBytes = 0;
     this.#plannedEntries = 0;
+    this.#plannedSinceMs = undefined;
   }
 
   #isBehind(target: number): boolean {

@@ -1,4 +1,4 @@
-/** Writes committed entries of all logs to their segments, lazily and in large runs, so that a thousand partitions cost one timer. */
+/** Writes committed entries of all logs to their segments, lazily and in large runs, so that a thousand partitions cost one timer; and drops what they hold no longer. */
 import type { Scheduler, Timer } from '../base/environment.ts';
 
 /** How long committed entries may wait in memory. */
@@ -12,6 +12,8 @@ const WRITE_ALL_AT_BYTES = 32 << 20;
  * hold up the syncs of the write-ahead log for as long.
  */
 export const SYNC_AT_BYTES = 8 << 20;
+/** How long what lies below the start of a log may stay. */
+const RECLAIM_AFTER_MS = 200;
 /** Logs written side by side: more would keep the write-ahead log waiting for a thread. */
 const CONCURRENT = 2;
 
@@ -23,6 +25,8 @@ export interface WritableLog {
   readonly unsyncedBytes: number;
   /** Writes and syncs. */
   flush(): Promise<void>;
+  /** Drops whole segments below its start. */
+  reclaim(): Promise<number>;
 }
 
 export class SegmentWriter {
@@ -30,9 +34,12 @@ export class SegmentWriter {
   readonly #failed: (error: unknown) => void;
   readonly #dirty = new Set<WritableLog>();
   readonly #due: WritableLog[] = [];
+  readonly #reclaimable = new Set<WritableLog>();
   #pendingBytes = 0;
   #writing = 0;
   #timer: Timer | undefined;
+  #reclaimTimer: Timer | undefined;
+  #reclaiming = false;
 
   constructor(scheduler: Scheduler, failed: (error: unknown) => void) {
     this.#scheduler = scheduler;
@@ -57,9 +64,20 @@ export class SegmentWriter {
     this.#pendingBytes -= bytes;
   }
 
+  /** Soon, and one log after the other: nobody waits for it. */
+  reclaimSoon(log: WritableLog): void {
+    this.#reclaimable.add(log);
+    this.#reclaimTimer ??= this.#scheduler.after(RECLAIM_AFTER_MS, () => {
+      this.#reclaimTimer = undefined;
+      if (!this.#reclaiming) void this.#reclaim();
+    });
+  }
+
   close(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
+    this.#reclaimTimer?.cancel();
+    this.#reclaimable.clear();
     this.#dirty.clear();
     this.#due.length = 0;
   }
@@ -77,6 +95,19 @@ export class SegmentWriter {
     if (!this.#dirty.delete(log)) return;
     this.#due.push(log);
     while (this.#writing < CONCURRENT && this.#due.length > 0) void this.#next();
+  }
+
+  async #reclaim(): Promise<void> {
+    this.#reclaiming = true;
+    try {
+      for (const log of this.#reclaimable) {
+        this.#reclaimable.delete(log);
+        await log.reclaim();
+      }
+    } catch (error) {
+      this.#failed(error);
+    }
+    this.#reclaiming = false;
   }
 
   async #next(): Promise<void> {

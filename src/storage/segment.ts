@@ -236,6 +236,17 @@ export class Segment {
     return row === undefined ? undefined : row.nextOffset - row.recordCount;
   }
 
+  /** The greatest timestamp of its batches, milliseconds since the epoch; -1: it has none. */
+  async maxTimestamp(): Promise<number> {
+    return (await this.#loaded()).maxTimestamp;
+  }
+
+  /** Bytes of its payloads. */
+  async payloadBytes(): Promise<number> {
+    await this.#loaded();
+    return this.logBytes + this.#controlBytes;
+  }
+
   /** Closes the files; they open again when needed. */
   async close(): Promise<void> {
     // A sync goes from file to file: none is to be opened again behind this. Whoever asked for it hears of its failure.
@@ -329,6 +340,7 @@ export class Segment {
     const rows = await this.#scan(0, this.#rowCount, async (row) => {
       index.add(row);
       if (row.file === PayloadFile.log) this.logBytes = row.position + row.length;
+      else this.#controlBytes = row.position + row.length;
       return true;
     });
     if (rows < this.#rowCount) throw this.#corrupt(this.base.index + rows);

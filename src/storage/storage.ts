@@ -153,6 +153,7 @@ export class BrokerStorage implements Storage {
       monotonicMs: () => this.#options.environment.monotonicMs(),
       disk,
       directory,
+      log: logger,
       checksums,
       writer: this.#writer,
       readBuffers: this.#readBuffers,

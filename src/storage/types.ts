@@ -100,14 +100,27 @@ export interface PartitionLog {
    */
   dropBefore(index: number): Promise<number>;
   /**
-   * Drops whole segments below {@link logStartOffset}, as {@link dropBefore} does; of a log without records all of them. Resolves with the bytes of
-   * records that it freed. Cheap when there is nothing to drop.
+   * Has whole segments below {@link logStartOffset} dropped soon, as far as {@link dropBefore} would; of a log without records all of them. It does so by
+   * itself when the start moves: this is for what was in use then.
    */
-  reclaim(): Promise<number>;
+  reclaimSoon(): void;
+  /** In their order. The last one may have entries that are not written yet. */
+  segments(): readonly StoredSegment[];
+  /** From the next segment on. */
+  configure(settings: Pick<LogSettings, 'segmentBytes' | 'segmentMs'>): void;
   readonly sizeBytes: number;
   /** Writes and syncs all that was appended. */
   flush(): Promise<void>;
   close(): Promise<void>;
+}
+
+/** What retention goes by. */
+export interface StoredSegment {
+  /** Of its first entry: the offset of the first record in it, if there are any. */
+  readonly base: { readonly index: number; readonly offset: number };
+  /** The greatest timestamp of its batches, milliseconds since the epoch; -1: it has none. */
+  maxTimestamp(): Promise<number>;
+  payloadBytes(): Promise<number>;
 }
 
 export interface BatchRun {
@@ -160,6 +173,8 @@ export interface SnapshotFile {
 export interface LogSettings {
   /** Kafka's segment.bytes. */
   readonly segmentBytes: number;
+  /** Kafka's segment.ms, counted from the first entry that a segment took since it was opened. Default: no bound. */
+  readonly segmentMs?: number;
   /** The owner's snapshot state is all that its entries made (a state machine's checkpoint): a follower needs no segments below it. */
   readonly stateAlone?: boolean;
 }

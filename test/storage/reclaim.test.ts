@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import { encodeLogStart } from '../../src/storage/log-start.ts';
+import type { SegmentedLog } from '../../src/storage/partition-log.ts';
 import { decodeSnapshot } from '../../src/storage/segment-snapshot.ts';
 import type { BrokerStorage } from '../../src/storage/storage.ts';
-import type { PartitionLog } from '../../src/storage/types.ts';
 import { A, bytesOf, chainOf, checksums, Fixture, last, nextEntry, REPLICA } from './fixture.ts';
 
 const settings = { segmentBytes: 5_000 };
@@ -11,24 +11,24 @@ const settings = { segmentBytes: 5_000 };
 /** 40 batches of two records: offsets 0 to 79. */
 const BATCHES = chainOf(40, { bytes: 900, records: 2 });
 
-async function append(storage: BrokerStorage, log: PartitionLog, entries: readonly Entry[]): Promise<void> {
+async function append(storage: BrokerStorage, log: SegmentedLog, entries: readonly Entry[]): Promise<void> {
   const hardState = { term: last(entries).term, vote: 0, commit: last(entries).index } as const;
   await storage.wal.append([{ group: A, hardState, truncateTo: undefined, entries }]);
   for (const entry of entries) log.append([entry]);
 }
 
-async function open(fixture: Fixture): Promise<{ storage: BrokerStorage; log: PartitionLog }> {
+async function open(fixture: Fixture): Promise<{ storage: BrokerStorage; log: SegmentedLog }> {
   const storage = await fixture.open();
   const { log, whole } = await storage.openLog(A, settings, REPLICA);
   expect(whole).toBe(true);
   log.snapshotSource = (nextOffset, index) => new TextEncoder().encode(`${nextOffset} ${index}`);
-  return { storage, log };
+  return { storage, log: log as SegmentedLog };
 }
 
 const startsAt = (offset: number, after: Entry) => nextEntry(after, { kind: EntryKind.setLogStart, payload: encodeLogStart(offset) });
 
 /** A log that starts at `offset` from its last entry on. */
-async function cut(fixture: Fixture, offset: number): Promise<{ storage: BrokerStorage; log: PartitionLog; entries: Entry[] }> {
+async function cut(fixture: Fixture, offset: number): Promise<{ storage: BrokerStorage; log: SegmentedLog; entries: Entry[] }> {
   const { storage, log } = await open(fixture);
   const entries = [...BATCHES, startsAt(offset, last(BATCHES))];
   await append(storage, log, entries);
@@ -36,7 +36,7 @@ async function cut(fixture: Fixture, offset: number): Promise<{ storage: BrokerS
 }
 
 /** All that a reader gets from the log's start on, and nothing below. */
-async function checkReads(log: PartitionLog, start: number, context: string): Promise<void> {
+async function checkReads(log: SegmentedLog, start: number, context: string): Promise<void> {
   expect(log.logStartOffset, context).toBe(start);
   expect(log.nextOffset, context).toBe(80);
   await expect(log.read(start - 1, 80, 1), context).rejects.toMatchObject({ code: 'OFFSET_OUT_OF_RANGE' });
@@ -49,7 +49,7 @@ async function checkReads(log: PartitionLog, start: number, context: string): Pr
   }
 }
 
-async function entriesFrom(log: PartitionLog, from: number): Promise<Entry[]> {
+async function entriesFrom(log: SegmentedLog, from: number): Promise<Entry[]> {
   const entries: Entry[] = [];
   while (from + entries.length <= log.lastIndex) entries.push(...(await log.readEntries(from + entries.length, 3000)));
   return entries;
@@ -108,15 +108,15 @@ describe('an entry that moves the start of the log', () => {
 
   it.each([
     ['in the write-ahead log', async () => {}],
-    ['in a segment', (log: PartitionLog) => log.flush()],
+    ['in a segment', (log: SegmentedLog) => log.flush()],
     [
       'behind a snapshot that was written after it',
-      async (log: PartitionLog) => {
+      async (log: SegmentedLog) => {
         log.append(chainOf(1, { after: startsAt(51, last(BATCHES)), bytes: 4990, records: 0 }));
         await log.flush();
       },
     ],
-    ['in what was reclaimed', (log: PartitionLog) => log.reclaim()],
+    ['in what was reclaimed', (log: SegmentedLog) => log.reclaim()],
   ])('is there after a restart, found %s', async (_where, before) => {
     const fixture = new Fixture();
     const { storage, log } = await cut(fixture, 51);
@@ -177,3 +177,29 @@ async function powerCut(fixture: Fixture): Promise<false> {
   while (!fixture.disk.off) await new Promise((resolve) => setImmediate(resolve));
   return false;
 }
+
+it('what lies below the start goes by itself soon after', async () => {
+  const fixture = new Fixture();
+  const { log } = await cut(fixture, 51);
+  await log.flush();
+  const before = log.sizeBytes;
+  fixture.environment.advance(200);
+  while (log.sizeBytes === before) await new Promise((resolve) => setImmediate(resolve));
+  expect(log.firstReplicableIndex).toBeGreaterThan(20);
+});
+
+it.each(['EIO', 'ENOSPC'] as const)(
+  'a disk that fails to drop segments with %s loses nothing and ends nothing; they go the next time',
+  async (code) => {
+    const fixture = new Fixture();
+    const { log } = await cut(fixture, 51);
+    await log.flush();
+    fixture.disk.intercept = ({ kind, path }) => (kind === 'remove' || path.endsWith('.tmp') ? code : undefined);
+    expect(await log.reclaim()).toBe(0);
+    await checkReads(log, 51, 'not dropped');
+    fixture.disk.intercept = undefined;
+    expect(await log.reclaim()).toBeGreaterThan(20_000);
+    await checkReads(log, 51, 'dropped');
+    expect(fixture.failures).toEqual([]);
+  },
+);

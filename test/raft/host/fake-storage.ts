@@ -184,8 +184,10 @@ export class FakePartitionLog implements PartitionLog {
   async dropBefore(): Promise<number> {
     return this.firstReplicableIndex;
   }
-  async reclaim(): Promise<number> {
-    return 0;
+  reclaimSoon(): void {}
+  configure(): void {}
+  segments(): [] {
+    return [];
   }
   async scanBatchHeaders(): Promise<void> {}
 
