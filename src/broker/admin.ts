@@ -8,6 +8,8 @@ import {
   Admin,
   type AllocateProducerIdRequest,
   AllocateProducerIdResponseSchema,
+  type AlterTopicConfigsRequest,
+  AlterTopicConfigsResponseSchema,
   type CreateTopicRequest,
   CreateTopicResponseSchema,
   type DeleteTopicRequest,
@@ -22,12 +24,13 @@ import {
   ReassignPartitionsResponseSchema,
   TopicMetadataSchema,
 } from '../gen/flotilla/v1/admin_pb.ts';
-import { LeaderHintSchema, type Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
+import { ConfigEntrySchema, LeaderHintSchema, type Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
 import type { MetadataImage } from '../metadata/image.ts';
 import { type CallContext, type UnaryHandler, unaryHandler } from '../rpc/types.ts';
 import { validateTopicConfig } from './config.ts';
 import { answerError, type BrokerContext } from './context.ts';
 import { within } from './deadline.ts';
+import { deleteRecordsHandler } from './delete-records.ts';
 import { until } from './image-wait.ts';
 import { describeTopicHandler, type Leaders, transferLeaderHandler } from './leaders.ts';
 import { describeReplicasHandler, type ReplicaSource } from './raft-groups.ts';
@@ -58,12 +61,14 @@ export function adminHandlers(options: AdminOptions): [string, UnaryHandler][] {
     unaryHandler(Admin.method.metadata, async (request, call) => admin.metadata(request, call)),
     unaryHandler(Admin.method.createTopic, (request, call) => admin.createTopic(request, call)),
     unaryHandler(Admin.method.deleteTopic, (request, call) => admin.deleteTopic(request, call)),
+    unaryHandler(Admin.method.alterTopicConfigs, (request, call) => admin.alterTopicConfigs(request, call)),
     unaryHandler(Admin.method.allocateProducerId, (request, call) => admin.allocateProducerId(request, call)),
     unaryHandler(Admin.method.reassignPartitions, (request, call) => admin.reassignPartitions(request, call)),
     unaryHandler(Admin.method.listReassignments, async (request, call) => admin.listReassignments(request, call)),
     unaryHandler(Admin.method.describeCluster, async (_request, call) => admin.describeCluster(call)),
     describeTopicHandler(options.context, options.leaders),
     transferLeaderHandler(options.context, options.leaders),
+    deleteRecordsHandler(options.context, options.leaders),
     describeReplicasHandler(options.context, options.host),
   ];
 }
@@ -140,6 +145,24 @@ class AdminService {
       await this.#within(request.timeoutMs, call, `deleting topic ${request.name}`, async (signal) => {
         const { topicId, index } = await this.#controller(request.forwarded).deleteTopic({ name: request.name, topicId: wanted }, signal);
         response.topicId = topicIdToBytes(topicId);
+        response.metadataIndex = BigInt(index);
+        if (!request.forwarded) await this.#context.metadata.reached(index, signal);
+      });
+    } catch (error) {
+      response.error = this.#answer(error, call);
+    }
+    return response;
+  }
+
+  /** Answers once this broker obeys; the others follow the same log. */
+  async alterTopicConfigs(request: AlterTopicConfigsRequest, call: CallContext) {
+    const response = create(AlterTopicConfigsResponseSchema);
+    try {
+      const { name, remove, validateOnly } = request;
+      const set = new Map(request.set.map(({ key, value }) => [key, value]));
+      await this.#within(request.timeoutMs, call, `changing topic ${name}`, async (signal) => {
+        const { configs, index } = await this.#controller(request.forwarded).alterTopicConfigs({ name, set, remove, validateOnly }, signal);
+        response.configs = Array.from(configs, ([key, value]) => create(ConfigEntrySchema, { key, value }));
         response.metadataIndex = BigInt(index);
         if (!request.forwarded) await this.#context.metadata.reached(index, signal);
       });

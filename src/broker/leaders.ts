@@ -174,27 +174,46 @@ function transferOf(context: BrokerContext, request: TransferLeaderRequest, call
   };
 }
 
-/** Has the partition's leader hand over to another voter. Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_REQUEST, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT. */
-export async function transferLeadership(context: BrokerContext, leaders: Leaders, transfer: Transfer): Promise<void> {
-  const { metadata, config, environment } = context;
-  const { topicId, partition, to, timeoutMs, signal: parent } = transfer;
-  const topic = metadata.image.topics.get(topicId);
+/** Where a partition is led: here, or by a broker that this channel goes to. */
+export type Leader =
+  | { readonly name: string; readonly here: Partition; readonly there: undefined }
+  | { readonly name: string; readonly here: undefined; readonly there: RpcChannel };
+
+/**
+ * The leader of a partition. What another broker forwarded is answered here or refused: it asks anew.
+ * Errors: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, BROKER_NOT_AVAILABLE.
+ */
+export function findLeader(
+  context: BrokerContext,
+  leaders: Leaders,
+  { topicId, partition, forwarded }: { readonly topicId: TopicId; readonly partition: number; readonly forwarded: boolean },
+): Leader {
+  const topic = context.metadata.image.topics.get(topicId);
   const image = topic?.partitions[partition];
   if (topic === undefined || image === undefined) {
     throw new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `Topic ${topic?.name ?? topicId} has no partition ${partition}.`);
   }
-  const local = openHere(context, topicId, partition);
-  if (local?.isLeader) return transferFrom(context, local, transfer);
-
   const name = `${topic.name}-${partition}`;
+  const local = openHere(context, topicId, partition);
+  if (local?.isLeader) return { name, here: local, there: undefined };
   const leader = local?.replica.leadership.leader?.brokerId ?? image.leader;
-  if (leader === undefined || leader === config.nodeId || transfer.forwarded) {
+  if (leader === undefined || leader === context.config.nodeId || forwarded) {
     throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `Nobody is known to lead ${name} just now. Try again.`);
   }
-  const request = create(TransferLeaderRequestSchema, { topic: topic.name, partition, toBroker: to, timeoutMs });
+  return { name, here: undefined, there: leaders.channel(context, leader) };
+}
+
+/** Has the partition's leader hand over to another voter. Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_REQUEST, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT. */
+export async function transferLeadership(context: BrokerContext, leaders: Leaders, transfer: Transfer): Promise<void> {
+  const { config, environment, metadata } = context;
+  const { topicId, partition, to, timeoutMs, signal: parent } = transfer;
+  const { name, here, there } = findLeader(context, leaders, transfer);
+  if (here !== undefined) return transferFrom(context, here, transfer);
+  const topic = metadata.image.topics.get(topicId)?.name ?? '';
+  const request = create(TransferLeaderRequestSchema, { topic, partition, toBroker: to, timeoutMs });
   const headers = { [FORWARDED_HEADER]: String(config.nodeId) };
   const answer = await within(environment, timeoutMs, parent, `transferring ${name}`, (signal) =>
-    leaders.channel(context, leader).unary(Admin.method.transferLeader, request, { timeoutMs, signal, headers }),
+    there.unary(Admin.method.transferLeader, request, { timeoutMs, signal, headers }),
   );
   if (answer.error !== undefined) throw fromWireError(answer.error);
 }

@@ -99,6 +99,18 @@ export interface ClusterDescription {
 export interface ClusterAdmin {
   createTopic(request: NewTopic, signal: AbortSignal): Promise<void>;
   deleteTopic(name: string, signal: AbortSignal): Promise<void>;
+  /** Resolves with all that the topic sets then. */
+  alterTopicConfigs(
+    name: string,
+    change: { readonly set: Readonly<Record<string, string>>; readonly remove: readonly string[] },
+    signal: AbortSignal,
+  ): Promise<Readonly<Record<string, string>>>;
+  /** Resolves with where the logs start then, in the order asked for. */
+  deleteRecords(
+    topic: string,
+    partitions: readonly { readonly partition: number; readonly before: number | 'end' }[],
+    signal: AbortSignal,
+  ): Promise<readonly number[]>;
   listTopics(signal: AbortSignal): Promise<readonly TopicSummary[]>;
   describeTopic(name: string, signal: AbortSignal): Promise<TopicDescription>;
   describeCluster(signal: AbortSignal): Promise<ClusterDescription>;

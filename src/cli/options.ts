@@ -75,6 +75,11 @@ export function assignment(text: string, previous: readonly string[] = []): read
   return [...previous, text];
 }
 
+/** Collects what is given several times. */
+export function each(text: string, previous: readonly string[] = []): readonly string[] {
+  return [...previous, text];
+}
+
 /** Collects headers `key=value`; a key may repeat, as in Kafka. */
 export function header(text: string, previous: readonly [string, string][] = []): readonly [string, string][] {
   const equals = text.indexOf('=');

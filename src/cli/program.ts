@@ -139,7 +139,7 @@ function defineClusterCommands(program: Command, choose: Choose): void {
 }
 
 function defineTopic(program: Command, choose: Choose): void {
-  const topic = program.command('topic').description('create, list, describe and delete topics');
+  const topic = program.command('topic').description('create, list, describe, change and delete topics');
   topic
     .command('create')
     .argument('<name>')
@@ -163,6 +163,34 @@ function defineTopic(program: Command, choose: Choose): void {
     .description('leader, replicas and offsets of each partition')
     .addHelpText('after', examples('flotilla topic describe orders', "flotilla topic describe orders --json | jq '.partitions[].leader'"))
     .action((name) => choose(async (session) => (await import('./commands/topic.ts')).describeTopic(session, name)));
+  topic
+    .command('alter')
+    .argument('<name>')
+    .description('changes settings of a topic; brokers obey at once')
+    .option('--config <key=value>', 'to set; may be repeated', value.keyValue)
+    .option('--unset <key>', 'back to the brokers’ default; may be repeated', value.each)
+    .addHelpText(
+      'after',
+      examples('flotilla topic alter orders --config retention.ms=7d', 'flotilla topic alter orders --unset retention.ms'),
+    )
+    .action((name, options) => choose(async (session) => (await import('./commands/topic.ts')).alterTopic(session, name, options)));
+  topic
+    .command('delete-records')
+    .argument('<name>')
+    .description('deletes the oldest records for good; the offsets of the others stay')
+    .addOption(
+      new Option('--before <where>', 'end, an offset, or @TIME').argParser((text) => value.startingPoint(text)).makeOptionMandatory(),
+    )
+    .option('--partition <n>', 'of this partition only', value.integer(0, 2 ** 31 - 1))
+    .addHelpText(
+      'after',
+      examples(
+        'flotilla topic delete-records orders --before 1000 --partition 0',
+        'flotilla topic delete-records orders --before @-7d',
+        'flotilla topic delete-records orders --before end',
+      ),
+    )
+    .action((name, options) => choose(async (session) => (await import('./commands/topic.ts')).deleteRecords(session, name, options)));
   topic
     .command('delete')
     .argument('<name>')

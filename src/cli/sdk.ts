@@ -41,6 +41,12 @@ function adminOf({ admin }: Client): ClusterAdmin {
       await admin.createTopic({ ...rest, ...counts }, options(signal));
     },
     deleteTopic: (name, signal) => admin.deleteTopic(name, options(signal)),
+    alterTopicConfigs: (name, change, signal) => admin.alterTopicConfigs(name, change, options(signal)),
+    deleteRecords: (topic, partitions, signal) =>
+      admin.deleteRecords(
+        partitions.map((each) => ({ topic, ...each })),
+        options(signal),
+      ),
     listTopics: async (signal) => (await admin.listTopics(options(signal))).map(summaryOf),
     describeTopic: async (name, signal) => {
       const topic = await admin.describeTopic(name, options(signal));

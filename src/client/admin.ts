@@ -3,7 +3,9 @@ import { hex } from '../base/bytes.ts';
 import { type ErrorCode, ErrorCodes, FlotillaError } from '../base/errors.ts';
 import {
   Admin as AdminService,
+  AlterTopicConfigsRequestSchema,
   CreateTopicRequestSchema,
+  DeleteRecordsRequestSchema,
   DeleteTopicRequestSchema,
   DescribeClusterRequestSchema,
   DescribeTopicRequestSchema,
@@ -29,6 +31,15 @@ export interface TopicSpec {
   /** Kafka's topic configuration keys, such as `retention.ms`. */
   readonly configs?: Readonly<{ [key: string]: string }> | undefined;
   /** Checks everything, creates nothing. Default: false. */
+  readonly validateOnly?: boolean | undefined;
+}
+
+export interface TopicConfigChange {
+  /** Kafka's topic configuration keys. */
+  readonly set?: Readonly<{ [key: string]: string }> | undefined;
+  /** Back to the brokers' defaults; one that is not set is no error. */
+  readonly remove?: readonly string[] | undefined;
+  /** Checks everything, changes nothing. Default: false. */
   readonly validateOnly?: boolean | undefined;
 }
 
@@ -147,6 +158,49 @@ export class Admin {
       (timeoutMs) => create(DeleteTopicRequestSchema, { name, timeoutMs }),
       ({ error }) => finalAnswer(error),
       options,
+    );
+  }
+
+  /**
+   * Sets and removes settings of a topic, all or none; what is removed is the brokers' default again. Brokers obey from then on. Resolves with all that
+   * the topic sets then. Kafka: IncrementalAlterConfigs (KIP-339).
+   * @throws UNKNOWN_TOPIC_OR_PARTITION, INVALID_CONFIG
+   */
+  async alterTopicConfigs(name: string, change: TopicConfigChange, options?: CallOptions): Promise<Readonly<{ [key: string]: string }>> {
+    const set = Object.entries(change.set ?? {}).map(([key, value]) => ({ key, value }));
+    const { remove = [], validateOnly = false } = change;
+    const answer = await callAny(
+      this.#cluster,
+      AdminService.method.alterTopicConfigs,
+      (timeoutMs) => create(AlterTopicConfigsRequestSchema, { name, set, remove: [...remove], validateOnly, timeoutMs }),
+      ({ error }) => finalAnswer(error),
+      options,
+    );
+    return configsOf(answer.configs);
+  }
+
+  /**
+   * Deletes the records of partitions below an offset, for good: each log starts there once this resolves, on all replicas. 'end': all that are
+   * committed. Resolves with where the logs start, in the order asked for; one that started higher already stays as it is. When it throws, some of the
+   * partitions may have been done. Kafka: DeleteRecords (KIP-107).
+   * @throws UNKNOWN_TOPIC_OR_PARTITION, OFFSET_OUT_OF_RANGE (above the high watermark)
+   */
+  deleteRecords(
+    partitions: readonly { readonly topic: string; readonly partition: number; readonly before: number | 'end' }[],
+    options?: CallOptions,
+  ): Promise<number[]> {
+    return Promise.all(
+      partitions.map(async ({ topic, partition, before }) => {
+        const beforeOffset = before === 'end' ? -1n : offsetToWire(before);
+        const answer = await callAny(
+          this.#cluster,
+          AdminService.method.deleteRecords,
+          (timeoutMs) => create(DeleteRecordsRequestSchema, { topic, partition, beforeOffset, timeoutMs }),
+          ({ error }) => finalAnswer(error),
+          options,
+        );
+        return Number(answer.logStartOffset);
+      }),
     );
   }
 
@@ -310,6 +364,11 @@ function countOf(count: number | undefined, code: ErrorCode, what: string): numb
   if (count === undefined) return 0;
   if (Number.isInteger(count) && count >= 1 && count < 2 ** 31) return count;
   throw new FlotillaError(code, `${count} ${what}: give a whole number from 1 on, or leave it out for the cluster's default`);
+}
+
+function offsetToWire(offset: number): bigint {
+  if (Number.isSafeInteger(offset) && offset >= 0) return BigInt(offset);
+  throw new FlotillaError('OFFSET_OUT_OF_RANGE', `${offset} is no offset: give a whole number from 0 on, or 'end'`);
 }
 
 /** To a person who names a topic, "unknown" is the answer and no reason to wait; nor is a move of replicas, which takes as long as it takes. */

@@ -17,8 +17,8 @@ import { checkPartitions, checkTopicName, collidingTopic } from './policy.ts';
 import { reassignRecords, reportRecords } from './reassignment.ts';
 import { replaceLost } from './repair.ts';
 import { BrokerSessions } from './sessions.ts';
-import { createTopicRecord, findTopic, leaderRecords } from './topics.ts';
-import type { BrokerHeartbeat, Controller, CreateTopic, Reassignment, RegisterBroker, ReplicaReport } from './types.ts';
+import { alterConfigs, createTopicRecord, findTopic, leaderRecords } from './topics.ts';
+import type { AlterTopicConfigs, BrokerHeartbeat, Controller, CreateTopic, Reassignment, RegisterBroker, ReplicaReport } from './types.ts';
 
 export interface ControllerSettings {
   /** Kafka's broker.session.timeout.ms; 3 s here. */
@@ -154,6 +154,18 @@ export class QuorumController implements Controller {
       return { records: [{ type: 'deleteTopic', topicId }], response: topicId };
     }, signal);
     return { topicId: response, index };
+  }
+
+  async alterTopicConfigs(
+    change: AlterTopicConfigs,
+    signal: AbortSignal,
+  ): Promise<{ readonly configs: ReadonlyMap<string, string>; readonly index: number }> {
+    const { response, index } = await this.#runtime.run((image) => {
+      const { configs, records } = alterConfigs(image, change);
+      this.#options.validateTopicConfig(configs);
+      return { records: change.validateOnly ? [] : records, response: configs };
+    }, signal);
+    return { configs: response, index };
   }
 
   async allocateProducerIds(count: number, signal: AbortSignal): Promise<{ readonly first: number; readonly count: number }> {

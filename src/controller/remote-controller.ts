@@ -12,6 +12,7 @@ import { type TopicId, topicIdFromBytes, topicIdToBytes } from '../base/ids.ts';
 import {
   Admin,
   AllocateProducerIdRequestSchema,
+  AlterTopicConfigsRequestSchema,
   CreateTopicRequestSchema,
   DeleteTopicRequestSchema,
   ReassignPartitionsRequestSchema,
@@ -25,7 +26,7 @@ import {
 } from '../gen/flotilla/v1/controller_pb.ts';
 import type { Connect, RpcChannel } from '../rpc/types.ts';
 import { backoffMs, pause } from './pause.ts';
-import type { BrokerHeartbeat, Controller, CreateTopic, Reassignment, RegisterBroker, ReplicaReport } from './types.ts';
+import type { AlterTopicConfigs, BrokerHeartbeat, Controller, CreateTopic, Reassignment, RegisterBroker, ReplicaReport } from './types.ts';
 import { replicaToWire } from './wire.ts';
 
 /** One try; a controller that hangs must not use up the caller's whole deadline. */
@@ -83,6 +84,14 @@ class RoutedController implements ControllerRouter {
     signal: AbortSignal,
   ): Promise<{ topicId: TopicId; index: number }> {
     return this.#retry(signal, (controller) => controller.deleteTopic(request, signal));
+  }
+
+  /** Made again when its answer was lost: a setting that is as it should be changes nothing. */
+  alterTopicConfigs(
+    change: AlterTopicConfigs,
+    signal: AbortSignal,
+  ): Promise<{ readonly configs: ReadonlyMap<string, string>; readonly index: number }> {
+    return this.#retry(signal, (controller) => controller.alterTopicConfigs(change, signal));
   }
 
   allocateProducerIds(count: number, signal: AbortSignal): Promise<{ readonly first: number; readonly count: number }> {
@@ -260,6 +269,22 @@ class RemoteController implements Controller {
     const message = create(DeleteTopicRequestSchema, { name: request.name, topicId, timeoutMs: TRY_TIMEOUT_MS, forwarded: true });
     const response = await this.#call(Admin.method.deleteTopic, message, signal);
     return { topicId: topicIdFromBytes(response.topicId), index: Number(response.metadataIndex) };
+  }
+
+  async alterTopicConfigs(
+    { name, set, remove, validateOnly }: AlterTopicConfigs,
+    signal: AbortSignal,
+  ): Promise<{ readonly configs: ReadonlyMap<string, string>; readonly index: number }> {
+    const message = create(AlterTopicConfigsRequestSchema, {
+      name,
+      set: Array.from(set, ([key, value]) => ({ key, value })),
+      remove: [...remove],
+      validateOnly,
+      timeoutMs: TRY_TIMEOUT_MS,
+      forwarded: true,
+    });
+    const response = await this.#call(Admin.method.alterTopicConfigs, message, signal);
+    return { configs: new Map(response.configs.map(({ key, value }) => [key, value])), index: Number(response.metadataIndex) };
   }
 
   async allocateProducerIds(count: number, signal: AbortSignal): Promise<{ readonly first: number; readonly count: number }> {

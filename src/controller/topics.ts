@@ -6,7 +6,7 @@ import type { BrokerRegistration, MetadataImage, TopicImage } from '../metadata/
 import type { CreateTopicRecord, MetadataRecord } from '../metadata/records.ts';
 import { type PlacementBroker, placeReplicas } from './placement.ts';
 import { checkPartitions, checkReplicas } from './policy.ts';
-import type { CreateTopic } from './types.ts';
+import type { AlterTopicConfigs, CreateTopic } from './types.ts';
 
 export interface TopicDraw {
   readonly topicId: TopicId;
@@ -50,6 +50,19 @@ export function findTopic(image: MetadataImage, request: { readonly name: string
     );
   }
   return topic;
+}
+
+/** What a topic sets after a change, and the records of what differs. Throws UNKNOWN_TOPIC_OR_PARTITION. */
+export function alterConfigs(
+  image: MetadataImage,
+  { name, set, remove }: AlterTopicConfigs,
+): { readonly configs: ReadonlyMap<string, string>; readonly records: MetadataRecord[] } {
+  const { topicId, configs: before } = findTopic(image, { name, topicId: undefined });
+  const configs = new Map(before);
+  for (const key of remove) configs.delete(key);
+  for (const [key, value] of set) configs.set(key, value);
+  const changed = [...new Set([...before.keys(), ...configs.keys()])].filter((key) => before.get(key) !== configs.get(key));
+  return { configs, records: changed.map((key) => ({ type: 'topicConfig', topicId, key, value: configs.get(key) })) };
 }
 
 /** What of a broker's report about leaders is news: newer epochs only, of topics and brokers that exist. */

@@ -9,6 +9,11 @@ export interface Controller {
     request: { readonly name: string; readonly topicId: TopicId | undefined },
     signal: AbortSignal,
   ): Promise<{ topicId: TopicId; index: number }>;
+  /** Resolves with all that the topic sets then. Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_CONFIG. */
+  alterTopicConfigs(
+    change: AlterTopicConfigs,
+    signal: AbortSignal,
+  ): Promise<{ readonly configs: ReadonlyMap<string, string>; readonly index: number }>;
   allocateProducerIds(count: number, signal: AbortSignal): Promise<{ readonly first: number; readonly count: number }>;
   registerBroker(registration: RegisterBroker, signal: AbortSignal): Promise<void>;
   heartbeat(heartbeat: BrokerHeartbeat, signal: AbortSignal): Promise<void>;
@@ -52,6 +57,13 @@ export interface CreateTopic {
   /** 0: default.replication.factor */
   readonly replicas: number;
   readonly configs: ReadonlyMap<string, string>;
+  readonly validateOnly: boolean;
+}
+
+export interface AlterTopicConfigs {
+  readonly name: string;
+  readonly set: ReadonlyMap<string, string>;
+  readonly remove: readonly string[];
   readonly validateOnly: boolean;
 }
 

@@ -35,6 +35,10 @@ describe('exit codes', () => {
     [['raft', 'describe', 'none'], 2],
     [['raft', 'list', '--broker', 'one'], 2],
     [['topic', 'list', '--bogus'], 2],
+    [['topic', 'alter', 'x'], 2],
+    [['topic', 'alter', 'none', '--config', 'retention.ms=1h'], 1],
+    [['topic', 'delete-records', 'x'], 2],
+    [['topic', 'delete-records', 'none', '--before', 'end'], 1],
     [['topic', 'list', '--bootstrap', 'nowhere'], 2],
     [['consume', 'x', '--from', 'somewhere'], 2],
     [['produce', 'x', '--acks', 'some'], 2],
@@ -77,6 +81,8 @@ describe('exit codes', () => {
     'topic create',
     'topic list',
     'topic describe',
+    'topic alter',
+    'topic delete-records',
     'topic delete',
     'cluster describe',
     'raft list',
@@ -132,6 +138,52 @@ describe('topic', () => {
     const cluster = clusterWith();
     expect(await flotilla(['topic', 'delete', 'orders'], { cluster })).toMatchObject({ code: 0, out: 'deleted orders\n' });
     expect(cluster.topics.size).toBe(0);
+  });
+});
+
+describe('topic alter', () => {
+  it('sets and unsets, and shows what the topic sets then', async () => {
+    const cluster = new FakeCluster();
+    cluster.add('orders', 1);
+    const set = await flotilla(['topic', 'alter', 'orders', '--config', 'retention.ms=7d', '--config', 'segment.bytes=1MiB'], { cluster });
+    expect(set).toMatchObject({ code: 0, out: 'orders: retention.ms=7d segment.bytes=1MiB\n' });
+    const json = await flotilla(['topic', 'alter', 'orders', '--unset', 'segment.bytes', '--json'], { cluster });
+    expect(JSON.parse(json.out)).toEqual({ name: 'orders', configs: { 'retention.ms': '7d' } });
+    const none = await flotilla(['topic', 'alter', 'orders', '--unset', 'retention.ms'], { cluster });
+    expect(none.out).toBe('orders: all as the brokers have it\n');
+  });
+});
+
+describe('topic delete-records', () => {
+  it.each([
+    [
+      ['--before', 'end'],
+      [2, 2, 1],
+    ],
+    [
+      ['--before', '1'],
+      [1, 1, 1],
+    ],
+    [
+      ['--before', '@1004'],
+      [2, 1, 1],
+    ],
+    [['--before', '@999999', '--partition', '1'], [2]],
+  ])('%j', async (options, starts) => {
+    const cluster = clusterWith('a', 'b', 'c', 'd', 'e');
+    const { out, code } = await flotilla(['topic', 'delete-records', 'orders', ...options, '--json'], { cluster });
+    expect(code).toBe(0);
+    expect(JSON.parse(out).partitions.map((each: { logStartOffset: number }) => each.logStartOffset)).toEqual(starts);
+  });
+
+  it('says where each partition starts then, and what is wrong', async () => {
+    const cluster = clusterWith('a', 'b', 'c', 'd', 'e');
+    const { out } = await flotilla(['topic', 'delete-records', 'orders', '--before', '1'], { cluster });
+    expect(out).toBe('PARTITION  START\n0          1\n1          1\n2          1\n');
+    const none = await flotilla(['topic', 'delete-records', 'orders', '--before', 'end', '--partition', '3'], { cluster });
+    expect(none).toMatchObject({ code: 2, err: expect.stringContaining('has no partition 3: it has 0 to 2') });
+    const above = await flotilla(['topic', 'delete-records', 'orders', '--before', '9'], { cluster });
+    expect(above).toMatchObject({ code: 1, err: expect.stringContaining("can't start at 9") });
   });
 });
 
@@ -312,7 +364,7 @@ describe('consume', () => {
       ['d', 'e'],
     ],
     [
-      ['--from', '@1003'],
+      ['--from', '@1004'],
       ['d', 'e'],
     ],
     [

@@ -117,6 +117,19 @@ export class FakeCluster {
       deleteTopic: async (name) => {
         this.topics.delete(this.topic(name).name);
       },
+      alterTopicConfigs: async (name, { set, remove }) => {
+        const topic = this.topic(name);
+        const configs = { ...topic.configs, ...set };
+        for (const key of remove) delete configs[key];
+        return Object.assign(topic, { configs }).configs;
+      },
+      deleteRecords: async (name, partitions) =>
+        partitions.map(({ partition, before }) => {
+          const end = ends(name, [partition])[0]!;
+          if (before !== 'end' && before > end)
+            throw new FlotillaError('OFFSET_OUT_OF_RANGE', `${name}-${partition} can't start at ${before}.`);
+          return before === 'end' ? end : before;
+        }),
       listTopics: async () => [...this.topics.values()].map(summary),
       describeTopic: async (name) => ({
         name,

@@ -6,11 +6,12 @@ import { type BrokerId, type DirectoryId, type ReplicaId, type TopicId, topicIdT
 import { CHECKPOINT_LAG, controllerService, FOLLOW_KEEPALIVE_MS } from '../../src/controller/controller-service.ts';
 import { FOLLOW_SILENCE_MS, MetadataFollower } from '../../src/controller/follow.ts';
 import { type ControllerRoute, routeController } from '../../src/controller/remote-controller.ts';
-import type { BrokerHeartbeat, Controller, RegisterBroker, ReplicaReport } from '../../src/controller/types.ts';
+import type { AlterTopicConfigs, BrokerHeartbeat, Controller, RegisterBroker, ReplicaReport } from '../../src/controller/types.ts';
 import { type ControllerHint, errorToWire } from '../../src/controller/wire.ts';
 import {
   Admin,
   AllocateProducerIdResponseSchema,
+  AlterTopicConfigsResponseSchema,
   CreateTopicResponseSchema,
   ReassignPartitionsResponseSchema,
 } from '../../src/gen/flotilla/v1/admin_pb.ts';
@@ -70,6 +71,9 @@ class RecordingController implements Controller {
   deleteTopic(request: unknown) {
     return this.#see(request, { topicId: 'f'.repeat(32) as TopicId, index: 43 });
   }
+  alterTopicConfigs(change: AlterTopicConfigs) {
+    return this.#see(change, { configs: change.set, index: 46 });
+  }
   allocateProducerIds(count: number) {
     return this.#see(count, { first: 5, count });
   }
@@ -110,6 +114,13 @@ class Voter {
           partitions.map(({ topic, partition, brokers, cancel }) => ({ topic, partition, brokers: cancel ? undefined : brokers })),
         );
         return create(ReassignPartitionsResponseSchema, { metadataIndex: BigInt(index) });
+      }),
+      unaryHandler(Admin.method.alterTopicConfigs, async ({ name, set, remove, validateOnly, forwarded }) => {
+        expect(forwarded).toBe(true);
+        const change = { name, set: new Map(set.map(({ key, value }) => [key, value])), remove, validateOnly };
+        const { configs, index } = await this.controller.alterTopicConfigs(change);
+        const entries = Array.from(configs, ([key, value]) => ({ key, value }));
+        return create(AlterTopicConfigsResponseSchema, { configs: entries, metadataIndex: BigInt(index) });
       }),
       unaryHandler(Admin.method.createTopic, async (request, { signal }) => {
         const configs = new Map(request.configs.map(({ key, value }) => [key, value]));
@@ -185,7 +196,9 @@ describe('routeController', () => {
     ];
     await expect(controller.reassign(changes, signal)).resolves.toEqual({ index: 44 });
     await expect(controller.reportReplicas(report, signal)).resolves.toEqual({ index: 45 });
-    expect(seen.slice(-2)).toEqual([changes, report]);
+    const change = { name: 't', set: new Map([['k', 'v']]), remove: ['l'], validateOnly: true };
+    await expect(controller.alterTopicConfigs(change, signal)).resolves.toEqual({ configs: change.set, index: 46 });
+    expect(seen.slice(-3)).toEqual([changes, report, change]);
   });
 
   test('follows the hint, and asks there first from then on', async () => {

@@ -1,5 +1,6 @@
-/** `flotilla topic create | list | describe | delete`. */
-import type { PartitionDescription } from '../client.ts';
+/** `flotilla topic create | list | describe | alter | delete-records | delete`. */
+import type { PartitionDescription, StartingPoint } from '../client.ts';
+import { UsageError } from '../failures.ts';
 import { byteSize, count, integerText } from '../format.ts';
 import type { Session } from '../session.ts';
 import { table } from '../table.ts';
@@ -78,6 +79,51 @@ function partitionJson(partition: PartitionDescription) {
     sizeBytes,
     ...(error !== undefined && { error }),
   };
+}
+
+export interface AlterTopicOptions {
+  readonly config?: Readonly<Record<string, string>>;
+  readonly unset?: readonly string[];
+}
+
+export async function alterTopic(session: Session, name: string, { config = {}, unset = [] }: AlterTopicOptions): Promise<void> {
+  if (Object.keys(config).length + unset.length === 0) throw new UsageError('Nothing to change: give --config key=value, or --unset key.');
+  await using client = await session.connect();
+  const configs = await client.admin.alterTopicConfigs(name, { set: config, remove: unset }, session.signal);
+  if (session.json) return void (await session.out.json({ name, configs }));
+  const all = Object.entries(configs).map(([key, value]) => `${key}=${value}`);
+  await session.out.line(all.length === 0 ? `${name}: all as the brokers have it` : `${name}: ${all.join(' ')}`);
+}
+
+export interface DeleteRecordsOptions {
+  readonly before: StartingPoint;
+  /** All of them when not given. */
+  readonly partition?: number;
+}
+
+export async function deleteRecords(session: Session, name: string, { before, partition }: DeleteRecordsOptions): Promise<void> {
+  await using client = await session.connect();
+  const { admin } = client;
+  const topic = await admin.describeTopic(name, session.signal);
+  const partitions = topic.partitions.map((each) => each.partition).filter((each) => partition === undefined || each === partition);
+  if (partitions.length === 0) throw new UsageError(`${name} has no partition ${partition}: it has 0 to ${topic.partitions.length - 1}.`);
+  const starts =
+    before === 'end' ? partitions.map(() => 'end' as const) : await admin.startOffsets(name, partitions, before, session.signal);
+  const wanted = partitions.map((each, at) => {
+    const start = starts[at] ?? 'end';
+    // Nothing is as young as that time: all that there is goes.
+    return { partition: each, before: start === Number.POSITIVE_INFINITY ? ('end' as const) : start };
+  });
+  const offsets = await admin.deleteRecords(name, wanted, session.signal);
+  const rows = partitions.map((each, at) => ({ partition: each, logStartOffset: offsets[at] ?? -1 }));
+  if (session.json) return void (await session.out.json({ name, partitions: rows }));
+  await session.out.line(
+    table(
+      ['PARTITION', 'START'],
+      rows.map((row) => [row.partition, integerText(row.logStartOffset)]),
+      session.colour,
+    ),
+  );
 }
 
 export async function deleteTopic(session: Session, name: string): Promise<void> {

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flotilla/v1/admin.proto.
  */
 export const file_flotilla_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChdmbG90aWxsYS92MS9hZG1pbi5wcm90bxILZmxvdGlsbGEudjEiIQoPTWV0YWRhdGFSZXF1ZXN0Eg4KBnRvcGljcxgBIAMoCSLAAQoQTWV0YWRhdGFSZXNwb25zZRISCgpjbHVzdGVyX2lkGAEgASgJEigKB2Jyb2tlcnMYAiADKAsyFy5mbG90aWxsYS52MS5Ccm9rZXJOb2RlEioKBnRvcGljcxgDIAMoCzIaLmZsb3RpbGxhLnYxLlRvcGljTWV0YWRhdGESFQoNY29udHJvbGxlcl9pZBgEIAEoDRITCgthcGlfdmVyc2lvbhgFIAEoDRIWCg5tZXRhZGF0YV9pbmRleBgGIAEoAyKxAQoNVG9waWNNZXRhZGF0YRIMCgRuYW1lGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEjIKCnBhcnRpdGlvbnMYAyADKAsyHi5mbG90aWxsYS52MS5QYXJ0aXRpb25NZXRhZGF0YRIhCgVlcnJvchgEIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yEikKB2NvbmZpZ3MYBSADKAsyGC5mbG90aWxsYS52MS5Db25maWdFbnRyeSJeChFQYXJ0aXRpb25NZXRhZGF0YRIRCglwYXJ0aXRpb24YASABKA0SDgoGbGVhZGVyGAIgASgNEhQKDGxlYWRlcl9lcG9jaBgDIAEoBRIQCghyZXBsaWNhcxgEIAMoDSKxAQoSQ3JlYXRlVG9waWNSZXF1ZXN0EgwKBG5hbWUYASABKAkSEgoKcGFydGl0aW9ucxgCIAEoDRIQCghyZXBsaWNhcxgDIAEoDRIpCgdjb25maWdzGAQgAygLMhguZmxvdGlsbGEudjEuQ29uZmlnRW50cnkSFQoNdmFsaWRhdGVfb25seRgFIAEoCBISCgp0aW1lb3V0X21zGAYgASgNEhEKCWZvcndhcmRlZBgHIAEoCCJ7ChNDcmVhdGVUb3BpY1Jlc3BvbnNlEikKBXRvcGljGAEgASgLMhouZmxvdGlsbGEudjEuVG9waWNNZXRhZGF0YRIhCgVlcnJvchgCIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yEhYKDm1ldGFkYXRhX2luZGV4GAMgASgDIlsKEkRlbGV0ZVRvcGljUmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEhIKCnRpbWVvdXRfbXMYAyABKA0SEQoJZm9yd2FyZGVkGAQgASgIImIKE0RlbGV0ZVRvcGljUmVzcG9uc2USIQoFZXJyb3IYASABKAsyEi5mbG90aWxsYS52MS5FcnJvchIQCgh0b3BpY19pZBgCIAEoDBIWCg5tZXRhZGF0YV9pbmRleBgDIAEoAyI4ChREZXNjcmliZVRvcGljUmVxdWVzdBIMCgRuYW1lGAEgASgJEhIKCnRpbWVvdXRfbXMYAiABKA0ivAEKFURlc2NyaWJlVG9waWNSZXNwb25zZRIMCgRuYW1lGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEjUKCnBhcnRpdGlvbnMYAyADKAsyIS5mbG90aWxsYS52MS5QYXJ0aXRpb25EZXNjcmlwdGlvbhIpCgdjb25maWdzGAQgAygLMhguZmxvdGlsbGEudjEuQ29uZmlnRW50cnkSIQoFZXJyb3IYBSABKAsyEi5mbG90aWxsYS52MS5FcnJvciLbAQoUUGFydGl0aW9uRGVzY3JpcHRpb24SEQoJcGFydGl0aW9uGAEgASgNEg4KBmxlYWRlchgCIAEoDRIUCgxsZWFkZXJfZXBvY2gYAyABKAUSEAoIcmVwbGljYXMYBCADKA0SGAoQbG9nX3N0YXJ0X29mZnNldBgFIAEoAxIWCg5oaWdoX3dhdGVybWFyaxgGIAEoAxISCgpzaXplX2J5dGVzGAcgASgDEg8KB2luX3N5bmMYCCADKA0SIQoFZXJyb3IYCSABKAsyEi5mbG90aWxsYS52MS5FcnJvciIsChZEZXNjcmliZUNsdXN0ZXJSZXF1ZXN0EhIKCnRpbWVvdXRfbXMYASABKA0i5wEKF0Rlc2NyaWJlQ2x1c3RlclJlc3BvbnNlEhIKCmNsdXN0ZXJfaWQYASABKAkSFQoNY29udHJvbGxlcl9pZBgCIAEoDRIYChBjb250cm9sbGVyX2Vwb2NoGAMgASgDEigKB2Jyb2tlcnMYBCADKAsyFy5mbG90aWxsYS52MS5Ccm9rZXJOb2RlEioKBnRvcGljcxgFIAMoCzIaLmZsb3RpbGxhLnYxLlRvcGljTWV0YWRhdGESDgoGdm90ZXJzGAYgAygNEiEKBWVycm9yGAcgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IiYAoVVHJhbnNmZXJMZWFkZXJSZXF1ZXN0Eg0KBXRvcGljGAEgASgJEhEKCXBhcnRpdGlvbhgCIAEoDRIRCgl0b19icm9rZXIYAyABKA0SEgoKdGltZW91dF9tcxgEIAEoDSI7ChZUcmFuc2ZlckxlYWRlclJlc3BvbnNlEiEKBWVycm9yGAEgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IiegoZUmVhc3NpZ25QYXJ0aXRpb25zUmVxdWVzdBI2CgpwYXJ0aXRpb25zGAEgAygLMiIuZmxvdGlsbGEudjEuUGFydGl0aW9uUmVhc3NpZ25tZW50EhIKCnRpbWVvdXRfbXMYAiABKA0SEQoJZm9yd2FyZGVkGAMgASgIIloKFVBhcnRpdGlvblJlYXNzaWdubWVudBINCgV0b3BpYxgBIAEoCRIRCglwYXJ0aXRpb24YAiABKA0SDwoHYnJva2VycxgDIAMoDRIOCgZjYW5jZWwYBCABKAgiVwoaUmVhc3NpZ25QYXJ0aXRpb25zUmVzcG9uc2USIQoFZXJyb3IYASABKAsyEi5mbG90aWxsYS52MS5FcnJvchIWCg5tZXRhZGF0YV9pbmRleBgCIAEoAyIqChhMaXN0UmVhc3NpZ25tZW50c1JlcXVlc3QSDgoGdG9waWNzGAEgAygJInQKGUxpc3RSZWFzc2lnbm1lbnRzUmVzcG9uc2USNAoKcGFydGl0aW9ucxgBIAMoCzIgLmZsb3RpbGxhLnYxLk9uZ29pbmdSZWFzc2lnbm1lbnQSIQoFZXJyb3IYAiABKAsyEi5mbG90aWxsYS52MS5FcnJvciJZChNPbmdvaW5nUmVhc3NpZ25tZW50Eg0KBXRvcGljGAEgASgJEhEKCXBhcnRpdGlvbhgCIAEoDRIQCghyZXBsaWNhcxgDIAMoDRIOCgZ0YXJnZXQYBCADKA0iUQoZQWxsb2NhdGVQcm9kdWNlcklkUmVxdWVzdBINCgVjb3VudBgBIAEoDRIRCglmb3J3YXJkZWQYAiABKAgSEgoKdGltZW91dF9tcxgDIAEoDSJpChpBbGxvY2F0ZVByb2R1Y2VySWRSZXNwb25zZRIZChFmaXJzdF9wcm9kdWNlcl9pZBgBIAEoAxINCgVjb3VudBgCIAEoDRIhCgVlcnJvchgDIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yMpgHCgVBZG1pbhJHCghNZXRhZGF0YRIcLmZsb3RpbGxhLnYxLk1ldGFkYXRhUmVxdWVzdBodLmZsb3RpbGxhLnYxLk1ldGFkYXRhUmVzcG9uc2USUAoLQ3JlYXRlVG9waWMSHy5mbG90aWxsYS52MS5DcmVhdGVUb3BpY1JlcXVlc3QaIC5mbG90aWxsYS52MS5DcmVhdGVUb3BpY1Jlc3BvbnNlElAKC0RlbGV0ZVRvcGljEh8uZmxvdGlsbGEudjEuRGVsZXRlVG9waWNSZXF1ZXN0GiAuZmxvdGlsbGEudjEuRGVsZXRlVG9waWNSZXNwb25zZRJWCg1EZXNjcmliZVRvcGljEiEuZmxvdGlsbGEudjEuRGVzY3JpYmVUb3BpY1JlcXVlc3QaIi5mbG90aWxsYS52MS5EZXNjcmliZVRvcGljUmVzcG9uc2USXAoPRGVzY3JpYmVDbHVzdGVyEiMuZmxvdGlsbGEudjEuRGVzY3JpYmVDbHVzdGVyUmVxdWVzdBokLmZsb3RpbGxhLnYxLkRlc2NyaWJlQ2x1c3RlclJlc3BvbnNlElkKDlRyYW5zZmVyTGVhZGVyEiIuZmxvdGlsbGEudjEuVHJhbnNmZXJMZWFkZXJSZXF1ZXN0GiMuZmxvdGlsbGEudjEuVHJhbnNmZXJMZWFkZXJSZXNwb25zZRJlChJSZWFzc2lnblBhcnRpdGlvbnMSJi5mbG90aWxsYS52MS5SZWFzc2lnblBhcnRpdGlvbnNSZXF1ZXN0GicuZmxvdGlsbGEudjEuUmVhc3NpZ25QYXJ0aXRpb25zUmVzcG9uc2USYgoRTGlzdFJlYXNzaWdubWVudHMSJS5mbG90aWxsYS52MS5MaXN0UmVhc3NpZ25tZW50c1JlcXVlc3QaJi5mbG90aWxsYS52MS5MaXN0UmVhc3NpZ25tZW50c1Jlc3BvbnNlEmUKEkFsbG9jYXRlUHJvZHVjZXJJZBImLmZsb3RpbGxhLnYxLkFsbG9jYXRlUHJvZHVjZXJJZFJlcXVlc3QaJy5mbG90aWxsYS52MS5BbGxvY2F0ZVByb2R1Y2VySWRSZXNwb25zZRJfChBEZXNjcmliZVJlcGxpY2FzEiQuZmxvdGlsbGEudjEuRGVzY3JpYmVSZXBsaWNhc1JlcXVlc3QaJS5mbG90aWxsYS52MS5EZXNjcmliZVJlcGxpY2FzUmVzcG9uc2ViBnByb3RvMw", [file_flotilla_v1_common, file_flotilla_v1_raft_groups]);
+  fileDesc("ChdmbG90aWxsYS92MS9hZG1pbi5wcm90bxILZmxvdGlsbGEudjEiIQoPTWV0YWRhdGFSZXF1ZXN0Eg4KBnRvcGljcxgBIAMoCSLAAQoQTWV0YWRhdGFSZXNwb25zZRISCgpjbHVzdGVyX2lkGAEgASgJEigKB2Jyb2tlcnMYAiADKAsyFy5mbG90aWxsYS52MS5Ccm9rZXJOb2RlEioKBnRvcGljcxgDIAMoCzIaLmZsb3RpbGxhLnYxLlRvcGljTWV0YWRhdGESFQoNY29udHJvbGxlcl9pZBgEIAEoDRITCgthcGlfdmVyc2lvbhgFIAEoDRIWCg5tZXRhZGF0YV9pbmRleBgGIAEoAyKxAQoNVG9waWNNZXRhZGF0YRIMCgRuYW1lGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEjIKCnBhcnRpdGlvbnMYAyADKAsyHi5mbG90aWxsYS52MS5QYXJ0aXRpb25NZXRhZGF0YRIhCgVlcnJvchgEIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yEikKB2NvbmZpZ3MYBSADKAsyGC5mbG90aWxsYS52MS5Db25maWdFbnRyeSJeChFQYXJ0aXRpb25NZXRhZGF0YRIRCglwYXJ0aXRpb24YASABKA0SDgoGbGVhZGVyGAIgASgNEhQKDGxlYWRlcl9lcG9jaBgDIAEoBRIQCghyZXBsaWNhcxgEIAMoDSKxAQoSQ3JlYXRlVG9waWNSZXF1ZXN0EgwKBG5hbWUYASABKAkSEgoKcGFydGl0aW9ucxgCIAEoDRIQCghyZXBsaWNhcxgDIAEoDRIpCgdjb25maWdzGAQgAygLMhguZmxvdGlsbGEudjEuQ29uZmlnRW50cnkSFQoNdmFsaWRhdGVfb25seRgFIAEoCBISCgp0aW1lb3V0X21zGAYgASgNEhEKCWZvcndhcmRlZBgHIAEoCCJ7ChNDcmVhdGVUb3BpY1Jlc3BvbnNlEikKBXRvcGljGAEgASgLMhouZmxvdGlsbGEudjEuVG9waWNNZXRhZGF0YRIhCgVlcnJvchgCIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yEhYKDm1ldGFkYXRhX2luZGV4GAMgASgDIlsKEkRlbGV0ZVRvcGljUmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEhIKCnRpbWVvdXRfbXMYAyABKA0SEQoJZm9yd2FyZGVkGAQgASgIImIKE0RlbGV0ZVRvcGljUmVzcG9uc2USIQoFZXJyb3IYASABKAsyEi5mbG90aWxsYS52MS5FcnJvchIQCgh0b3BpY19pZBgCIAEoDBIWCg5tZXRhZGF0YV9pbmRleBgDIAEoAyKdAQoYQWx0ZXJUb3BpY0NvbmZpZ3NSZXF1ZXN0EgwKBG5hbWUYASABKAkSJQoDc2V0GAIgAygLMhguZmxvdGlsbGEudjEuQ29uZmlnRW50cnkSDgoGcmVtb3ZlGAMgAygJEhUKDXZhbGlkYXRlX29ubHkYBCABKAgSEgoKdGltZW91dF9tcxgFIAEoDRIRCglmb3J3YXJkZWQYBiABKAgigQEKGUFsdGVyVG9waWNDb25maWdzUmVzcG9uc2USIQoFZXJyb3IYASABKAsyEi5mbG90aWxsYS52MS5FcnJvchIpCgdjb25maWdzGAIgAygLMhguZmxvdGlsbGEudjEuQ29uZmlnRW50cnkSFgoObWV0YWRhdGFfaW5kZXgYAyABKAMiYwoURGVsZXRlUmVjb3Jkc1JlcXVlc3QSDQoFdG9waWMYASABKAkSEQoJcGFydGl0aW9uGAIgASgNEhUKDWJlZm9yZV9vZmZzZXQYAyABKAMSEgoKdGltZW91dF9tcxgEIAEoDSJUChVEZWxldGVSZWNvcmRzUmVzcG9uc2USGAoQbG9nX3N0YXJ0X29mZnNldBgBIAEoAxIhCgVlcnJvchgCIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yIjgKFERlc2NyaWJlVG9waWNSZXF1ZXN0EgwKBG5hbWUYASABKAkSEgoKdGltZW91dF9tcxgCIAEoDSK8AQoVRGVzY3JpYmVUb3BpY1Jlc3BvbnNlEgwKBG5hbWUYASABKAkSEAoIdG9waWNfaWQYAiABKAwSNQoKcGFydGl0aW9ucxgDIAMoCzIhLmZsb3RpbGxhLnYxLlBhcnRpdGlvbkRlc2NyaXB0aW9uEikKB2NvbmZpZ3MYBCADKAsyGC5mbG90aWxsYS52MS5Db25maWdFbnRyeRIhCgVlcnJvchgFIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yItsBChRQYXJ0aXRpb25EZXNjcmlwdGlvbhIRCglwYXJ0aXRpb24YASABKA0SDgoGbGVhZGVyGAIgASgNEhQKDGxlYWRlcl9lcG9jaBgDIAEoBRIQCghyZXBsaWNhcxgEIAMoDRIYChBsb2dfc3RhcnRfb2Zmc2V0GAUgASgDEhYKDmhpZ2hfd2F0ZXJtYXJrGAYgASgDEhIKCnNpemVfYnl0ZXMYByABKAMSDwoHaW5fc3luYxgIIAMoDRIhCgVlcnJvchgJIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yIiwKFkRlc2NyaWJlQ2x1c3RlclJlcXVlc3QSEgoKdGltZW91dF9tcxgBIAEoDSLnAQoXRGVzY3JpYmVDbHVzdGVyUmVzcG9uc2USEgoKY2x1c3Rlcl9pZBgBIAEoCRIVCg1jb250cm9sbGVyX2lkGAIgASgNEhgKEGNvbnRyb2xsZXJfZXBvY2gYAyABKAMSKAoHYnJva2VycxgEIAMoCzIXLmZsb3RpbGxhLnYxLkJyb2tlck5vZGUSKgoGdG9waWNzGAUgAygLMhouZmxvdGlsbGEudjEuVG9waWNNZXRhZGF0YRIOCgZ2b3RlcnMYBiADKA0SIQoFZXJyb3IYByABKAsyEi5mbG90aWxsYS52MS5FcnJvciJgChVUcmFuc2ZlckxlYWRlclJlcXVlc3QSDQoFdG9waWMYASABKAkSEQoJcGFydGl0aW9uGAIgASgNEhEKCXRvX2Jyb2tlchgDIAEoDRISCgp0aW1lb3V0X21zGAQgASgNIjsKFlRyYW5zZmVyTGVhZGVyUmVzcG9uc2USIQoFZXJyb3IYASABKAsyEi5mbG90aWxsYS52MS5FcnJvciJ6ChlSZWFzc2lnblBhcnRpdGlvbnNSZXF1ZXN0EjYKCnBhcnRpdGlvbnMYASADKAsyIi5mbG90aWxsYS52MS5QYXJ0aXRpb25SZWFzc2lnbm1lbnQSEgoKdGltZW91dF9tcxgCIAEoDRIRCglmb3J3YXJkZWQYAyABKAgiWgoVUGFydGl0aW9uUmVhc3NpZ25tZW50Eg0KBXRvcGljGAEgASgJEhEKCXBhcnRpdGlvbhgCIAEoDRIPCgdicm9rZXJzGAMgAygNEg4KBmNhbmNlbBgEIAEoCCJXChpSZWFzc2lnblBhcnRpdGlvbnNSZXNwb25zZRIhCgVlcnJvchgBIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yEhYKDm1ldGFkYXRhX2luZGV4GAIgASgDIioKGExpc3RSZWFzc2lnbm1lbnRzUmVxdWVzdBIOCgZ0b3BpY3MYASADKAkidAoZTGlzdFJlYXNzaWdubWVudHNSZXNwb25zZRI0CgpwYXJ0aXRpb25zGAEgAygLMiAuZmxvdGlsbGEudjEuT25nb2luZ1JlYXNzaWdubWVudBIhCgVlcnJvchgCIAEoCzISLmZsb3RpbGxhLnYxLkVycm9yIlkKE09uZ29pbmdSZWFzc2lnbm1lbnQSDQoFdG9waWMYASABKAkSEQoJcGFydGl0aW9uGAIgASgNEhAKCHJlcGxpY2FzGAMgAygNEg4KBnRhcmdldBgEIAMoDSJRChlBbGxvY2F0ZVByb2R1Y2VySWRSZXF1ZXN0Eg0KBWNvdW50GAEgASgNEhEKCWZvcndhcmRlZBgCIAEoCBISCgp0aW1lb3V0X21zGAMgASgNImkKGkFsbG9jYXRlUHJvZHVjZXJJZFJlc3BvbnNlEhkKEWZpcnN0X3Byb2R1Y2VyX2lkGAEgASgDEg0KBWNvdW50GAIgASgNEiEKBWVycm9yGAMgASgLMhIuZmxvdGlsbGEudjEuRXJyb3Iy1AgKBUFkbWluEkcKCE1ldGFkYXRhEhwuZmxvdGlsbGEudjEuTWV0YWRhdGFSZXF1ZXN0Gh0uZmxvdGlsbGEudjEuTWV0YWRhdGFSZXNwb25zZRJQCgtDcmVhdGVUb3BpYxIfLmZsb3RpbGxhLnYxLkNyZWF0ZVRvcGljUmVxdWVzdBogLmZsb3RpbGxhLnYxLkNyZWF0ZVRvcGljUmVzcG9uc2USUAoLRGVsZXRlVG9waWMSHy5mbG90aWxsYS52MS5EZWxldGVUb3BpY1JlcXVlc3QaIC5mbG90aWxsYS52MS5EZWxldGVUb3BpY1Jlc3BvbnNlElYKDURlc2NyaWJlVG9waWMSIS5mbG90aWxsYS52MS5EZXNjcmliZVRvcGljUmVxdWVzdBoiLmZsb3RpbGxhLnYxLkRlc2NyaWJlVG9waWNSZXNwb25zZRJcCg9EZXNjcmliZUNsdXN0ZXISIy5mbG90aWxsYS52MS5EZXNjcmliZUNsdXN0ZXJSZXF1ZXN0GiQuZmxvdGlsbGEudjEuRGVzY3JpYmVDbHVzdGVyUmVzcG9uc2USYgoRQWx0ZXJUb3BpY0NvbmZpZ3MSJS5mbG90aWxsYS52MS5BbHRlclRvcGljQ29uZmlnc1JlcXVlc3QaJi5mbG90aWxsYS52MS5BbHRlclRvcGljQ29uZmlnc1Jlc3BvbnNlElYKDURlbGV0ZVJlY29yZHMSIS5mbG90aWxsYS52MS5EZWxldGVSZWNvcmRzUmVxdWVzdBoiLmZsb3RpbGxhLnYxLkRlbGV0ZVJlY29yZHNSZXNwb25zZRJZCg5UcmFuc2ZlckxlYWRlchIiLmZsb3RpbGxhLnYxLlRyYW5zZmVyTGVhZGVyUmVxdWVzdBojLmZsb3RpbGxhLnYxLlRyYW5zZmVyTGVhZGVyUmVzcG9uc2USZQoSUmVhc3NpZ25QYXJ0aXRpb25zEiYuZmxvdGlsbGEudjEuUmVhc3NpZ25QYXJ0aXRpb25zUmVxdWVzdBonLmZsb3RpbGxhLnYxLlJlYXNzaWduUGFydGl0aW9uc1Jlc3BvbnNlEmIKEUxpc3RSZWFzc2lnbm1lbnRzEiUuZmxvdGlsbGEudjEuTGlzdFJlYXNzaWdubWVudHNSZXF1ZXN0GiYuZmxvdGlsbGEudjEuTGlzdFJlYXNzaWdubWVudHNSZXNwb25zZRJlChJBbGxvY2F0ZVByb2R1Y2VySWQSJi5mbG90aWxsYS52MS5BbGxvY2F0ZVByb2R1Y2VySWRSZXF1ZXN0GicuZmxvdGlsbGEudjEuQWxsb2NhdGVQcm9kdWNlcklkUmVzcG9uc2USXwoQRGVzY3JpYmVSZXBsaWNhcxIkLmZsb3RpbGxhLnYxLkRlc2NyaWJlUmVwbGljYXNSZXF1ZXN0GiUuZmxvdGlsbGEudjEuRGVzY3JpYmVSZXBsaWNhc1Jlc3BvbnNlYgZwcm90bzM", [file_flotilla_v1_common, file_flotilla_v1_raft_groups]);
 
 /**
  * @generated from message flotilla.v1.MetadataRequest
@@ -304,6 +304,143 @@ export const DeleteTopicResponseSchema: GenMessage<DeleteTopicResponse> = /*@__P
   messageDesc(file_flotilla_v1_admin, 7);
 
 /**
+ * @generated from message flotilla.v1.AlterTopicConfigsRequest
+ */
+export type AlterTopicConfigsRequest = Message<"flotilla.v1.AlterTopicConfigsRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: repeated flotilla.v1.ConfigEntry set = 2;
+   */
+  set: ConfigEntry[];
+
+  /**
+   * Keys that go back to the brokers' defaults. One that is not set is no error.
+   *
+   * @generated from field: repeated string remove = 3;
+   */
+  remove: string[];
+
+  /**
+   * Checks everything, changes nothing.
+   *
+   * @generated from field: bool validate_only = 4;
+   */
+  validateOnly: boolean;
+
+  /**
+   * @generated from field: uint32 timeout_ms = 5;
+   */
+  timeoutMs: number;
+
+  /**
+   * Set by a broker that forwards.
+   *
+   * @generated from field: bool forwarded = 6;
+   */
+  forwarded: boolean;
+};
+
+/**
+ * Describes the message flotilla.v1.AlterTopicConfigsRequest.
+ * Use `create(AlterTopicConfigsRequestSchema)` to create a new message.
+ */
+export const AlterTopicConfigsRequestSchema: GenMessage<AlterTopicConfigsRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_admin, 8);
+
+/**
+ * @generated from message flotilla.v1.AlterTopicConfigsResponse
+ */
+export type AlterTopicConfigsResponse = Message<"flotilla.v1.AlterTopicConfigsResponse"> & {
+  /**
+   * @generated from field: flotilla.v1.Error error = 1;
+   */
+  error?: Error | undefined;
+
+  /**
+   * All that the topic sets then.
+   *
+   * @generated from field: repeated flotilla.v1.ConfigEntry configs = 2;
+   */
+  configs: ConfigEntry[];
+
+  /**
+   * Position of the change in the metadata log.
+   *
+   * @generated from field: int64 metadata_index = 3;
+   */
+  metadataIndex: bigint;
+};
+
+/**
+ * Describes the message flotilla.v1.AlterTopicConfigsResponse.
+ * Use `create(AlterTopicConfigsResponseSchema)` to create a new message.
+ */
+export const AlterTopicConfigsResponseSchema: GenMessage<AlterTopicConfigsResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_admin, 9);
+
+/**
+ * @generated from message flotilla.v1.DeleteRecordsRequest
+ */
+export type DeleteRecordsRequest = Message<"flotilla.v1.DeleteRecordsRequest"> & {
+  /**
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: uint32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * -1: all that is committed.
+   *
+   * @generated from field: int64 before_offset = 3;
+   */
+  beforeOffset: bigint;
+
+  /**
+   * @generated from field: uint32 timeout_ms = 4;
+   */
+  timeoutMs: number;
+};
+
+/**
+ * Describes the message flotilla.v1.DeleteRecordsRequest.
+ * Use `create(DeleteRecordsRequestSchema)` to create a new message.
+ */
+export const DeleteRecordsRequestSchema: GenMessage<DeleteRecordsRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_admin, 10);
+
+/**
+ * @generated from message flotilla.v1.DeleteRecordsResponse
+ */
+export type DeleteRecordsResponse = Message<"flotilla.v1.DeleteRecordsResponse"> & {
+  /**
+   * Where the log starts then.
+   *
+   * @generated from field: int64 log_start_offset = 1;
+   */
+  logStartOffset: bigint;
+
+  /**
+   * @generated from field: flotilla.v1.Error error = 2;
+   */
+  error?: Error | undefined;
+};
+
+/**
+ * Describes the message flotilla.v1.DeleteRecordsResponse.
+ * Use `create(DeleteRecordsResponseSchema)` to create a new message.
+ */
+export const DeleteRecordsResponseSchema: GenMessage<DeleteRecordsResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_admin, 11);
+
+/**
  * @generated from message flotilla.v1.DescribeTopicRequest
  */
 export type DescribeTopicRequest = Message<"flotilla.v1.DescribeTopicRequest"> & {
@@ -323,7 +460,7 @@ export type DescribeTopicRequest = Message<"flotilla.v1.DescribeTopicRequest"> &
  * Use `create(DescribeTopicRequestSchema)` to create a new message.
  */
 export const DescribeTopicRequestSchema: GenMessage<DescribeTopicRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 8);
+  messageDesc(file_flotilla_v1_admin, 12);
 
 /**
  * @generated from message flotilla.v1.DescribeTopicResponse
@@ -360,7 +497,7 @@ export type DescribeTopicResponse = Message<"flotilla.v1.DescribeTopicResponse">
  * Use `create(DescribeTopicResponseSchema)` to create a new message.
  */
 export const DescribeTopicResponseSchema: GenMessage<DescribeTopicResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 9);
+  messageDesc(file_flotilla_v1_admin, 13);
 
 /**
  * @generated from message flotilla.v1.PartitionDescription
@@ -421,7 +558,7 @@ export type PartitionDescription = Message<"flotilla.v1.PartitionDescription"> &
  * Use `create(PartitionDescriptionSchema)` to create a new message.
  */
 export const PartitionDescriptionSchema: GenMessage<PartitionDescription> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 10);
+  messageDesc(file_flotilla_v1_admin, 14);
 
 /**
  * @generated from message flotilla.v1.DescribeClusterRequest
@@ -438,7 +575,7 @@ export type DescribeClusterRequest = Message<"flotilla.v1.DescribeClusterRequest
  * Use `create(DescribeClusterRequestSchema)` to create a new message.
  */
 export const DescribeClusterRequestSchema: GenMessage<DescribeClusterRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 11);
+  messageDesc(file_flotilla_v1_admin, 15);
 
 /**
  * @generated from message flotilla.v1.DescribeClusterResponse
@@ -485,7 +622,7 @@ export type DescribeClusterResponse = Message<"flotilla.v1.DescribeClusterRespon
  * Use `create(DescribeClusterResponseSchema)` to create a new message.
  */
 export const DescribeClusterResponseSchema: GenMessage<DescribeClusterResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 12);
+  messageDesc(file_flotilla_v1_admin, 16);
 
 /**
  * @generated from message flotilla.v1.TransferLeaderRequest
@@ -517,7 +654,7 @@ export type TransferLeaderRequest = Message<"flotilla.v1.TransferLeaderRequest">
  * Use `create(TransferLeaderRequestSchema)` to create a new message.
  */
 export const TransferLeaderRequestSchema: GenMessage<TransferLeaderRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 13);
+  messageDesc(file_flotilla_v1_admin, 17);
 
 /**
  * @generated from message flotilla.v1.TransferLeaderResponse
@@ -534,7 +671,7 @@ export type TransferLeaderResponse = Message<"flotilla.v1.TransferLeaderResponse
  * Use `create(TransferLeaderResponseSchema)` to create a new message.
  */
 export const TransferLeaderResponseSchema: GenMessage<TransferLeaderResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 14);
+  messageDesc(file_flotilla_v1_admin, 18);
 
 /**
  * @generated from message flotilla.v1.ReassignPartitionsRequest
@@ -563,7 +700,7 @@ export type ReassignPartitionsRequest = Message<"flotilla.v1.ReassignPartitionsR
  * Use `create(ReassignPartitionsRequestSchema)` to create a new message.
  */
 export const ReassignPartitionsRequestSchema: GenMessage<ReassignPartitionsRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 15);
+  messageDesc(file_flotilla_v1_admin, 19);
 
 /**
  * @generated from message flotilla.v1.PartitionReassignment
@@ -599,7 +736,7 @@ export type PartitionReassignment = Message<"flotilla.v1.PartitionReassignment">
  * Use `create(PartitionReassignmentSchema)` to create a new message.
  */
 export const PartitionReassignmentSchema: GenMessage<PartitionReassignment> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 16);
+  messageDesc(file_flotilla_v1_admin, 20);
 
 /**
  * @generated from message flotilla.v1.ReassignPartitionsResponse
@@ -623,7 +760,7 @@ export type ReassignPartitionsResponse = Message<"flotilla.v1.ReassignPartitions
  * Use `create(ReassignPartitionsResponseSchema)` to create a new message.
  */
 export const ReassignPartitionsResponseSchema: GenMessage<ReassignPartitionsResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 17);
+  messageDesc(file_flotilla_v1_admin, 21);
 
 /**
  * @generated from message flotilla.v1.ListReassignmentsRequest
@@ -642,7 +779,7 @@ export type ListReassignmentsRequest = Message<"flotilla.v1.ListReassignmentsReq
  * Use `create(ListReassignmentsRequestSchema)` to create a new message.
  */
 export const ListReassignmentsRequestSchema: GenMessage<ListReassignmentsRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 18);
+  messageDesc(file_flotilla_v1_admin, 22);
 
 /**
  * @generated from message flotilla.v1.ListReassignmentsResponse
@@ -664,7 +801,7 @@ export type ListReassignmentsResponse = Message<"flotilla.v1.ListReassignmentsRe
  * Use `create(ListReassignmentsResponseSchema)` to create a new message.
  */
 export const ListReassignmentsResponseSchema: GenMessage<ListReassignmentsResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 19);
+  messageDesc(file_flotilla_v1_admin, 23);
 
 /**
  * @generated from message flotilla.v1.OngoingReassignment
@@ -700,7 +837,7 @@ export type OngoingReassignment = Message<"flotilla.v1.OngoingReassignment"> & {
  * Use `create(OngoingReassignmentSchema)` to create a new message.
  */
 export const OngoingReassignmentSchema: GenMessage<OngoingReassignment> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 20);
+  messageDesc(file_flotilla_v1_admin, 24);
 
 /**
  * @generated from message flotilla.v1.AllocateProducerIdRequest
@@ -727,7 +864,7 @@ export type AllocateProducerIdRequest = Message<"flotilla.v1.AllocateProducerIdR
  * Use `create(AllocateProducerIdRequestSchema)` to create a new message.
  */
 export const AllocateProducerIdRequestSchema: GenMessage<AllocateProducerIdRequest> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 21);
+  messageDesc(file_flotilla_v1_admin, 25);
 
 /**
  * @generated from message flotilla.v1.AllocateProducerIdResponse
@@ -754,7 +891,7 @@ export type AllocateProducerIdResponse = Message<"flotilla.v1.AllocateProducerId
  * Use `create(AllocateProducerIdResponseSchema)` to create a new message.
  */
 export const AllocateProducerIdResponseSchema: GenMessage<AllocateProducerIdResponse> = /*@__PURE__*/
-  messageDesc(file_flotilla_v1_admin, 22);
+  messageDesc(file_flotilla_v1_admin, 26);
 
 /**
  * Unary calls for clients and people. Any broker answers; what only the controller may do is forwarded to it.
@@ -801,6 +938,26 @@ export const Admin: GenService<{
     methodKind: "unary";
     input: typeof DescribeClusterRequestSchema;
     output: typeof DescribeClusterResponseSchema;
+  },
+  /**
+   * Sets and removes settings of a topic, all of the call or none. Brokers obey from then on, without a restart.
+   *
+   * @generated from rpc flotilla.v1.Admin.AlterTopicConfigs
+   */
+  alterTopicConfigs: {
+    methodKind: "unary";
+    input: typeof AlterTopicConfigsRequestSchema;
+    output: typeof AlterTopicConfigsResponseSchema;
+  },
+  /**
+   * Moves the start of a partition's log up, for good: the records below are deleted.
+   *
+   * @generated from rpc flotilla.v1.Admin.DeleteRecords
+   */
+  deleteRecords: {
+    methodKind: "unary";
+    input: typeof DeleteRecordsRequestSchema;
+    output: typeof DeleteRecordsResponseSchema;
   },
   /**
    * Moves a partition's leadership to another of its voters (TimeoutNow).
