@@ -84,7 +84,7 @@ export class PartitionState implements ReplicaOwner {
     const { log } = this.#replica;
     const producers =
       log.snapshot === undefined
-        ? new ProducerState(log.logStartOffset)
+        ? new ProducerState(0)
         : ProducerState.decode(log.snapshot.state, log.snapshot.nextOffset);
     // What commits during the scan is not in it: that comes from #unrecorded.
     const scannedTo = log.nextOffset;

@@ -210,6 +210,11 @@ export class SegmentedLog implements PartitionLog {
     if (fromOffset < this.logStartOffset) {
       throw new FlotillaError('OFFSET_OUT_OF_RANGE', `offset ${fromOffset} is below the log's start, ${this.logStartOffset}`);
     }
+    return this.#read(fromOffset, untilOffset, maxBytes);
+  }
+
+  /** Of what is stored, also below the start. */
+  async #read(fromOffset: number, untilOffset: number, maxBytes: number): Promise<BatchRun> {
     if (fromOffset >= Math.min(untilOffset, this.nextOffset)) return { chunks: [], bytes: 0, nextOffset: fromOffset };
     if (fromOffset >= this.#written.nextOffset) return this.#readPending(fromOffset, untilOffset, maxBytes);
     const segment = must(this.#segmentOfOffset(fromOffset), 'a segment holds the offset', fromOffset);
@@ -248,9 +253,11 @@ export class SegmentedLog implements PartitionLog {
 
   async scanBatchHeaders(fromOffset: number, visit: (header: Uint8Array, nextOffset: number) => void): Promise<void> {
     const end = this.nextOffset;
-    let offset = Math.max(fromOffset, this.logStartOffset);
+    // Producers are remembered whose batches lie below the log's start: they may send them again (hazard B30).
+    const first = this.#segments[0]?.base.offset ?? this.#written.nextOffset;
+    let offset = Math.max(fromOffset, Math.min(first, end));
     while (offset < end) {
-      const { chunks, nextOffset, release } = await this.read(offset, end, SCAN_BYTES);
+      const { chunks, nextOffset, release } = await this.#read(offset, end, SCAN_BYTES);
       if (nextOffset === offset) return;
       for (const chunk of chunks) visitHeaders(chunk, visit);
       release?.();

@@ -79,7 +79,7 @@ export interface PartitionLog {
   readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]>;
   /** The first offset whose batch may hold a record at or after the time (by batch max timestamp), or undefined: none. */
   offsetForTime(timestampMs: number): Promise<number | undefined>;
-  /** Every batch header from `fromOffset` on, in order, 61 bytes each: to rebuild producer state. */
+  /** Every batch header that is stored from `fromOffset` on, in order, 61 bytes each, also below {@link logStartOffset}: to rebuild producer state. */
   scanBatchHeaders(fromOffset: number, visit: (header: Uint8Array, nextOffset: number) => void): Promise<void>;
   /** State that recovery starts from (producer state, a state machine's checkpoint), written at each segment roll with where it stands. */
   readonly snapshot: { readonly index: number; readonly nextOffset: number; readonly state: Uint8Array } | undefined;

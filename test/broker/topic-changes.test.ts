@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { batch } from './batches.ts';
 import { SimWorld } from './sim-world.ts';
 
 const text = (n: number) => ({ value: new TextEncoder().encode(`value ${n}`.padEnd(300, '.')) });
@@ -94,4 +95,26 @@ describe('settings of a topic', () => {
     await world.refused(admin.alterTopicConfigs('none', { set: {} }), 'UNKNOWN_TOPIC_OR_PARTITION', /no topic 'none'/);
     expect((await world.settle(admin.describeTopic('orders'))).configs).toEqual({});
   });
+});
+
+it('a producer whose batches are all below the start is remembered over a restart: what it sends again is not appended again (B30)', async () => {
+  await using world = await SimWorld.start();
+  const topic = await world.createTopic('orders');
+  const { topicId } = topic;
+  const one = { topicId, recordBatch: batch(1, { producer: [1, 0, 0] }) };
+  const others = Array.from({ length: 6 }, (_, n) => ({ topicId, recordBatch: batch(1, { producer: [2, 0, n] }) }));
+  const sent = world.produceStream(await world.leaderOf(topic));
+  for (const each of [one, ...others]) expect((await sent.produce(each))[0]?.error).toBeUndefined();
+  expect(await world.settle(world.client.admin.deleteRecords([{ topic: 'orders', partition: 0, before: 4 }]))).toEqual([4]);
+  // What a clean stop has synced is read from the segments.
+  for (const { broker } of world.cluster.machines) await world.settle(broker?.stop(10_000) ?? Promise.resolve());
+  await world.settle(Promise.all(world.cluster.machines.map(({ id }) => world.cluster.start(id))));
+  const { signal } = new AbortController();
+  await world.settle(Promise.all(world.cluster.machines.map(({ broker }) => broker?.ready(signal))));
+  expect(logsOf(world, 7).map((log) => log?.logStartOffset)).toEqual([4, 4, 4]);
+  await world.cluster.time.run(5_000);
+  const again = world.produceStream(await world.leaderOf(topic));
+  const [duplicate] = await again.produce({ topicId, recordBatch: batch(1, { producer: [1, 0, 0] }) });
+  expect(duplicate?.error).toBeUndefined();
+  expect(duplicate?.baseOffset).toBe(0n);
 });
