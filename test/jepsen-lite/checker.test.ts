@@ -54,3 +54,25 @@ describe('the checker finds each planted anomaly, and nothing in a clean history
     expect(check(history).valid).toBe(false);
   });
 });
+
+describe('records that were deleted on purpose', () => {
+  const ok = (value: string, offset: number): Operation => ({ type: 'send', partition: 0, value, producer: 1, outcome: 'ok', offset });
+  const polled = (...records: [number, string][]): Operation => ({
+    type: 'poll',
+    consumer: 1,
+    partition: 0,
+    records: records.map(([offset, value]) => ({ offset, value })),
+  });
+  const history = [ok('a', 0), ok('b', 1), ok('c', 2), ok('d', 3), polled([0, 'a']), polled([3, 'd'])];
+
+  test('need not be read, and may be passed over', () => {
+    expect(check(history, new Map([[0, 3]])).valid).toBe(true);
+  });
+
+  test('those above are missed as ever', () => {
+    const { counts } = check(history, new Map([[0, 2]]));
+    expect(counts).toMatchObject({ 'lost-write': 1, 'poll-skip': 1 });
+    expect(check(history).counts).toMatchObject({ 'lost-write': 2, 'poll-skip': 1 });
+    expect(check([ok('a', 0), ok('b', 1)], new Map([[0, 1]])).counts).toMatchObject({ unseen: 1 });
+  });
+});

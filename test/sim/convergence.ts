@@ -57,9 +57,10 @@ export function allWhole(cluster: SimCluster): boolean {
   );
 }
 
-/** All committed entries of all replicas are the same, by their chain hashes. */
+/** All committed entries of all replicas are the same, by their chain hashes, and readers start at the same offset. */
 export async function compareLogs(cluster: SimCluster): Promise<void> {
   const chains = new Map<string, string>();
+  compareStarts(cluster);
   for (const { id, broker } of cluster.machines) {
     for (const { group, log } of broker?.replicas ?? []) {
       for (let next = log.firstReplicableIndex; next <= log.lastIndex; ) {
@@ -76,6 +77,19 @@ export async function compareLogs(cluster: SimCluster): Promise<void> {
         }
         if (page.length === 0) throw new Violation(`${formatGroupKey(group)} on broker ${id}: no entry ${next} of ${log.lastIndex}`);
       }
+    }
+  }
+}
+
+/** At one moment: retention goes on. */
+function compareStarts(cluster: SimCluster): void {
+  const starts = new Map<GroupKey, number>();
+  for (const { id, broker } of cluster.machines) {
+    for (const { group, log } of broker?.replicas ?? []) {
+      const start = starts.get(group) ?? log.logStartOffset;
+      starts.set(group, start);
+      if (log.logStartOffset === start) continue;
+      throw new Violation(`${formatGroupKey(group)} on broker ${id} starts at offset ${log.logStartOffset}, elsewhere at ${start}`);
     }
   }
 }

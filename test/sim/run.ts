@@ -41,6 +41,8 @@ export interface SimulationResult {
   readonly operations: number;
   readonly unknown: number;
   readonly elections: number;
+  /** Offsets below the starts of the logs at the end. */
+  readonly deleted: number;
   /** Occurrences that took effect, by fault; the others changed nothing. */
   readonly effects: Readonly<Record<string, number>>;
   readonly effective: number;
@@ -199,7 +201,7 @@ class Simulation {
       this.#check();
     }
     await this.#settle(compareLogs(cluster), HEALED_MS);
-    const verdict = check(this.#workload.history);
+    const verdict = check(this.#workload.history, this.#workload.starts);
     if (!verdict.valid) throw new Violation(`anomalies: ${JSON.stringify(verdict.anomalies)}`);
     if (verdict.sends.ok === 0) throw new Violation('nothing was acknowledged: the run proves nothing');
   }
@@ -263,6 +265,7 @@ class Simulation {
       operations: acknowledged,
       unknown: history.filter((operation) => operation.type === 'send' && operation.outcome === 'info').length,
       elections: this.#invariants.elections,
+      deleted: [...this.#workload.starts.values()].reduce((sum, start) => sum + start, 0),
       effects: Object.fromEntries(effects),
       effective,
       inflicted,

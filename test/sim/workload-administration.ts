@@ -16,7 +16,12 @@ export interface AdministrationOptions {
   readonly topics: number;
   readonly partitions: number;
   readonly brokers: number;
+  /** The other calls of an administrator are made, too. */
+  readonly administers: boolean;
+  readonly deletesRecords: boolean;
   failed(error: Error): void;
+  /** A partition begins at the offset, at least, from now on. */
+  startsAt(place: number, offset: number): void;
 }
 
 /** An administrator who creates topics, uses them, deletes them and moves leaderships, all the while. What was answered must be so from then on. */
@@ -33,11 +38,12 @@ export class Administration {
   }
 
   async run(): Promise<void> {
-    const { open, random, signal } = this.#options;
+    const { open, random, signal, administers, deletesRecords } = this.#options;
     const host = await open();
     for (let count = 0; !signal.aborted; count++) {
       await sleep(host.environment, random.between(0, CALL_MS));
-      if (count < MAX_CREATED && random.chance(0.5)) await this.#liveAndDie(host, `created-${count}`);
+      if (deletesRecords && (!administers || random.chance(0.5))) await this.#deleteRecords(host);
+      else if (count < MAX_CREATED && random.chance(0.5)) await this.#liveAndDie(host, `created-${count}`);
       else await this.#moveLeader(host);
     }
     await host.client.close();
@@ -75,6 +81,22 @@ export class Administration {
     const deleted = await this.#ask(() => client.admin.deleteTopic(name), ['UNKNOWN_TOPIC_OR_PARTITION']);
     if (deleted === 'unknown') return;
     this.#deleted.add(name);
+  }
+
+  async #deleteRecords({ client }: Host): Promise<void> {
+    const { random, topics, partitions, startsAt, failed } = this.#options;
+    const [topic, partition] = [random.below(topics), random.below(partitions)];
+    const named = { topic: `t${topic}`, partition };
+    try {
+      const [end = 0] = await client.admin.listOffsets([{ ...named, at: 'end' }]);
+      const before = random.below(end + 1);
+      const [start = -1] = await client.admin.deleteRecords([{ ...named, before: random.chance(0.1) ? 'end' : before }]);
+      this.succeeded++;
+      if (start < before) failed(new Error(`${named.topic}-${partition} begins at ${start} after all below ${before} was deleted`));
+      startsAt(topic * partitions + partition, start);
+    } catch (error) {
+      if (!(error instanceof FlotillaError) || error.code !== 'REQUEST_TIMED_OUT') throw error;
+    }
   }
 
   /** Nothing need come of it: the broker may be down, or no replica of the partition. */

@@ -16,6 +16,11 @@ export interface WorkloadShape {
   readonly maxInFlight: number;
   readonly maxBatchBytes: number;
   readonly segmentBytes: number;
+  /** Kafka's retention.bytes and retention.ms of each topic; -1: for ever. */
+  readonly retentionBytes: number;
+  readonly retentionMs: number;
+  /** Somebody deletes records now and then. */
+  readonly deletesRecords: boolean;
   /** Topics are created, used and deleted, and leaderships moved, all the while. */
   readonly administers: boolean;
   /** Now and then topics get nothing for seconds, so that their groups come to rest. */
@@ -37,5 +42,8 @@ export function drawWorkload(random: SeededRandom, brokers: number): WorkloadSha
     segmentBytes: random.pick([4_000, 50_000, 1 << 30]),
     administers: random.chance(0.4),
     rests: random.chance(0.4),
+    retentionBytes: random.pick([-1, -1, -1, -1, 20_000, 200_000]),
+    retentionMs: random.pick([-1, -1, -1, -1, -1, 10_000]),
+    deletesRecords: random.chance(0.2),
   };
 }

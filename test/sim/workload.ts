@@ -11,6 +11,8 @@ import type { VirtualEnvironment } from './virtual-environment.ts';
 import { Administration } from './workload-administration.ts';
 import type { WorkloadShape } from './workload-shape.ts';
 
+type Acknowledged = Extract<Operation, { outcome: 'ok' }>;
+
 /** A client on a machine of its own. */
 export interface Host {
   readonly environment: VirtualEnvironment;
@@ -39,7 +41,7 @@ export class Workload {
   /** Where each partition is known to reach. */
   readonly #ends = new Map<number, number>();
   /** Where each partition is known to begin. */
-  readonly #starts = new Map<number, number>();
+  readonly starts = new Map<number, number>();
   readonly #administration: Administration;
   readonly #tide: Tide;
   #acknowledged = 0;
@@ -59,6 +61,9 @@ export class Workload {
       topics: shape.topics,
       partitions: shape.partitions,
       brokers: cluster.machines.length,
+      administers: shape.administers,
+      deletesRecords: shape.deletesRecords,
+      startsAt: (place, offset) => this.#startIsAtLeast(place, offset),
       failed: (error) => this.failures.push(error),
     });
   }
@@ -75,10 +80,14 @@ export class Workload {
 
   /** Creates the topics and begins. */
   async start(): Promise<void> {
-    const { topics, partitions, replicas, producers, consumers, segmentBytes } = this.shape;
+    const { topics, partitions, replicas, producers, consumers, segmentBytes, retentionBytes, retentionMs } = this.shape;
     const { client } = await this.#open();
     for (let topic = 0; topic < topics; topic++) {
-      const configs = { 'segment.bytes': String(segmentBytes) };
+      const configs = {
+        'segment.bytes': String(segmentBytes),
+        'retention.bytes': String(retentionBytes),
+        'retention.ms': String(retentionMs),
+      };
       await client.admin.createTopic({ name: nameOf(topic), partitions, replicas, configs }).catch((error: unknown) => {
         // An earlier try of the same call, whose answer came too late.
         if (!(error instanceof FlotillaError) || error.code !== 'TOPIC_ALREADY_EXISTS') throw error;
@@ -88,7 +97,7 @@ export class Workload {
     for (let producer = 1; producer <= producers; producer++) this.#run(this.#produce(producer));
     for (let consumer = 0; consumer < consumers; consumer++) this.#run(this.#consume());
     this.#run(this.#observe());
-    if (this.shape.administers) this.#run(this.#administration.run());
+    if (this.shape.administers || this.shape.deletesRecords) this.#run(this.#administration.run());
   }
 
   /** Sends one record to each partition, and waits until all are acknowledged. */
@@ -112,19 +121,44 @@ export class Workload {
     await this.#administration.finish();
   }
 
-  /** Reads everything that was acknowledged from the beginning, and ends all consumers. */
+  /** Reads everything that was acknowledged, and not deleted on purpose, from the beginning, and ends all consumers. */
   async readBack(): Promise<void> {
-    const wanted = new Set<string>();
-    for (const operation of this.history) if (operation.type === 'send' && operation.outcome === 'ok') wanted.add(operation.value);
-    const { client } = await this.#open();
-    const consumer = client.consumer({ topics: this.#topics(), from: 'beginning' });
+    const wanted = new Map<string, Acknowledged>();
+    for (const operation of this.history)
+      if (operation.type === 'send' && operation.outcome === 'ok') wanted.set(operation.value, operation);
+    const { client, environment } = await this.#open();
+    const consumer = client.consumer({ topics: this.#topics(), from: 'beginning', onOutOfRange: 'beginning' });
     const id = ++this.#consumers;
-    for await (const batch of consumer.batches()) {
-      for (const value of this.#poll(id, batch)) wanted.delete(value);
-      if (wanted.size === 0) break;
+    const read = async () => {
+      for await (const batch of consumer.batches()) {
+        for (const value of this.#poll(id, batch)) wanted.delete(value);
+        if (wanted.size === 0) break;
+      }
+    };
+    const reading = read();
+    // Retention goes on, so that what is waited for may go meanwhile.
+    while (wanted.size > 0) {
+      await sleep(environment, 1_000);
+      await this.#findStarts(client);
+      for (const { partition, value, offset } of wanted.values()) if (offset < (this.starts.get(partition) ?? 0)) wanted.delete(value);
     }
+    await consumer.close();
+    await reading;
+    await this.#findStarts(client);
     this.#stopReading.abort();
     await client.close();
+  }
+
+  async #findStarts(client: Client): Promise<void> {
+    const { topics, partitions } = this.shape;
+    const places = Array.from({ length: topics * partitions }, (_, place) => place);
+    const asked = places.map((place) => ({
+      topic: nameOf(Math.floor(place / partitions)),
+      partition: place % partitions,
+      at: 'beginning' as const,
+    }));
+    const starts = await client.admin.listOffsets(asked);
+    for (const place of places) this.#startIsAtLeast(place, starts[place] ?? 0);
   }
 
   #run(work: Promise<unknown>): void {
@@ -207,15 +241,19 @@ export class Workload {
         if (end < floor) this.failures.push(new Error(`the end of partition ${place} was ${end}, after it was known to be ${floor}`));
         this.#endIsAtLeast(place, end);
         this.#acknowledged++;
-        const before = this.#starts.get(place) ?? 0;
+        const before = this.starts.get(place) ?? 0;
         const [start = -1] = await client.admin.listOffsets([{ ...partition, at: 'beginning' }], { timeoutMs });
         if (start < before) this.failures.push(new Error(`partition ${place} began at ${start}, after it had begun at ${before}`));
-        this.#starts.set(place, start);
+        this.#startIsAtLeast(place, start);
       } catch (error) {
         if (!(error instanceof FlotillaError) || error.code !== 'REQUEST_TIMED_OUT') throw error;
       }
     }
     await client.close();
+  }
+
+  #startIsAtLeast(place: number, offset: number): void {
+    this.starts.set(place, Math.max(offset, this.starts.get(place) ?? 0));
   }
 
   #endIsAtLeast(place: number, offset: number): void {
@@ -235,7 +273,13 @@ export class Workload {
     while (!signal.aborted) {
       const id = ++this.#consumers;
       const creditBytes = this.#random.pick([4_096, 100_000, 8 << 20]);
-      const consumer: Consumer = client.consumer({ topics: this.#topics(), from: 'beginning', creditBytes, signal });
+      const consumer: Consumer = client.consumer({
+        topics: this.#topics(),
+        from: 'beginning',
+        onOutOfRange: 'beginning',
+        creditBytes,
+        signal,
+      });
       let left = this.#random.chance(0.3) ? this.#random.below(300) : Number.POSITIVE_INFINITY;
       for await (const batch of consumer.batches()) {
         this.#poll(id, batch);

@@ -107,6 +107,7 @@ function drawSettings(random: SeededRandom, swarm: boolean): Record<string, stri
     'broker.session.timeout.ms': random.pick([2_000, 3_000, 9_000]),
     'request.timeout.ms': random.pick([3_000, 30_000]),
     'message.max.bytes': random.pick([100_000, 500_000]),
+    'log.retention.check.interval.ms': random.pick([500, 5_000]),
   };
   return swarm ? drawn : { 'flotilla.wal.file.bytes': '1MiB' };
 }
