@@ -3,18 +3,23 @@
  * payload rotted, and the file that holds it. Big-endian:
  *
  *    0  the entry's own 48-byte header (raft/core/entry.ts), with its checksum
- *   48  u64  maxTimestamp     milliseconds; 2^64 - 1: none
- *   56  u32  file             0: the segment's `.log`; 1: its `.control` (what is no batch)
+ *   48  u64  maxTimestamp     milliseconds, the greatest of this entry and of all before it in the segment; 2^64 - 1: none. So the last row tells a segment's
+ *   56  u16  version          2
+ *   58  u16  file             0: the segment's `.log`; 1: its `.control` (what is no batch)
  *   60  u32  position         of the payload in that file
  *   64  u32  headChecksum     crc32 of the payload's first 21 bytes, which a batch's own CRC32C does not cover
  *   68  u32  rowChecksum      crc32 of bytes 0 … 67
+ *
+ * Rows of version 1, which stand in segments of that time and are still read, have 0 for their version, and for maxTimestamp that of their entry alone.
  */
+import { FlotillaError } from '../base/errors.ts';
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from '../raft/core/entry.ts';
 import { putUint32, putUint64, readUint32, readUint64 } from '../raft/core/entry-codec.ts';
 import { BATCH_CHECKSUM_START, maxTimestampOf } from './payload.ts';
 import type { Crc32 } from './wal-frame.ts';
 
 export const INDEX_ROW_BYTES = 72;
+const ROW_VERSION = 2;
 const NO_TIMESTAMP = 0xffffffff;
 
 export const PayloadFile = { log: 0, control: 1 } as const;
@@ -32,6 +37,8 @@ export interface IndexRow {
   readonly chainLow: number;
   /** -1: none. */
   readonly maxTimestamp: number;
+  /** That of the entries before it in the segment is in it. */
+  readonly isRunning: boolean;
   readonly file: number;
   readonly position: number;
   readonly headChecksum: number;
@@ -43,20 +50,31 @@ export function payloadFileOf(entry: Entry): PayloadFile {
   return entry.kind === EntryKind.batch ? PayloadFile.log : PayloadFile.control;
 }
 
-export function putIndexRow(bytes: Uint8Array, at: number, entry: Entry, position: number, crc32: Crc32): void {
+/** `timestampBefore`: the maxTimestamp of the row before it in the segment. Returns its own. */
+export function putIndexRow(
+  bytes: Uint8Array,
+  at: number,
+  entry: Entry,
+  { position, timestampBefore }: { readonly position: number; readonly timestampBefore: number },
+  crc32: Crc32,
+): number {
   bytes.set(entry.header, at);
-  const timestamp = maxTimestampOf(entry);
+  const timestamp = Math.max(timestampBefore, maxTimestampOf(entry));
   if (timestamp < 0) bytes.fill(0xff, at + 48, at + 56);
   else putUint64(bytes, at + 48, timestamp);
-  putUint32(bytes, at + 56, payloadFileOf(entry));
+  putUint32(bytes, at + 56, (ROW_VERSION << 16) | payloadFileOf(entry));
   putUint32(bytes, at + 60, position);
   putUint32(bytes, at + 64, headChecksumOf(entry.payload, crc32));
   putUint32(bytes, at + 68, crc32(bytes.subarray(at, at + 68)));
+  return timestamp;
 }
 
-/** The row at `at`, or undefined when it is not intact. */
+/** The row at `at`, or undefined when it is not intact. @throws DATA_DIRECTORY for one of a newer release. */
 export function readIndexRow(bytes: Uint8Array, at: number, crc32: Crc32): IndexRow | undefined {
   if (at + INDEX_ROW_BYTES > bytes.length || readUint32(bytes, at + 68) !== crc32(bytes.subarray(at, at + 68))) return undefined;
+  const version = readUint32(bytes, at + 56) >>> 16;
+  if (version > ROW_VERSION)
+    throw new FlotillaError('DATA_DIRECTORY', `an index row is of version ${version}, this release reads 1 and ${ROW_VERSION}: start the newer release`);
   return {
     index: readUint64(bytes, at + 8),
     term: readUint32(bytes, at + 16),
@@ -68,7 +86,8 @@ export function readIndexRow(bytes: Uint8Array, at: number, crc32: Crc32): Index
     chainHigh: readUint32(bytes, at + 40),
     chainLow: readUint32(bytes, at + 44),
     maxTimestamp: readUint32(bytes, at + 48) === NO_TIMESTAMP ? -1 : readUint64(bytes, at + 48),
-    file: readUint32(bytes, at + 56),
+    isRunning: version === ROW_VERSION,
+    file: readUint32(bytes, at + 56) & 0xffff,
     position: readUint32(bytes, at + 60),
     headChecksum: readUint32(bytes, at + 64),
     header: bytes.subarray(at, at + ENTRY_HEADER_BYTES),
@@ -90,7 +109,7 @@ export const BLOCK_ROWS = 64;
 
 /** What stays in memory of a segment's rows: two numbers for every {@link BLOCK_ROWS} of them (a quarter of a byte an entry). */
 export class SparseIndex {
-  /** Of each block: the nextOffset of its last row, and the greatest maxTimestamp in it. */
+  /** Of each block: the nextOffset of its last row, and the greatest maxTimestamp up to its end. */
   #nextOffsets: number[] = [];
   #maxTimestamps: number[] = [];
   #rows = 0;
@@ -108,26 +127,30 @@ export class SparseIndex {
       this.#maxTimestamps = [row.maxTimestamp];
     }
     this.#nextOffsets[block] = row.nextOffset;
-    this.#maxTimestamps[block] = Math.max(this.#maxTimestamps[block] ?? -1, row.maxTimestamp);
     this.maxTimestamp = Math.max(this.maxTimestamp, row.maxTimestamp);
+    this.#maxTimestamps[block] = this.maxTimestamp;
     this.#rows++;
   }
 
   /** The block with the first row whose nextOffset is above `offset`, or undefined: none. */
   blockOfOffset(offset: number): number | undefined {
-    let low = 0;
-    let high = this.#nextOffsets.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#nextOffsets[middle] ?? 0) > offset) high = middle;
-      else low = middle + 1;
-    }
-    return low < this.#nextOffsets.length ? low : undefined;
+    return firstWhere(this.#nextOffsets, (next) => next > offset);
   }
 
   /** The first block with a timestamp at or after `timestampMs`. */
   blockOfTime(timestampMs: number): number | undefined {
-    const block = this.#maxTimestamps.findIndex((time) => time >= timestampMs);
-    return block < 0 ? undefined : block;
+    return firstWhere(this.#maxTimestamps, (time) => time >= timestampMs);
   }
+}
+
+/** The place of the first number for which it holds, of ascending ones; undefined: of none. */
+function firstWhere(ascending: readonly number[], holds: (value: number) => boolean): number | undefined {
+  let low = 0;
+  let high = ascending.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (holds(ascending[middle] as number)) high = middle;
+    else low = middle + 1;
+  }
+  return low < ascending.length ? low : undefined;
 }

@@ -98,11 +98,14 @@ export class Segment {
     const controlPayloads: Uint8Array[] = [];
     let logEnd = this.logBytes;
     let controlEnd = this.#controlBytes;
+    const index = await this.#loaded();
+    let timestampBefore = index.maxTimestamp;
     for (let i = 0; i < entries.length; i++) {
       const entry = must(entries[i], 'an entry is there');
       assert(entry.index === this.lastIndex + 1 + i, 'a segment takes consecutive entries', { index: entry.index, last: this.lastIndex });
       const inLog = payloadFileOf(entry) === PayloadFile.log;
-      putIndexRow(rows, i * INDEX_ROW_BYTES, entry, inLog ? logEnd : controlEnd, this.#checksums.crc32);
+      const position = inLog ? logEnd : controlEnd;
+      timestampBefore = putIndexRow(rows, i * INDEX_ROW_BYTES, entry, { position, timestampBefore }, this.#checksums.crc32);
       if (inLog) logEnd += entry.payload.length;
       else controlEnd += entry.payload.length;
       if (entry.payload.length > 0) (inLog ? logPayloads : controlPayloads).push(entry.payload);
@@ -111,7 +114,6 @@ export class Segment {
     if (logPayloads.length > 0) await this.#write('log', this.logBytes, logPayloads);
     if (controlPayloads.length > 0) await this.#write('control', this.#controlBytes, controlPayloads);
     await this.#write('entries', this.#rowCount * INDEX_ROW_BYTES, [rows]);
-    const index = await this.#loaded();
     for (let at = 0; at < rows.length; at += INDEX_ROW_BYTES) {
       index.add(must(readIndexRow(rows, at, this.#checksums.crc32), 'a row reads back'));
     }
@@ -230,6 +232,7 @@ export class Segment {
 
   /** The base offset of the first batch with a timestamp at or after the time. */
   async offsetForTime(timestampMs: number): Promise<number | undefined> {
+    if ((await this.maxTimestamp()) < timestampMs) return undefined;
     const block = (await this.#loaded()).blockOfTime(timestampMs);
     if (block === undefined) return undefined;
     const row = (await this.#block(block)).find((candidate) => candidate.maxTimestamp >= timestampMs);
@@ -238,13 +241,19 @@ export class Segment {
 
   /** The greatest timestamp of its batches, milliseconds since the epoch; -1: it has none. */
   async maxTimestamp(): Promise<number> {
-    return (await this.#loaded()).maxTimestamp;
+    const last = this.#index === undefined ? await this.lastRow() : undefined;
+    return last?.isRunning ? last.maxTimestamp : (await this.#loaded()).maxTimestamp;
   }
 
   /** Bytes of its payloads. */
   async payloadBytes(): Promise<number> {
-    await this.#loaded();
-    return this.logBytes + this.#controlBytes;
+    if (this.#index !== undefined) {
+      await this.#loaded();
+      return this.logBytes + this.#controlBytes;
+    }
+    let bytes = 0;
+    for (const { name, length } of await this.files()) if (!name.endsWith('.entries')) bytes += length;
+    return bytes;
   }
 
   /** Closes the files; they open again when needed. */
@@ -265,8 +274,7 @@ export class Segment {
 
   /** Returns the bytes of payloads that went. Durable once the directory is synced. */
   async remove(): Promise<number> {
-    let bytes = 0;
-    for (const { name, length } of await this.files()) if (!name.endsWith('.entries')) bytes += length;
+    const bytes = await this.payloadBytes();
     await this.retire(new FlotillaError('OFFSET_OUT_OF_RANGE', `${this.#pathOf('log')} is no longer kept; read from the log's start on`));
     // The rows last: as long as they are there, what a crash left of the segment is found.
     for (const extension of EXTENSIONS.toReversed()) {

@@ -7,7 +7,7 @@ import { continuesChain } from '../raft/core/append-check.ts';
 import { EntryKind } from '../raft/core/entry.ts';
 import type { LogPosition } from '../raft/core/types.ts';
 import { FileWindow } from './file-window.ts';
-import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, isRecordBatch, payloadIntact } from './payload.ts';
+import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, isRecordBatch, maxTimestampOf, payloadIntact } from './payload.ts';
 import { parseSegmentName, type SegmentBase, segmentName } from './segment.ts';
 import { entryOf, headChecksumOf, INDEX_ROW_BYTES, type IndexRow, PayloadFile, readIndexRow } from './segment-index.ts';
 
@@ -84,6 +84,8 @@ class SegmentReader {
   readonly #rows: FileWindow;
   readonly #payloads: Windows;
   readonly #close: () => Promise<void>;
+  /** The greatest timestamp so far; undefined behind a row that can't be read. */
+  #timestamp: number | undefined = -1;
   /** Where the next payload stands, by file; undefined behind a row that can't be read. */
   #ends: Partial<Record<PayloadFile, number>> = { [PayloadFile.log]: 0, [PayloadFile.control]: 0 };
 
@@ -131,6 +133,7 @@ class SegmentReader {
         this.#report('entries', at * INDEX_ROW_BYTES, `the row of entry ${this.#base.index + at} does not match its checksum`);
         previous = undefined;
         this.#ends = {};
+        this.#timestamp = undefined;
         continue;
       }
       yield await this.#entry(row, at, previous, next);
@@ -155,6 +158,7 @@ class SegmentReader {
     const wrong = this.#whatIsWrong(row, payload, previous);
     const file = row.file as PayloadFile;
     this.#ends[file] = row.position + row.length;
+    this.#timestamp = Math.max(this.#timestamp ?? -1, row.maxTimestamp);
     if (wrong === undefined) return { row, payload };
     if (this.#counts(row.index, next)) {
       const inRow = wrong.in === 'row';
@@ -176,6 +180,9 @@ class SegmentReader {
     if (payload.length < row.length) return { in: 'payload', what: `has ${payload.length} of its ${row.length} bytes` };
     if (headChecksumOf(payload, this.#options.crc32) !== row.headChecksum || !payloadIntact(entry, this.#options))
       return { in: 'payload', what: 'does not match its checksum' };
+    const timestamp = this.#timestamp === undefined ? row.maxTimestamp : Math.max(this.#timestamp, maxTimestampOf(entry));
+    if (row.isRunning && row.maxTimestamp !== timestamp)
+      return { in: 'row', what: `states ${row.maxTimestamp} as the greatest timestamp so far, not ${timestamp}` };
     if (!isRecordBatch(row)) return undefined;
     const offsets = batchBaseOffsetAt(payload, 0) === row.nextOffset - row.recordCount && batchNextOffsetAt(payload, 0) === row.nextOffset;
     return offsets

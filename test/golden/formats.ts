@@ -106,6 +106,22 @@ const rows = [
   { group: groupKey(4), kind: RowKind.synced, damaged: true, term: 0, index: 2 ** 40, extra: 0, sequence: 7, entries: undefined },
 ];
 
+function readIndexRows(bytes: Uint8Array, count: number): unknown {
+  const rows = Array.from({ length: count }, (_, at) => readIndexRow(bytes, at * 72, crc32));
+  if (rows.includes(undefined)) return undefined;
+  return rows.map((row) => [
+    row?.index,
+    row?.term,
+    row?.kind,
+    row?.nextOffset,
+    row?.recordCount,
+    row?.file,
+    row?.position,
+    row?.maxTimestamp,
+    row?.isRunning,
+  ]);
+}
+
 function readFrame(bytes: Uint8Array): unknown {
   const header = readHeader(bytes, 0, crc32);
   if (header === undefined || !frameIntact(bytes, 0, header, crc32)) return undefined;
@@ -348,30 +364,32 @@ export const formats: readonly Format[] = [
     uncovered: [[64 + 4 * 64 + 3 * 48 + 116 + 80, 4096]],
   },
   {
-    name: 'segment-index-v1',
+    name: 'segment-index-v2',
     write: () => {
-      const bytes = new Uint8Array(3 * 72);
-      for (const [at, entry] of log.entries()) putIndexRow(bytes, at * 72, entry, at * 10, crc32);
+      const bytes = new Uint8Array(4 * 72);
+      let timestampBefore = -1;
+      // One without a timestamp comes last: its row has that of the batch before.
+      for (const [at, entry] of [...log, ...log.slice(1, 2)].entries()) {
+        timestampBefore = putIndexRow(bytes, at * 72, entry, { position: at * 10, timestampBefore }, crc32);
+      }
       return bytes;
     },
-    read: (bytes) => {
-      const read = [0, 72, 144].map((at) => readIndexRow(bytes, at, crc32));
-      if (read.includes(undefined)) return undefined;
-      return read.map((row) => [
-        row?.index,
-        row?.term,
-        row?.kind,
-        row?.nextOffset,
-        row?.recordCount,
-        row?.file,
-        row?.position,
-        row?.maxTimestamp,
-      ]);
-    },
+    read: (bytes) => readIndexRows(bytes, 4),
     says: [
-      [1, 5, 1, 0, 0, 1, 0, -1],
-      [2, 5, 2, 0, 0, 1, 10, -1],
-      [3, 5, 0, 3, 3, 0, 20, 1003],
+      [1, 5, 1, 0, 0, 1, 0, -1, true],
+      [2, 5, 2, 0, 0, 1, 10, -1, true],
+      [3, 5, 0, 3, 3, 0, 20, 1003, true],
+      [2, 5, 2, 0, 0, 1, 30, 1003, true],
+    ],
+    uncovered: [],
+  },
+  {
+    name: 'segment-index-v1',
+    read: (bytes) => readIndexRows(bytes, 3),
+    says: [
+      [1, 5, 1, 0, 0, 1, 0, -1, false],
+      [2, 5, 2, 0, 0, 1, 10, -1, false],
+      [3, 5, 0, 3, 3, 0, 20, 1003, false],
     ],
     uncovered: [],
   },
