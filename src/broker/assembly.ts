@@ -12,6 +12,7 @@ import { MetadataStore } from '../metadata/view.ts';
 import { createRaftHost } from '../raft/raft-host.ts';
 import { defaultRaftHostSettings, type RaftHostSettings } from '../raft/settings.ts';
 import type { MakeCore, Peer, PeerIdentity, PeerTransport, RaftHost } from '../raft/types.ts';
+import type { CompressionTable } from '../record/compression.ts';
 import type { Crc32c } from '../record/types.ts';
 import type { Connect, StreamHandler } from '../rpc/types.ts';
 import { type BrokerStorage, openStorage } from '../storage/storage.ts';
@@ -59,6 +60,8 @@ export interface BrokerOptions {
   /** IEEE, for files and state machines. */
   readonly crc32: (bytes: Uint8Array, seed?: number) => number;
   readonly crc32c: Crc32c;
+  /** To look into batches: nothing that is produced or fetched needs it. */
+  readonly compression: CompressionTable;
   readonly log: Logger;
   /** See RaftHostOptions.makeCore. */
   readonly makeCore?: MakeCore | undefined;
@@ -158,6 +161,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     topicDefaults: config.topicDefaults,
     environment,
     crc32c,
+    compression: options.compression,
     log,
     leadershipChanged: () => {
       registration?.leadershipChanged();

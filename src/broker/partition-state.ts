@@ -82,10 +82,7 @@ export class PartitionState implements ReplicaOwner {
   /** Rebuilds producer state from the log's snapshot, the batches after it, and what was appended meanwhile. */
   async restore(): Promise<void> {
     const { log } = this.#replica;
-    const producers =
-      log.snapshot === undefined
-        ? new ProducerState(0)
-        : ProducerState.decode(log.snapshot.state, log.snapshot.nextOffset);
+    const producers = log.snapshot === undefined ? new ProducerState(0) : ProducerState.decode(log.snapshot.state, log.snapshot.nextOffset);
     // What commits during the scan is not in it: that comes from #unrecorded.
     const scannedTo = log.nextOffset;
     await log.scanBatchHeaders(producers.nextOffset, (header, nextOffset) => {

@@ -6,7 +6,8 @@ import type { TopicId } from '../base/ids.ts';
 import { crc32 } from '../raft/core/crc32.ts';
 import { EntryKind } from '../raft/core/entry.ts';
 import type { Replica } from '../raft/types.ts';
-import { stampBatch, stampLogAppendTime, statedCrc, validateBatch } from '../record/batch.ts';
+import { decodeBatch, stampBatch, stampLogAppendTime, statedCrc, validateBatch } from '../record/batch.ts';
+import type { CompressionTable } from '../record/compression.ts';
 import type { BatchHeader, Crc32c } from '../record/types.ts';
 import { encodeLogStart } from '../storage/log-start.ts';
 import type { BatchRun } from '../storage/types.ts';
@@ -21,6 +22,9 @@ export type Isolation = 'read_uncommitted' | 'read_committed';
 /** Kafka's constants for {@link Partition.listOffsets}. */
 export const LATEST_TIMESTAMP = -1;
 export const EARLIEST_TIMESTAMP = -2;
+
+/** Of one batch, to find a record by its time. */
+const MAX_DECOMPRESSED_BYTES = 16 << 20;
 
 export interface ProduceOptions {
   readonly acks: Acks;
@@ -46,6 +50,8 @@ export interface PartitionOptions {
   readonly config: TopicConfig;
   readonly environment: Environment;
   readonly crc32c: Crc32c;
+  /** For what is asked by time. */
+  readonly compression: CompressionTable;
   /** Told when this replica's role, term or readiness changed. */
   readonly leadershipChanged?: (() => void) | undefined;
 }
@@ -58,6 +64,7 @@ export class Partition {
   readonly state: PartitionState;
   readonly #environment: Environment;
   readonly #crc32c: Crc32c;
+  readonly #compression: CompressionTable;
   #config: TopicConfig;
 
   /** Made by the raft host when it opens the replica: {@link state} is the replica's owner. */
@@ -68,6 +75,7 @@ export class Partition {
     this.replica = replica;
     this.#environment = options.environment;
     this.#crc32c = options.crc32c;
+    this.#compression = options.compression;
     this.#config = options.config;
     this.state = new PartitionState(replica, options.environment, {
       minInsync: () => this.#config.minInsyncReplicas,
@@ -196,7 +204,7 @@ export class Partition {
   }
 
   /**
-   * The offset for a time (milliseconds since the epoch): of the first batch that may hold a record at or after it, or undefined. Also
+   * The offset for a time (milliseconds since the epoch): of the first record at or after it, or undefined. Also
    * {@link LATEST_TIMESTAMP} and {@link EARLIEST_TIMESTAMP}. Linearizable: leadership is confirmed with a majority first. Only the start is
    * told by followers too, as they know it, so that what is committed can be read from its beginning with a majority gone.
    * Errors: NOT_LEADER_OR_FOLLOWER, OFFSET_NOT_AVAILABLE (just elected), REQUEST_TIMED_OUT.
@@ -219,7 +227,34 @@ export class Partition {
     if (timestamp === EARLIEST_TIMESTAMP) return this.logStartOffset;
     if (timestamp < 0)
       throw new FlotillaError('INVALID_REQUEST', `Timestamp ${timestamp} is not known. Use a time, -1 (latest) or -2 (earliest).`);
-    return this.replica.log.offsetForTime(timestamp);
+    return this.#recordAt(timestamp);
+  }
+
+  /** The first record at or after the time: an index finds batches, and headers may say more than their records. */
+  async #recordAt(timestamp: number): Promise<number | undefined> {
+    const { log } = this.replica;
+    for (let from = this.logStartOffset; ; ) {
+      const batch = await log.offsetForTime(timestamp, from);
+      if (batch === undefined || batch >= this.highWatermark) return undefined;
+      // The start may have moved meanwhile.
+      const start = Math.max(batch, from, this.logStartOffset);
+      const { chunks, nextOffset, release } = await log.read(start, this.highWatermark, 1);
+      const found = chunks[0] === undefined ? undefined : this.#firstRecord(chunks[0], start, timestamp);
+      release?.();
+      if (found !== undefined || nextOffset <= start) return found;
+      from = nextOffset;
+    }
+  }
+
+  /** Of a batch that can't be looked into (a codec that this broker lacks, too many bytes) its first offset: a reader skips what is older. */
+  #firstRecord(batch: Uint8Array, from: number, timestamp: number): number | undefined {
+    try {
+      const records = decodeBatch(batch, { compression: this.#compression, maxBytes: MAX_DECOMPRESSED_BYTES });
+      return records.find((record) => record.offset >= from && record.timestamp >= timestamp)?.offset;
+    } catch (error) {
+      if (error instanceof FlotillaError) return from;
+      throw error;
+    }
   }
 
   /**

@@ -17,6 +17,7 @@ import {
 import { type MetadataDelta, type MetadataView, namedReplicas, type PartitionImage, type TopicImage } from '../metadata/image.ts';
 import type { Configuration, Member } from '../raft/core/types.ts';
 import type { RaftHost } from '../raft/types.ts';
+import type { CompressionTable } from '../record/compression.ts';
 import type { Crc32c } from '../record/types.ts';
 import { type TopicConfig, validateTopicConfig } from './config.ts';
 import { NotLeaderError } from './not-leader.ts';
@@ -46,6 +47,7 @@ export interface PartitionsOptions {
   readonly topicDefaults: TopicConfig;
   readonly environment: Environment;
   readonly crc32c: Crc32c;
+  readonly compression: CompressionTable;
   readonly log: Logger;
   /** A partition began or ceased to lead. */
   readonly leadershipChanged: () => void;
@@ -356,7 +358,7 @@ export class Partitions {
   }
 
   async #open(slot: Slot, wanted: Wanted): Promise<void> {
-    const { host, environment, crc32c, log, leadershipChanged } = this.#options;
+    const { host, environment, crc32c, compression, log, leadershipChanged } = this.#options;
     const { topic, partition } = wanted;
     const config = this.#configOf(topic);
     const name = { topicId: topic.topicId, topic: topic.name, partition: partition.partition };
@@ -370,7 +372,7 @@ export class Partitions {
       // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
       campaign: partition.leader === undefined && partition.replicas[0]?.replicaId === wanted.replicaId,
       owner: (replica) => {
-        opened = new Partition(replica, { ...name, config, environment, crc32c, leadershipChanged });
+        opened = new Partition(replica, { ...name, config, environment, crc32c, compression, leadershipChanged });
         return opened.state;
       },
     });

@@ -2,12 +2,15 @@
 import type { Logger } from '../base/environment.ts';
 import { type Broker, startBroker } from '../broker/broker.ts';
 import type { BrokerConfig } from '../broker/config.ts';
+import { nodeCompressions } from '../platform/compression.ts';
+import { nativeCompressions } from '../platform/compression-native.ts';
 import { crc32 } from '../platform/crc32.ts';
 import { nativeCrc32c } from '../platform/crc32c.ts';
 import { NodeDisk } from '../platform/disk.ts';
 import { nodeEnvironment } from '../platform/environment.ts';
 import { keepHeapTight } from '../platform/heap.ts';
 import { openFileLimit } from '../platform/limits.ts';
+import { CompressionTable } from '../record/compression.ts';
 import { grpcConnect } from '../rpc/grpc-channel.ts';
 import { serveGrpc } from '../rpc/grpc-server.ts';
 import { RpcPeerTransport } from '../rpc/peer-transport.ts';
@@ -27,6 +30,7 @@ export function composeBroker(config: BrokerConfig, log: Logger, fatal: (error: 
     serve: (options) => serveGrpc({ ...options, openFileLimit: limit }),
     crc32,
     crc32c: nativeCrc32c,
+    compression: new CompressionTable([...nodeCompressions, ...nativeCompressions]),
     openingMany: keepHeapTight,
   });
 }

@@ -17,6 +17,7 @@ import {
   BATCH_HEADER_BYTES,
   batchBaseOffsetAt,
   batchLengthAt,
+  batchMaxTimestampAt,
   batchNextOffsetAt,
   type Checksums,
   isRecordBatch,
@@ -240,27 +241,49 @@ export class SegmentedLog implements PartitionLog {
     return segment.readEntries(fromIndex, maxBytes);
   }
 
-  async offsetForTime(timestampMs: number): Promise<number | undefined> {
-    for (const segment of [...this.#segments]) {
-      const offset = await segment.offsetForTime(timestampMs);
+  async offsetForTime(timestampMs: number, fromOffset: number = this.logStartOffset): Promise<number | undefined> {
+    const segments = [...this.#segments];
+    for (const [at, segment] of segments.entries()) {
+      const end = segments[at + 1]?.base.offset ?? this.#written.nextOffset;
+      if (end <= fromOffset || (await segment.maxTimestamp()) < timestampMs) continue;
+      const found = await segment.batchForTime(timestampMs);
+      // One that is below counts for all behind it in the index, so these are looked at one by one.
+      const offset =
+        found === undefined || found.nextOffset > fromOffset ? found?.baseOffset : await this.#scanForTime(timestampMs, fromOffset, end);
       if (offset !== undefined) return offset;
     }
     for (const entry of this.#pending) {
-      if (maxTimestampOf(entry) >= timestampMs) return entry.nextOffset - entry.recordCount;
+      if (entry.nextOffset > fromOffset && maxTimestampOf(entry) >= timestampMs) return entry.nextOffset - entry.recordCount;
     }
     return undefined;
+  }
+
+  async #scanForTime(timestampMs: number, fromOffset: number, untilOffset: number): Promise<number | undefined> {
+    let found: number | undefined;
+    await this.#scan(fromOffset, untilOffset, (header) => {
+      if (found === undefined && batchMaxTimestampAt(header, 0) >= timestampMs) found = batchBaseOffsetAt(header, 0);
+      return found === undefined;
+    });
+    return found;
   }
 
   async scanBatchHeaders(fromOffset: number, visit: (header: Uint8Array, nextOffset: number) => void): Promise<void> {
     const end = this.nextOffset;
     // Producers are remembered whose batches lie below the log's start: they may send them again (hazard B30).
     const first = this.#segments[0]?.base.offset ?? this.#written.nextOffset;
-    let offset = Math.max(fromOffset, Math.min(first, end));
-    while (offset < end) {
-      const { chunks, nextOffset, release } = await this.#read(offset, end, SCAN_BYTES);
-      if (nextOffset === offset) return;
-      for (const chunk of chunks) visitHeaders(chunk, visit);
+    await this.#scan(Math.max(fromOffset, Math.min(first, end)), end, (header, nextOffset) => {
+      visit(header, nextOffset);
+      return true;
+    });
+  }
+
+  /** The headers of stored batches, until `visit` says that it has seen enough. */
+  async #scan(fromOffset: number, untilOffset: number, visit: (header: Uint8Array, nextOffset: number) => boolean): Promise<void> {
+    for (let offset = fromOffset; offset < untilOffset; ) {
+      const { chunks, nextOffset, release } = await this.#read(offset, untilOffset, SCAN_BYTES);
+      const goOn = nextOffset > offset && chunks.every((chunk) => visitHeaders(chunk, visit));
       release?.();
+      if (!goOn) return;
       offset = nextOffset;
     }
   }
@@ -557,10 +580,11 @@ function wholeBatches(stored: Uint8Array, fromOffset: number, untilOffset: numbe
   return { bytes: at, nextOffset };
 }
 
-function visitHeaders(chunk: Uint8Array, visit: (header: Uint8Array, nextOffset: number) => void): void {
+function visitHeaders(chunk: Uint8Array, visit: (header: Uint8Array, nextOffset: number) => boolean): boolean {
   let at = 0;
   for (let length = batchLengthAt(chunk, at); length !== undefined; length = batchLengthAt(chunk, at)) {
-    visit(chunk.subarray(at, at + BATCH_HEADER_BYTES), batchNextOffsetAt(chunk, at));
+    if (!visit(chunk.subarray(at, at + BATCH_HEADER_BYTES), batchNextOffsetAt(chunk, at))) return false;
     at += length;
   }
+  return true;
 }

@@ -34,7 +34,7 @@ export function payloadIntact(entry: Entry, { crc32, crc32c }: Checksums): boole
 export function maxTimestampOf(entry: Entry): number {
   const { payload } = entry;
   if (!isRecordBatch(entry) || payload.length < BATCH_HEADER_BYTES) return -1;
-  return readInt64(payload, MAX_TIMESTAMP_AT);
+  return batchMaxTimestampAt(payload, 0);
 }
 
 /** The whole batch's length that stands in its header, or undefined when fewer bytes than a header are there. */
@@ -44,6 +44,10 @@ export function batchLengthAt(bytes: Uint8Array, at: number): number | undefined
 
 export function batchBaseOffsetAt(bytes: Uint8Array, at: number): number {
   return readInt64(bytes, at);
+}
+
+export function batchMaxTimestampAt(bytes: Uint8Array, at: number): number {
+  return readInt64(bytes, at + MAX_TIMESTAMP_AT);
 }
 
 export function batchNextOffsetAt(bytes: Uint8Array, at: number): number {

@@ -74,7 +74,10 @@ export function readIndexRow(bytes: Uint8Array, at: number, crc32: Crc32): Index
   if (at + INDEX_ROW_BYTES > bytes.length || readUint32(bytes, at + 68) !== crc32(bytes.subarray(at, at + 68))) return undefined;
   const version = readUint32(bytes, at + 56) >>> 16;
   if (version > ROW_VERSION)
-    throw new FlotillaError('DATA_DIRECTORY', `an index row is of version ${version}, this release reads 1 and ${ROW_VERSION}: start the newer release`);
+    throw new FlotillaError(
+      'DATA_DIRECTORY',
+      `an index row is of version ${version}, this release reads 1 and ${ROW_VERSION}: start the newer release`,
+    );
   return {
     index: readUint64(bytes, at + 8),
     term: readUint32(bytes, at + 16),

@@ -230,13 +230,12 @@ export class Segment {
     return taken.map((row) => this.#entry(row, row.file === PayloadFile.log ? log : control));
   }
 
-  /** The base offset of the first batch with a timestamp at or after the time. */
-  async offsetForTime(timestampMs: number): Promise<number | undefined> {
-    if ((await this.maxTimestamp()) < timestampMs) return undefined;
+  /** The first batch with a timestamp at or after the time. */
+  async batchForTime(timestampMs: number): Promise<{ readonly baseOffset: number; readonly nextOffset: number } | undefined> {
     const block = (await this.#loaded()).blockOfTime(timestampMs);
     if (block === undefined) return undefined;
     const row = (await this.#block(block)).find((candidate) => candidate.maxTimestamp >= timestampMs);
-    return row === undefined ? undefined : row.nextOffset - row.recordCount;
+    return row && { baseOffset: row.nextOffset - row.recordCount, nextOffset: row.nextOffset };
   }
 
   /** The greatest timestamp of its batches, milliseconds since the epoch; -1: it has none. */

@@ -77,8 +77,11 @@ export interface PartitionLog {
   read(fromOffset: number, untilOffset: number, maxBytes: number): Promise<BatchRun>;
   /** Entries from index on, about maxBytes (at least one), for a follower that lags. */
   readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]>;
-  /** The first offset whose batch may hold a record at or after the time (by batch max timestamp), or undefined: none. */
-  offsetForTime(timestampMs: number): Promise<number | undefined>;
+  /**
+   * The base offset of the first batch that ends above `fromOffset` (default: {@link logStartOffset}) and, as its header says, has a record at or after
+   * the time (milliseconds since the epoch). Undefined: there is none.
+   */
+  offsetForTime(timestampMs: number, fromOffset?: number): Promise<number | undefined>;
   /** Every batch header that is stored from `fromOffset` on, in order, 61 bytes each, also below {@link logStartOffset}: to rebuild producer state. */
   scanBatchHeaders(fromOffset: number, visit: (header: Uint8Array, nextOffset: number) => void): Promise<void>;
   /** State that recovery starts from (producer state, a state machine's checkpoint), written at each segment roll with where it stands. */

@@ -1,6 +1,8 @@
 import { loadConfig, type TopicConfig } from '../../src/broker/config.ts';
 import { Partition } from '../../src/broker/partition.ts';
+import { nodeCompressions } from '../../src/platform/compression.ts';
 import { BatchBuilder } from '../../src/record/builder.ts';
+import { CompressionTable } from '../../src/record/compression.ts';
 import { crc32c } from '../../src/record/crc32c.ts';
 import { type FakeReplica, topicId } from './fake-replica.ts';
 import type { ManualEnvironment } from './manual-environment.ts';
@@ -30,6 +32,7 @@ export async function openPartition(
     config: { ...defaults, ...config },
     environment,
     crc32c,
+    compression: new CompressionTable(nodeCompressions),
   });
   fake.owner = partition.state;
   await partition.state.restore();

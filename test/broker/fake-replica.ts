@@ -69,8 +69,9 @@ export class FakeLog {
     }
   }
 
-  async offsetForTime(timestampMs: number): Promise<number | undefined> {
-    return this.entries.map(({ payload }) => readBatchHeader(payload)).find((header) => header.maxTimestamp >= timestampMs)?.baseOffset;
+  async offsetForTime(timestampMs: number, from = this.logStartOffset): Promise<number | undefined> {
+    const found = this.entries.find(({ payload, nextOffset }) => nextOffset > from && readBatchHeader(payload).maxTimestamp >= timestampMs);
+    return found && found.nextOffset - found.recordCount;
   }
 }
 

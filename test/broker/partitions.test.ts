@@ -18,6 +18,7 @@ import { applyRecords } from '../../src/metadata/apply.ts';
 import type { MetadataRecord } from '../../src/metadata/records.ts';
 import { MetadataStore } from '../../src/metadata/view.ts';
 import type { RaftHost, ReplicaOptions } from '../../src/raft/types.ts';
+import { CompressionTable } from '../../src/record/compression.ts';
 import { crc32c } from '../../src/record/crc32c.ts';
 import { defaults } from './batches.ts';
 import { FakeReplica, topicId } from './fake-replica.ts';
@@ -81,6 +82,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false, notWhole = 
     topicDefaults: defaults,
     environment,
     crc32c,
+    compression: new CompressionTable(),
     log: { ...silentLogger, warn: (...said) => void warned.push(said) },
     leadershipChanged: () => {},
     openingMany: (is) => void many.push(is),

@@ -5,8 +5,10 @@ import { type Logger, silentLogger } from '../../src/base/environment.ts';
 import { FlotillaError } from '../../src/base/errors.ts';
 import { type Broker, type ServedTransport, startBroker } from '../../src/broker/broker.ts';
 import { loadConfig } from '../../src/broker/config.ts';
+import { nodeCompressions } from '../../src/platform/compression.ts';
 import { nativeCrc32c } from '../../src/platform/crc32c.ts';
 import type { MakeCore } from '../../src/raft/types.ts';
+import { CompressionTable } from '../../src/record/compression.ts';
 import { RpcPeerTransport } from '../../src/rpc/peer-transport.ts';
 import { MemoryStateStore } from '../../src/storage/memory-state-store.ts';
 import { SimDisk } from './disk.ts';
@@ -131,6 +133,7 @@ export class SimCluster {
       serve: (options) => this.network.serve(hostOf(id), environment, options),
       crc32,
       crc32c: nativeCrc32c,
+      compression: new CompressionTable(nodeCompressions),
       log: (this.#options.log ?? silentLogger).child({ broker: id }),
       makeCore: this.#options.makeCore,
       fatal: (error) => {

@@ -96,7 +96,7 @@ export function batchPayload(baseOffset: number, recordCount: number, bytes: num
 
 export function nextEntry(
   previous: Entry | undefined,
-  options: { term?: number; bytes?: number; records?: number; kind?: Entry['kind']; payload?: Uint8Array } = {},
+  options: { term?: number; bytes?: number; records?: number; timestamp?: number; kind?: Entry['kind']; payload?: Uint8Array } = {},
 ): Entry {
   const before = previous ?? START;
   const { term = Math.max(1, before.term), bytes = 100, records = 1, kind = EntryKind.batch } = options;
@@ -106,7 +106,7 @@ export function nextEntry(
     const payloadChecksum = crc32(payload);
     return makeEntry({ index, term, kind, nextOffset: before.nextOffset, recordCount: 0, payloadChecksum, payload, previous: before });
   }
-  const payload = batchPayload(before.nextOffset, records, bytes, 1000 + index, term);
+  const payload = batchPayload(before.nextOffset, records, bytes, options.timestamp ?? 1000 + index, term);
   const payloadChecksum = crc32c(payload.subarray(21));
   return makeEntry({
     index,

@@ -1,0 +1,162 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
+import { encodeLogStart } from '../../src/storage/log-start.ts';
+import type { SegmentedLog } from '../../src/storage/partition-log.ts';
+import type { BrokerStorage } from '../../src/storage/storage.ts';
+import { A, bytesOf, Fixture, hex, nextEntry, REPLICA, write } from './fixture.ts';
+
+const settings = { segmentBytes: 3_000 };
+
+const step = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('append' as const),
+      times: fc.array(fc.integer({ min: 0, max: 50 }), { minLength: 1, maxLength: 12 }),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('start' as const), at: fc.double({ min: 0, max: 1, noNaN: true }) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('elect' as const) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('flush' as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('reclaim' as const) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('reopen' as const),
+      how: fc.constantFrom('close' as const, 'kill' as const, 'power cut' as const),
+    }),
+  },
+);
+
+/** A log and what it should be: all entries that were ever appended, and where readers start. */
+class Model {
+  readonly #fixture: Fixture;
+  #storage: BrokerStorage | undefined;
+  #log: SegmentedLog | undefined;
+  readonly #entries: Entry[] = [];
+  #start = 0;
+
+  constructor(seed: number) {
+    this.#fixture = new Fixture(seed);
+  }
+
+  get log(): SegmentedLog {
+    return this.#log as SegmentedLog;
+  }
+
+  get end(): number {
+    return this.#entries.at(-1)?.nextOffset ?? 0;
+  }
+
+  async open(): Promise<void> {
+    this.#storage = await this.#fixture.open();
+    const { log, tail, whole } = await this.#storage.openLog(A, settings, REPLICA);
+    expect(whole).toBe(true);
+    this.#log = log as SegmentedLog;
+    log.append(tail);
+    log.snapshotSource = (nextOffset) => new TextEncoder().encode(String(nextOffset));
+  }
+
+  async append(entries: readonly Entry[]): Promise<void> {
+    await this.#storage?.wal.append([write(entries)]);
+    this.log.append(entries);
+    this.#entries.push(...entries);
+  }
+
+  batches(times: readonly number[]): Entry[] {
+    const entries: Entry[] = [];
+    for (const timestamp of times)
+      entries.push(
+        nextEntry(entries.at(-1) ?? this.#entries.at(-1), {
+          bytes: 100 + 40 * timestamp,
+          records: 1 + (timestamp % 3),
+          timestamp: 1_000 + timestamp,
+        }),
+      );
+    return entries;
+  }
+
+  noop(): Entry {
+    const last = this.#entries.at(-1);
+    return nextEntry(last, { kind: EntryKind.noop, term: (last?.term ?? 0) + 1 });
+  }
+
+  async startAt(offset: number): Promise<void> {
+    await this.append([nextEntry(this.#entries.at(-1), { kind: EntryKind.setLogStart, payload: encodeLogStart(offset) })]);
+    this.#start = Math.max(this.#start, offset);
+  }
+
+  async reopen(how: 'close' | 'kill' | 'power cut'): Promise<void> {
+    if (how === 'close') await this.#storage?.close();
+    else if (how === 'kill') this.#fixture.revive();
+    else {
+      this.#fixture.disk.crash();
+      this.#fixture.restart();
+    }
+    await this.open();
+  }
+
+  async check(): Promise<void> {
+    const { log } = this;
+    expect(this.#fixture.failures).toEqual([]);
+    expect(log.logStartOffset).toBe(this.#start);
+    expect(log.nextOffset).toBe(this.end);
+    expect(log.lastIndex).toBe(this.#entries.length);
+    const first = log.firstReplicableIndex;
+    // No more is gone than lies below the start.
+    expect(this.#entries.slice(0, first - 1).every(({ nextOffset }) => nextOffset <= this.#start)).toBe(true);
+    const kept: Entry[] = [];
+    while (first + kept.length <= log.lastIndex) kept.push(...(await log.readEntries(first + kept.length, 2_000)));
+    expect(bytesOf(kept)).toEqual(bytesOf(this.#entries.slice(first - 1)));
+    await this.#checkReads();
+    await this.#checkTimes();
+    const headers: number[] = [];
+    await log.scanBatchHeaders(0, (_header, nextOffset) => void headers.push(nextOffset));
+    const stored = this.#entries.slice(first - 1).filter(({ recordCount }) => recordCount > 0);
+    expect(headers).toEqual(stored.map(({ nextOffset }) => nextOffset));
+  }
+
+  async #checkReads(): Promise<void> {
+    const wanted = this.#entries.filter(({ recordCount, nextOffset }) => recordCount > 0 && nextOffset > this.#start);
+    const read: Uint8Array[] = [];
+    for (let offset = this.#start; offset < this.end; ) {
+      const { chunks, nextOffset } = await this.log.read(offset, this.end, 700);
+      expect(nextOffset).toBeGreaterThan(offset);
+      read.push(...chunks.map((chunk) => chunk.slice()));
+      offset = nextOffset;
+    }
+    expect(hex(Buffer.concat(read))).toBe(hex(Buffer.concat(wanted.map(({ payload }) => payload))));
+    if (this.#start > 0) await expect(this.log.read(this.#start - 1, this.end, 1)).rejects.toMatchObject({ code: 'OFFSET_OUT_OF_RANGE' });
+  }
+
+  async #checkTimes(): Promise<void> {
+    for (const time of [1_000, 1_010, 1_025, 1_040, 1_050, 1_051]) {
+      const due = this.#entries.find(
+        ({ recordCount, nextOffset, payload }) => recordCount > 0 && nextOffset > this.#start && timeOf(payload) >= time,
+      );
+      expect(await this.log.offsetForTime(time), `at ${time}`).toBe(due && due.nextOffset - due.recordCount);
+    }
+  }
+}
+
+const timeOf = (payload: Uint8Array) => Number(new DataView(payload.buffer, payload.byteOffset).getBigInt64(35));
+
+it('is an array of entries of which the beginning is forgotten, whatever happens in between (B31, B36)', { timeout: 60_000 }, async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 3, maxLength: 25 }), fc.nat(1_000), async (steps, seed) => {
+      const model = new Model(seed);
+      await model.open();
+      for (const each of steps) {
+        if (each.do === 'append') await model.append(model.batches(each.times));
+        else if (each.do === 'elect') await model.append([model.noop()]);
+        else if (each.do === 'start') await model.startAt(Math.round(each.at * model.end));
+        else if (each.do === 'flush') await model.log.flush();
+        else if (each.do === 'reclaim') await model.log.reclaim();
+        else await model.reopen(each.how);
+        await model.check();
+      }
+    }),
+    { numRuns: 60, seed: 11 },
+  );
+});
