@@ -3,8 +3,11 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { BrokerId, ReplicaId } from '../../src/base/ids.ts';
 import type { NotLeaderError } from '../../src/broker/not-leader.ts';
 import type { Acks, Partition, ProduceOptions } from '../../src/broker/partition.ts';
+import { nodeCompressions } from '../../src/platform/compression.ts';
+import { nativeCompressions } from '../../src/platform/compression-native.ts';
 import { EntryKind } from '../../src/raft/core/entry.ts';
 import { readBatchHeader, validateBatch } from '../../src/record/batch.ts';
+import { BatchBuilder } from '../../src/record/builder.ts';
 import { crc32c } from '../../src/record/crc32c.ts';
 import { batch, openPartition, outcome } from './batches.ts';
 import { FakeLog, FakeReplica } from './fake-replica.ts';
@@ -290,6 +293,34 @@ describe('read and listOffsets', () => {
     expect(await ask(21)).toBeUndefined();
     expect(await ask(-2)).toBe(0);
     await expect(ask(-7)).rejects.toThrow(/-1 \(latest\)/);
+  });
+
+  it.each(['none', 'gzip', 'lz4'] as const)('finds the record, not its batch, by its time: %s', async (compression) => {
+    const codec = [...nodeCompressions, ...nativeCompressions].find(({ name }) => name === compression);
+    const builder = (...times: readonly number[]) => {
+      const built = new BatchBuilder({ crc32c, compression: codec });
+      for (const time of times) built.append(null, new TextEncoder().encode('v'.repeat(100)), [], time);
+      return built.build();
+    };
+    void send(builder(10, 30, 20), options());
+    void send(builder(40, 50, 60), options());
+    fake.commitTo(2);
+    const ask = async (timestamp: number) => {
+      const answer = partition.listOffsets(timestamp, 1000, noSignal);
+      fake.readIndexes.at(-1)!.resolve(2);
+      return (await answer).offset;
+    };
+    // This broker has no lz4: it answers where a reader finds it.
+    const exact = compression !== 'lz4';
+    expect(await ask(10)).toBe(0);
+    expect(await ask(11)).toBe(exact ? 1 : 0);
+    expect(await ask(31)).toBe(3);
+    expect(await ask(55)).toBe(exact ? 5 : 3);
+    expect(await ask(61)).toBeUndefined();
+    // What was deleted is not found, and what is left of its batch is.
+    fake.fakeLog.logStartOffset = 2;
+    expect(await ask(25)).toBe(exact ? 3 : 2);
+    expect(await ask(15)).toBe(2);
   });
 });
 
