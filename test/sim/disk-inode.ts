@@ -65,17 +65,32 @@ export class Inode {
 
   /** After a crash: each pending change survives whole, not at all, or (a write) in a random subset of its sectors. */
   settle(random: Random, durable: Told): void {
+    this.#surviving(this.#durable, random, SECTOR_BYTES, durable);
+    this.#pending = [];
+    this.#seen.become(this.#durable);
+  }
+
+  /** What a crash at this moment could leave, as an inode of its own. */
+  settledCopy(random: Random, sectorBytes: number): Inode {
+    const copy = new Inode(this.directory);
+    copy.#durable.copy(this.#durable);
+    this.#surviving(copy.#durable, random, sectorBytes, () => {});
+    copy.#seen.copy(copy.#durable);
+    return copy;
+  }
+
+  #surviving(content: Content, random: Random, sectorBytes: number, durable: Told): void {
     for (const { change } of this.#pending) {
       const choice = randomBelow(random, 3);
       if (choice === 0) continue;
-      if (choice === 1 || 'truncateTo' in change) this.#keep(change, durable);
-      else {
-        for (const sector of sectorsOf(change)) if (randomBelow(random, 2) === 0) this.#durable.apply(sector);
+      if (choice === 1 || 'truncateTo' in change) {
+        content.apply(change);
+        if ('bytes' in change) durable(change.position, change.bytes.length);
+      } else {
+        for (const sector of sectorsOf(change, sectorBytes)) if (randomBelow(random, 2) === 0) content.apply(sector);
         durable(change.position, change.bytes.length);
       }
     }
-    this.#pending = [];
-    this.#seen.become(this.#durable);
   }
 
   #keep(change: Change, durable: Told): void {
@@ -123,6 +138,12 @@ class Content {
     this.#changed(position, position + 1);
   }
 
+  /** All of another's, which stays as it is. For one that is new. */
+  copy(other: Content): void {
+    this.bytes = other.bytes.slice(0, other.size);
+    this.size = other.size;
+  }
+
   /** Copies what differs, which after a crash is little beside the whole. */
   become(other: Content): void {
     const from = Math.min(this.#changedFrom, other.#changedFrom);
@@ -152,10 +173,13 @@ class Content {
   }
 }
 
-function* sectorsOf({ position, bytes }: { position: number; bytes: Uint8Array }): Generator<{ position: number; bytes: Uint8Array }> {
+function* sectorsOf(
+  { position, bytes }: { position: number; bytes: Uint8Array },
+  sectorBytes: number,
+): Generator<{ position: number; bytes: Uint8Array }> {
   let at = 0;
   while (at < bytes.length) {
-    const next = Math.min(bytes.length, at + SECTOR_BYTES - ((position + at) % SECTOR_BYTES));
+    const next = Math.min(bytes.length, at + sectorBytes - ((position + at) % sectorBytes));
     yield { position: position + at, bytes: bytes.subarray(at, next) };
     at = next;
   }

@@ -98,6 +98,22 @@ export class SimDisk implements Disk {
     this.off = false;
   }
 
+  /** What a power cut at this moment could leave, as a disk of its own: one of the legal states, by the random numbers, torn at sectors of that size. */
+  afterPowerCut(scheduler: Scheduler, random: Random, sectorBytes = SECTOR_BYTES): SimDisk {
+    const names = new Names(this.#durableNames.entries());
+    for (const change of survivors(this.#nameChanges, random)) change.apply(names);
+    const copies = new Map<Inode, Inode>();
+    const copyOf = (inode: Inode): Inode => {
+      const copy = copies.get(inode) ?? inode.settledCopy(random, sectorBytes);
+      copies.set(inode, copy);
+      return copy;
+    };
+    const left = new SimDisk(scheduler, random);
+    for (const [path, inode] of names.entries()) if (names.reaches(path)) left.#names.set(path, copyOf(inode));
+    left.#durableNames = new Names(left.#names.entries());
+    return left;
+  }
+
   /** The process dies and the machine stays up: the page cache keeps what was written. */
   kill(): void {
     this.#life++;
