@@ -96,8 +96,8 @@ describe('the house is in order', () => {
     expect(wrong.map((path) => relative(root, path))).toEqual([]);
   });
 
-  test('the wall clock stamps records and decides nothing else (hazard B20)', () => {
-    const stamps = ['base/environment.ts', 'broker/partition.ts', 'broker/produce.ts', 'client/producer.ts'];
+  test('the wall clock stamps records, tells their age, and decides nothing else (hazard B20)', () => {
+    const stamps = ['base/environment.ts', 'broker/partition.ts', 'broker/produce.ts', 'broker/retention.ts', 'client/producer.ts'];
     const readers = sources
       .filter((path) => /\bwallMs\b/.test(readFileSync(path, 'utf8')))
       .map((path) => relative(source, path).replaceAll('\\', '/'));

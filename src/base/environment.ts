@@ -54,11 +54,19 @@ export interface Disk {
   /** Removes a directory and all in it. No error when it is not there. */
   removeTree(path: string): Promise<void>;
   syncDirectory(path: string): Promise<void>;
+  /** Of the file system that holds the path. */
+  freeSpace(path: string): Promise<DiskSpace>;
   /**
    * Takes the directory's lock (a file `lock` in it) for this process; rejects with DATA_DIRECTORY naming the holder.
    * The lock of a process that died is taken over.
    */
   lock(path: string): Promise<DiskLock>;
+}
+
+export interface DiskSpace {
+  /** What this process may still write. */
+  readonly freeBytes: number;
+  readonly totalBytes: number;
 }
 
 export interface DiskFile {

@@ -19,6 +19,7 @@ import { type BrokerStorage, openStorage } from '../storage/storage.ts';
 import { adminHandlers } from './admin.ts';
 import { type BrokerConfig, validateTopicConfig } from './config.ts';
 import type { BrokerContext } from './context.ts';
+import { DiskRoom } from './disk-room.ts';
 import { fetchHandler } from './fetch.ts';
 import { type Home, ownVoter } from './home.ts';
 import { Leaders, transferLeadership } from './leaders.ts';
@@ -102,6 +103,7 @@ export interface Assembly {
   readonly reassignments: Reassignments;
   readonly registration: Registration;
   readonly retention: Retention;
+  readonly diskRoom: DiskRoom;
   /** From now on clients are answered. */
   serveClients(): void;
   /** Closes the channels to other brokers. */
@@ -112,6 +114,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const { options, home, cluster, switchboard, advertised } = assembly;
   const { config, environment, disk, connect, crc32, crc32c, log, makeCore } = options;
   const fatal = (error: unknown) => options.fatal(error instanceof Error ? error : new Error(messageOf(error)));
+  let diskRoom: DiskRoom | undefined;
   const storage = await openStorage({
     disk,
     path: config.dataDirectory,
@@ -119,8 +122,13 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     log,
     crc32,
     crc32c,
-    settings: { walFileBytes: config.walFileBytes - (config.walFileBytes % PAGE_BYTES), walFiles: config.walFileCount },
+    settings: {
+      walFileBytes: config.walFileBytes - (config.walFileBytes % PAGE_BYTES),
+      walFiles: config.walFileCount,
+      reserveBytes: config.diskReserveBytes,
+    },
     failed: fatal,
+    reserveReleased: () => diskRoom?.reserveReleased(),
   });
   const { nodeId: brokerId } = config;
   const { directoryId } = home;
@@ -144,6 +152,16 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     fatal,
     quarantined,
   });
+  diskRoom = new DiskRoom({
+    disk,
+    directory: config.dataDirectory,
+    environment,
+    log,
+    minFreeBytes: config.diskMinFreeBytes,
+    minFreePercent: config.diskMinFreePercent,
+    prepareReserve: () => storage.prepareReserve(),
+    changed: (room) => host.setRoom(room),
+  });
   const metadata = new MetadataStore();
   followPeers(host, metadata, config, cluster);
 
@@ -162,6 +180,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     environment,
     crc32c,
     compression: options.compression,
+    checkRoom: () => diskRoom?.checkRecords(),
     log,
     leadershipChanged: () => {
       registration?.leadershipChanged();
@@ -229,6 +248,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   reassignments.start();
   registration.start();
   retention.start();
+  diskRoom.start();
   const disconnect = () => {
     routed.close();
     leaders.close();
@@ -244,6 +264,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     reassignments,
     registration,
     retention,
+    diskRoom,
     serveClients,
     disconnect,
   };
@@ -364,10 +385,11 @@ function raftSettings(config: BrokerConfig): RaftHostSettings {
 
 /** Takes the rooms apart within `ms`: whoever waits is told, then logs are flushed, then files are closed. */
 export async function disassemble(assembly: Assembly, step: (what: string, work: () => Promise<unknown>) => Promise<void>): Promise<void> {
-  const { registration, reassignments, retention, partitions, follower, controller, host, store, storage } = assembly;
+  const { registration, reassignments, retention, diskRoom, partitions, follower, controller, host, store, storage } = assembly;
   await step('registration', () => registration.stop());
   await step('reassignments', () => reassignments.stop());
   await step('retention', () => retention.stop());
+  await step('disk room', () => diskRoom.stop());
   follower?.stop();
   await step('partitions', () => partitions.stop());
   if (controller !== undefined) await step('controller', () => controller.close());

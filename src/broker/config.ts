@@ -69,6 +69,9 @@ export interface BrokerConfig {
   readonly heartbeatIntervalMs: number;
   readonly sessionTimeoutMs: number;
   readonly retentionCheckIntervalMs: number;
+  readonly diskMinFreeBytes: number;
+  readonly diskMinFreePercent: number;
+  readonly diskReserveBytes: number;
   readonly diskStallTimeoutMs: number;
   readonly catchUpBytesPerSecond: number;
   readonly snapshotBytesPerSecond: number;
@@ -212,6 +215,9 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
     heartbeatIntervalMs: number('broker.heartbeat.interval.ms'),
     sessionTimeoutMs: number('broker.session.timeout.ms'),
     retentionCheckIntervalMs: number('log.retention.check.interval.ms'),
+    diskMinFreeBytes: number('flotilla.disk.free.min.bytes'),
+    diskMinFreePercent: number('flotilla.disk.free.min.percent'),
+    diskReserveBytes: number('flotilla.disk.reserve.bytes'),
     diskStallTimeoutMs: number('flotilla.disk.stall.timeout.ms'),
     catchUpBytesPerSecond: number('flotilla.catch.up.bytes.per.second'),
     snapshotBytesPerSecond: number('flotilla.snapshot.bytes.per.second'),

@@ -52,6 +52,8 @@ export interface PartitionOptions {
   readonly crc32c: Crc32c;
   /** For what is asked by time. */
   readonly compression: CompressionTable;
+  /** @throws STORAGE_ERROR while this broker's disk has no room for records. */
+  readonly checkRoom?: (() => void) | undefined;
   /** Told when this replica's role, term or readiness changed. */
   readonly leadershipChanged?: (() => void) | undefined;
 }
@@ -65,6 +67,7 @@ export class Partition {
   readonly #environment: Environment;
   readonly #crc32c: Crc32c;
   readonly #compression: CompressionTable;
+  readonly #checkRoom: (() => void) | undefined;
   #config: TopicConfig;
 
   /** Made by the raft host when it opens the replica: {@link state} is the replica's owner. */
@@ -76,6 +79,7 @@ export class Partition {
     this.#environment = options.environment;
     this.#crc32c = options.crc32c;
     this.#compression = options.compression;
+    this.#checkRoom = options.checkRoom;
     this.#config = options.config;
     this.state = new PartitionState(replica, options.environment, {
       minInsync: () => this.#config.minInsyncReplicas,
@@ -160,6 +164,7 @@ export class Partition {
       }
     }
 
+    this.#checkRoom?.();
     if (appendTime) stampLogAppendTime(batch, now, this.#crc32c);
     const baseOffset = this.replica.nextOffset;
     stampBatch(batch, baseOffset, leaderEpoch);

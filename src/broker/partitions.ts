@@ -48,6 +48,8 @@ export interface PartitionsOptions {
   readonly environment: Environment;
   readonly crc32c: Crc32c;
   readonly compression: CompressionTable;
+  /** @throws STORAGE_ERROR while this broker's disk has no room for records. */
+  readonly checkRoom: () => void;
   readonly log: Logger;
   /** A partition began or ceased to lead. */
   readonly leadershipChanged: () => void;
@@ -358,7 +360,7 @@ export class Partitions {
   }
 
   async #open(slot: Slot, wanted: Wanted): Promise<void> {
-    const { host, environment, crc32c, compression, log, leadershipChanged } = this.#options;
+    const { host, environment, crc32c, compression, checkRoom, log, leadershipChanged } = this.#options;
     const { topic, partition } = wanted;
     const config = this.#configOf(topic);
     const name = { topicId: topic.topicId, topic: topic.name, partition: partition.partition };
@@ -372,7 +374,7 @@ export class Partitions {
       // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
       campaign: partition.leader === undefined && partition.replicas[0]?.replicaId === wanted.replicaId,
       owner: (replica) => {
-        opened = new Partition(replica, { ...name, config, environment, crc32c, compression, leadershipChanged });
+        opened = new Partition(replica, { ...name, config, environment, crc32c, compression, checkRoom, leadershipChanged });
         return opened.state;
       },
     });

@@ -189,6 +189,7 @@ export class PartitionQueue {
     } else if (failure && sequenceErrors.has(failure.code)) this.#sequenceBroke(batch, failure);
     else if (failure && isRetriable(error)) {
       batch.maybeAppended = true;
+      batch.refusal = failure.message;
       this.#rewinding = true;
       if (error.leader && this.#owner.metadata.applyHint(this.topic, this.partition, error.leader)) this.#rewindAtOnce = true;
     } else if (failure?.code === 'MESSAGE_TOO_LARGE' && batch.count > 1 && !batch.settled) this.#split(batch);
@@ -224,9 +225,10 @@ export class PartitionQueue {
     if (late.length === 0) return;
     for (const batch of late) {
       const unknown = batch.inFlight || batch.maybeAppended;
+      const lastAnswer = batch.refusal === undefined ? '' : `; the last answer: ${batch.refusal}`;
       const error = new FlotillaError(
         'REQUEST_TIMED_OUT',
-        `${this.topic}-${this.partition}: not acknowledged within deliveryTimeoutMs (${this.#settings.deliveryTimeoutMs} ms, ${batch.attempts} attempts); ${unknown ? 'it may have been appended' : 'it was not appended'}`,
+        `${this.topic}-${this.partition}: not acknowledged within deliveryTimeoutMs (${this.#settings.deliveryTimeoutMs} ms, ${batch.attempts} attempts${lastAnswer}); ${unknown ? 'it may have been appended' : 'it was not appended'}`,
       );
       if (batch.inFlight) this.#settle(batch, error);
       else this.#giveUp(batch, error);

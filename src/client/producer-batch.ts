@@ -42,6 +42,8 @@ export class ProducerBatch {
   inFlight = false;
   /** An earlier attempt ended without saying whether it was appended. */
   maybeAppended = false;
+  /** What the leader last said instead of taking it. */
+  refusal: string | undefined;
   /** Its promises are settled. It may still be in flight. */
   settled = false;
   readonly waiting: Waiting[] = [];

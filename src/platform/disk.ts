@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import fsPromises from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
-import type { Disk, DiskFile, DiskLock } from '../base/environment.ts';
+import type { Disk, DiskFile, DiskLock, DiskSpace } from '../base/environment.ts';
 import { acquireLock } from './disk-lock.ts';
 
 /** Linux's IOV_MAX: more buffers in one writev are refused with EINVAL. */
@@ -82,6 +82,11 @@ export class NodeDisk implements Disk {
     } finally {
       await close(fd);
     }
+  }
+
+  async freeSpace(path: string): Promise<DiskSpace> {
+    const { bsize, bavail, blocks } = await fsPromises.statfs(path);
+    return { freeBytes: bsize * bavail, totalBytes: bsize * blocks };
   }
 
   lock(path: string): Promise<DiskLock> {

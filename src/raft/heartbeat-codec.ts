@@ -5,7 +5,7 @@
  *
  *   0  u8   magic 0xF8
  *   1  u8   version, 2
- *   2  u8   flags: 1 diskFresh, 2 wake, 4 the loop is late (loopFresh is false)
+ *   2  u8   flags: 1 diskFresh, 2 wake, 4 the loop is late (loopFresh is false), 8 the disk is nearly full (hasRoom is false)
  *   3  u8   reserved, 0
  *   4  u32  number of messages
  *   8  u64  incarnation of the sending process
@@ -26,6 +26,7 @@ const HEADER_BYTES = 32;
 const FLAG_DISK_FRESH = 1;
 const FLAG_WAKE = 2;
 const FLAG_LOOP_LATE = 4;
+const FLAG_NO_ROOM = 8;
 
 export interface NodeHeartbeat {
   /** Differs for each process that runs on a data directory. */
@@ -35,6 +36,8 @@ export interface NodeHeartbeat {
   readonly diskFresh: boolean;
   /** The event loop of the sender is not late. */
   readonly loopFresh: boolean;
+  /** There is room for records on the disk of the sender (hazard B37). */
+  readonly hasRoom: boolean;
   /** The groups that the receiver leads and holds at rest with the sender are to wake: the two differ about them (hazard B39). */
   readonly wake: boolean;
   /** The groups that the sender leads and holds at rest with the receiver. */
@@ -49,8 +52,8 @@ export function encodeHeartbeat(heartbeat: NodeHeartbeat): Uint8Array {
   const writer = new FrameWriter(size);
   writer.u8(HEARTBEAT_MAGIC);
   writer.u8(HEARTBEAT_VERSION);
-  const { diskFresh, loopFresh, wake } = heartbeat;
-  writer.u8((diskFresh ? FLAG_DISK_FRESH : 0) | (wake ? FLAG_WAKE : 0) | (loopFresh ? 0 : FLAG_LOOP_LATE));
+  const { diskFresh, loopFresh, hasRoom, wake } = heartbeat;
+  writer.u8((diskFresh ? FLAG_DISK_FRESH : 0) | (wake ? FLAG_WAKE : 0) | (loopFresh ? 0 : FLAG_LOOP_LATE) | (hasRoom ? 0 : FLAG_NO_ROOM));
   writer.u8(0);
   writer.u32(heartbeat.messages.length);
   writer.u64(heartbeat.incarnation);
@@ -84,6 +87,7 @@ export function decodeHeartbeat(frame: Uint8Array): NodeHeartbeat {
     seq,
     diskFresh: (flags & FLAG_DISK_FRESH) !== 0,
     loopFresh: (flags & FLAG_LOOP_LATE) === 0,
+    hasRoom: (flags & FLAG_NO_ROOM) === 0,
     wake: (flags & FLAG_WAKE) !== 0,
     quiesced,
     messages,

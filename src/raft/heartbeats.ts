@@ -29,6 +29,7 @@ interface PeerState {
   alive: boolean;
   diskFresh: boolean;
   loopFresh: boolean;
+  hasRoom: boolean;
   /** The next heartbeat asks it to wake the groups that it leads at rest with this broker. */
   wake: boolean;
   /** Undefined: never heard. */
@@ -67,10 +68,10 @@ export class Heartbeats {
     return peer?.alive === true && peer.diskFresh;
   }
 
-  /** True when the peer is alive and said in its last heartbeat that its event loop is not late. */
-  isLoopFresh(broker: BrokerId): boolean {
+  /** True when the peer is alive and said in its last heartbeat that its disk and its event loop keep up, and that there is room for records. */
+  mayLead(broker: BrokerId): boolean {
     const peer = this.#peers.get(broker);
-    return peer?.alive === true && peer.loopFresh;
+    return peer?.alive === true && peer.diskFresh && peer.loopFresh && peer.hasRoom;
   }
 
   /** True when a peer is alive and its disk does not keep up. */
@@ -93,7 +94,7 @@ export class Heartbeats {
   }
 
   /** Sends a heartbeat to every peer, with how this broker's disk and event loop are. */
-  beat(own: Pick<NodeHeartbeat, 'diskFresh' | 'loopFresh'>): void {
+  beat(own: Pick<NodeHeartbeat, 'diskFresh' | 'loopFresh' | 'hasRoom'>): void {
     const { incarnation, quiescedWith } = this.#options;
     for (const [broker, peer] of this.#peers) {
       const messages = [...peer.requests.values(), ...peer.responses.values()];
@@ -129,6 +130,7 @@ export class Heartbeats {
     peer.heardAt = this.#runningMs;
     peer.diskFresh = heartbeat.diskFresh;
     peer.loopFresh = heartbeat.loopFresh;
+    peer.hasRoom = heartbeat.hasRoom;
     if (!peer.alive) {
       peer.alive = true;
       this.#options.peerUp(from, true);
@@ -165,6 +167,7 @@ function newPeer(): PeerState {
     alive: false,
     diskFresh: false,
     loopFresh: false,
+    hasRoom: false,
     wake: false,
     incarnation: undefined,
     lastSeq: 0,

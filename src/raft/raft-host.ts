@@ -10,6 +10,7 @@ import type { OpenedLog, PartitionLog, Storage } from '../storage/types.ts';
 import { CatchUp } from './catch-up.ts';
 import { decodeFrame, type GroupMessage } from './codec.ts';
 import { membersOf } from './core/configuration.ts';
+import { type Entry, EntryKind } from './core/entry.ts';
 import { RaftCore } from './core/raft.ts';
 import type { Message, RaftOptions } from './core/types.ts';
 import { within } from './deadline.ts';
@@ -22,7 +23,7 @@ import { CAMPAIGN_PACE_MS, type RaftHostSettings } from './settings.ts';
 import { installSnapshot, type SnapshotInstallOptions } from './snapshot-install.ts';
 import { SnapshotTransfer } from './snapshot-transfer.ts';
 import { TurnLoop } from './turn-loop.ts';
-import type { Lane, MakeCore, Peer, PeerTransport, RaftHost, Replica, ReplicaOptions } from './types.ts';
+import type { Lane, MakeCore, Peer, PeerTransport, RaftHost, Replica, ReplicaOptions, Room } from './types.ts';
 
 export interface RaftHostOptions {
   readonly environment: Environment;
@@ -78,6 +79,7 @@ class GroupHost implements RaftHost, ReplicaHost {
   #stalledMs = 0;
   /** How long every tick has been coming late; 0: the last one did not. */
   #lateMs = 0;
+  #room: Room = 'ample';
   #stopped = false;
   /** Shared by all cores. */
   readonly #uint32 = () => this.#options.environment.uint32();
@@ -155,9 +157,15 @@ class GroupHost implements RaftHost, ReplicaHost {
     return broker === this.#options.brokerId ? this.#stalledMs < this.settings.diskFreshMs : this.#heartbeats.isDiskFresh(broker);
   }
 
-  isFresh(broker: BrokerId): boolean {
-    const loopFresh = broker === this.#options.brokerId ? this.#lateMs === 0 : this.#heartbeats.isLoopFresh(broker);
-    return loopFresh && this.isDiskFresh(broker);
+  mayLead(broker: BrokerId): boolean {
+    if (broker !== this.#options.brokerId) return this.#heartbeats.mayLead(broker);
+    return this.#lateMs === 0 && this.#room === 'ample' && this.isDiskFresh(broker);
+  }
+
+  setRoom(room: Room): void {
+    this.#room = room;
+    // At once, with the next tick.
+    this.#untilHandOver = 0;
   }
 
   get someDiskStalls(): boolean {
@@ -350,11 +358,16 @@ class GroupHost implements RaftHost, ReplicaHost {
     // Each leader keeps to its window, but together those of thousands of groups would fill the memory of a follower whose disk hangs.
     const full = this.pendingDiskBytes > this.settings.maxPendingAppendBytes;
     for (const { group, message } of messages) {
-      if (full && message.type === 'append' && message.entries.length > 0) continue;
+      if (message.type === 'append' && (full ? message.entries.length > 0 : this.#lacksRoomFor(group, message.entries))) continue;
       const replica = this.#replicas.get(group);
       if (replica !== undefined) replica.receive(from, message);
       else if (message.type === 'vote') this.#keepEarlyVote(group, from, message);
     }
+  }
+
+  /** What is no record goes on: it elects, and tells what may be deleted. So do the metadata. */
+  #lacksRoomFor(group: GroupKey, entries: readonly Entry[]): boolean {
+    return this.#room === 'none' && group !== METADATA_GROUP && entries.some(({ kind }) => kind === EntryKind.batch);
   }
 
   #keepEarlyVote(group: GroupKey, from: BrokerId, message: Message): void {
@@ -438,14 +451,19 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#snapshots.advance(ms);
     if (this.#untilBeat <= 0) {
       this.#untilBeat = settings.heartbeatMs;
-      this.#heartbeats.beat({ diskFresh: stalledMs < settings.diskFreshMs, loopFresh: this.#lateMs === 0 });
+      this.#heartbeats.beat({
+        diskFresh: stalledMs < settings.diskFreshMs,
+        loopFresh: this.#lateMs === 0,
+        hasRoom: this.#room === 'ample',
+      });
     }
     if (this.#untilLagSample <= 0) {
       this.#untilLagSample = settings.inSyncLagMs;
       for (const replica of this.#quiescence.active) replica.sampleLag();
       this.#quiescence.release();
     }
-    if (Math.max(stalledMs, this.#lateMs) > settings.handOverStallMs && this.#untilHandOver <= 0) {
+    const keepsUp = Math.max(stalledMs, this.#lateMs) <= settings.handOverStallMs;
+    if ((!keepsUp || this.#room !== 'ample') && this.#untilHandOver <= 0) {
       this.#untilHandOver = MS_BETWEEN_HAND_OVERS;
       for (const replica of this.#replicas.values()) replica.handOver();
     }

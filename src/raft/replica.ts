@@ -33,8 +33,8 @@ export interface ReplicaHost {
   isAlive(broker: BrokerId): boolean;
   /** The broker's disk keeps up; also of this broker's own. */
   isDiskFresh(broker: BrokerId): boolean;
-  /** Its disk and its event loop keep up: it may lead. */
-  isFresh(broker: BrokerId): boolean;
+  /** Its disk and its event loop keep up, and it has room for records. */
+  mayLead(broker: BrokerId): boolean;
   /** Of this broker or of any other. */
   readonly someDiskStalls: boolean;
   /** A flush here has been waiting for an election timeout: what takes the disk, as a vote does, is not to be begun. */
@@ -311,13 +311,13 @@ export class RaftReplica implements Replica {
   }
 
   /**
-   * Leader with a stalled disk, or whose loop is late: lets a voter take over that keeps up, another one than the last time if there is one (hazard B38).
+   * Leader with a stalled or a full disk, or whose loop is late: lets a voter take over that keeps up, another one than the last time if there is one (hazard B38).
    * An election takes a majority of the disks: without that, things only get worse.
    */
   handOver(): void {
     if (this.core.role !== 'leader' || !this.#reaches(({ brokerId }) => this.#host.isDiskFresh(brokerId))) return;
     const others = this.core.configuration.voters.filter(({ replicaId }) => replicaId !== this.replicaId);
-    const fresh = others.filter(({ brokerId }) => this.#host.isFresh(brokerId)).map(({ replicaId }) => replicaId);
+    const fresh = others.filter(({ brokerId }) => this.#host.mayLead(brokerId)).map(({ replicaId }) => replicaId);
     const tried = fresh.indexOf(this.#successor as ReplicaId);
     const successor = fresh[(tried + 1) % fresh.length];
     if (successor === undefined || !this.core.transferLeadership(successor)) return;

@@ -180,8 +180,13 @@ export interface RaftHost {
   isAlive(broker: BrokerId): boolean;
   /** Bytes of all groups that wait for this broker's disk. */
   readonly pendingDiskBytes: number;
+  /** How much room the disk has left. Less than ample: leaderships go to brokers that have more; none: entries of others but the metadata's are not taken. */
+  setRoom(room: Room): void;
   stop(): Promise<void>;
 }
+
+/** Of a disk (hazard B37). low: no records are to be taken. none: what was kept back for the worst is in use. */
+export type Room = 'ample' | 'low' | 'none';
 
 export interface Peer {
   readonly brokerId: BrokerId;

@@ -2,7 +2,7 @@
  * Segments are many, and what a process may hold open is bounded: a disk whose files are open only while they are used, and for as long after as
  * there is room. The one that was used longest ago is closed for the next, and opens again by itself.
  */
-import type { Disk, DiskFile, DiskLock } from '../base/environment.ts';
+import type { Disk, DiskFile, DiskLock, DiskSpace } from '../base/environment.ts';
 
 /** Files looked at for one to close. */
 const MAX_LOOKS = 64;
@@ -66,6 +66,10 @@ export class PooledDisk implements Disk {
     } finally {
       this.#giveBack();
     }
+  }
+
+  freeSpace(path: string): Promise<DiskSpace> {
+    return this.#disk.freeSpace(path);
   }
 
   lock(path: string): Promise<DiskLock> {

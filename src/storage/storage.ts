@@ -17,6 +17,7 @@ import { loadLog } from './partition-log-recovery.ts';
 import type { Checksums } from './payload.ts';
 import { PooledDisk } from './pooled-disk.ts';
 import { ReadBuffers } from './read-buffers.ts';
+import { ReservedDisk } from './reserved-disk.ts';
 import { readSnapshot } from './segment-snapshot.ts';
 import { SegmentWriter } from './segment-writer.ts';
 import { StagedSnapshot } from './staged-snapshot.ts';
@@ -32,6 +33,8 @@ export interface StorageSettings {
   readonly walFiles?: number;
   /** Bytes of one flush frame. Default 4 MiB. */
   readonly walMaxFrameBytes?: number;
+  /** Room that is kept back for a full disk (reserved-disk.ts). Default 0: none. */
+  readonly reserveBytes?: number;
 }
 
 export interface StorageOptions extends Checksums {
@@ -43,6 +46,8 @@ export interface StorageOptions extends Checksums {
   readonly settings?: StorageSettings;
   /** Told once, when a write or sync failed: the process must end, and not go on serving from memory (hazard B25). */
   readonly failed: (error: Error) => void;
+  /** The disk was full, and the room that was kept back is given up. */
+  readonly reserveReleased?: () => void;
 }
 
 /**
@@ -51,7 +56,10 @@ export interface StorageOptions extends Checksums {
  */
 export async function openStorage(given: StorageOptions): Promise<BrokerStorage> {
   // The write-ahead log and the segments find out one after the other.
-  const options = { ...given, failed: once(given.failed) };
+  const { path: directory, reserveReleased: released = () => {} } = given;
+  const reserve = { path: `${directory}/reserve`, directory, bytes: given.settings?.reserveBytes ?? 0, log: given.log, released };
+  const reservedDisk = new ReservedDisk(given.disk, reserve);
+  const options = { ...given, disk: reservedDisk, failed: once(given.failed) };
   const { disk, path, crc32, crc32c, environment, log, settings = {} } = options;
   const identity = await nextIncarnation({ disk, path, crc32 });
   const walPath = `${path}/wal`;
@@ -72,7 +80,7 @@ export async function openStorage(given: StorageOptions): Promise<BrokerStorage>
   const wal = new Wal(walOptions, recovery.files, recovery.groups, recovery.position);
   await wal.start(recovery.position.unproven, recovery.unprovenFiles);
   const directories = await GroupDirectories.list({ disk, path, incarnation: identity.incarnation, crc32 });
-  const storage = new BrokerStorage(options, identity, { wal, logs, recovered: recovery.recovered, directories });
+  const storage = new BrokerStorage(options, identity, reservedDisk, { wal, logs, recovered: recovery.recovered, directories });
   await storage.finishInstalls();
   return storage;
 }
@@ -102,10 +110,17 @@ export class BrokerStorage implements Storage {
   /** Of segments. */
   readonly #segmentDisk: PooledDisk;
   readonly #readBuffers = new ReadBuffers();
+  readonly #reservedDisk: ReservedDisk;
   #failed = false;
 
-  constructor(options: StorageOptions, identity: Pick<DirectoryIdentity, 'directoryId' | 'incarnation'>, opened: Opened) {
+  constructor(
+    options: StorageOptions,
+    identity: Pick<DirectoryIdentity, 'directoryId' | 'incarnation'>,
+    reservedDisk: ReservedDisk,
+    opened: Opened,
+  ) {
     this.#options = options;
+    this.#reservedDisk = reservedDisk;
     this.directoryId = identity.directoryId;
     this.incarnation = identity.incarnation;
     this.#wal = opened.wal;
@@ -115,6 +130,11 @@ export class BrokerStorage implements Storage {
     const { openFileLimit = Number.POSITIVE_INFINITY } = options.disk;
     this.#segmentDisk = new PooledDisk(options.disk, Math.min(MAX_OPEN_FILES, Math.floor(openFileLimit * OPEN_FILES_SHARE)));
     this.#writer = new SegmentWriter(options.environment, (error) => this.#fail(error));
+  }
+
+  /** Writes what is kept back for a full disk, unless it is there. False: there was no room. */
+  prepareReserve(): Promise<boolean> {
+    return this.#reservedDisk.prepare();
   }
 
   get unwrittenBytes(): number {

@@ -83,6 +83,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false, notWhole = 
     environment,
     crc32c,
     compression: new CompressionTable(),
+    checkRoom: () => {},
     log: { ...silentLogger, warn: (...said) => void warned.push(said) },
     leadershipChanged: () => {},
     openingMany: (is) => void many.push(is),

@@ -159,7 +159,7 @@ const beatsOfV2 = [
   { type: 'heartbeatResponse', ...envelope, readContext: 0, awake: true, check },
 ] as readonly Message[];
 const heartbeatOfV2 = {
-  ...{ incarnation: 6, seq: 99, diskFresh: true, loopFresh: true, wake: true },
+  ...{ incarnation: 6, seq: 99, diskFresh: true, loopFresh: true, hasRoom: true, wake: true },
   quiesced: { count: 700, hash: 0x89abcdef },
   messages: beatsOfV2.map((message) => ({ group, message })),
 };
@@ -472,6 +472,7 @@ export const formats: readonly Format[] = [
       seq: 99,
       diskFresh: true,
       loopFresh: true,
+      hasRoom: true,
       wake: false,
       quiesced: { count: 0, hash: 0 },
       messages: grouped(beats),

@@ -114,6 +114,7 @@ export class SimCluster {
         listeners: `CLIENT://${hostOf(id)}:${PORT}`,
         'controller.quorum.voters': voters.join(','),
         'log.dirs': '/data',
+        'flotilla.disk.reserve.bytes': '64KiB',
         ...this.#options.settings,
       },
       environment: {},

@@ -108,7 +108,7 @@ describe('the simulated disk', () => {
     for (let seed = 1; seed <= 20; seed++) {
       const { disk, settle, opened } = world(seed);
       const file = await opened('a');
-      disk.impose(({ grows }) => (grows ? 'ENOSPC' : undefined));
+      disk.impose(({ growth }) => (growth > 0 ? 'ENOSPC' : undefined));
       await expect(settle(file.write(0, ones(2_000)))).rejects.toMatchObject({ code: 'ENOSPC' });
       sizes.add(disk.bytes('a').length);
     }

@@ -6,7 +6,7 @@
  */
 import { assert, must } from '../../src/base/assert.ts';
 import { concat } from '../../src/base/bytes.ts';
-import type { Disk, DiskFile, DiskLock, Random, Scheduler } from '../../src/base/environment.ts';
+import type { Disk, DiskFile, DiskLock, DiskSpace, Random, Scheduler } from '../../src/base/environment.ts';
 import { randomBelow } from '../../src/base/environment.ts';
 import { FlotillaError } from '../../src/base/errors.ts';
 import { Inode, newestInode, SECTOR_BYTES } from './disk-inode.ts';
@@ -24,6 +24,7 @@ export interface DiskOperation {
     | 'remove'
     | 'removeTree'
     | 'syncDirectory'
+    | 'freeSpace'
     | 'size'
     | 'read'
     | 'write'
@@ -32,8 +33,8 @@ export interface DiskOperation {
     | 'close'
     | 'lock';
   readonly path: string;
-  /** It needs room that the disk has not given yet. */
-  readonly grows: boolean;
+  /** Bytes of room that it needs and the disk has not given yet. */
+  readonly growth: number;
 }
 
 /**
@@ -42,6 +43,11 @@ export interface DiskOperation {
  */
 export type Fate = 'crash' | 'EIO' | 'ENOSPC' | 'misdirect' | undefined;
 export type Intercept = (operation: DiskOperation) => Fate;
+
+/** Of a disk that nothing fills. */
+const CAPACITY_BYTES = 2 ** 40;
+/** What a new name takes. */
+const NAME_BYTES = 1;
 
 export class SimDisk implements Disk {
   /** Asked before each operation. */
@@ -67,6 +73,7 @@ export class SimDisk implements Disk {
   #life = 0;
   readonly #faults = new Set<Intercept>();
   readonly #slowness = new Set<() => number>();
+  readonly #fillings = new Set<{ readonly capacity: number; told(): void }>();
   readonly #stalls = new Set<{ held(): void }>();
   /** Completions that a stall holds back. */
   #held: (() => void)[] = [];
@@ -143,6 +150,17 @@ export class SimDisk implements Disk {
     };
   }
 
+  /** Others have written the file system full but for so many bytes, until the function that this returns is called. `told` of each operation that fails. */
+  fill(freeBytes: number, told: () => void = () => {}): () => void {
+    const filling = { capacity: this.usedBytes + freeBytes, told };
+    this.#fillings.add(filling);
+    return () => void this.#fillings.delete(filling);
+  }
+
+  get usedBytes(): number {
+    return [...new Set(this.#names.inodes())].reduce((sum, inode) => sum + inode.size, 0);
+  }
+
   get isStalled(): boolean {
     return this.#stalls.size > 0;
   }
@@ -173,8 +191,7 @@ export class SimDisk implements Disk {
 
   open(path: string, options: { create: boolean }): Promise<DiskFile> {
     const name = normalize(path);
-    const grows = options.create && !this.#names.has(name);
-    return this.#run('open', name, grows, () => {
+    return this.#run('open', name, options.create && !this.#names.has(name) ? NAME_BYTES : 0, () => {
       let inode = this.#names.get(name);
       if (inode === undefined) {
         if (!options.create || !this.#names.get(parentOf(name))?.directory) throw systemError('ENOENT', name);
@@ -189,7 +206,7 @@ export class SimDisk implements Disk {
 
   makeDirectory(path: string): Promise<void> {
     const name = normalize(path);
-    return this.#run('makeDirectory', name, !this.#names.has(name), () => {
+    return this.#run('makeDirectory', name, this.#names.has(name) ? 0 : NAME_BYTES, () => {
       const parts = name.split('/');
       for (let depth = 1; depth <= parts.length; depth++) {
         const prefix = parts.slice(0, depth).join('/');
@@ -202,7 +219,7 @@ export class SimDisk implements Disk {
 
   list(path: string): Promise<string[]> {
     const name = normalize(path);
-    return this.#run('list', name, false, () => {
+    return this.#run('list', name, 0, () => {
       const children = Array.from(this.#names.childrenOf(name), (child) => child.slice(name === '' ? 0 : name.length + 1));
       return children.sort();
     });
@@ -210,13 +227,13 @@ export class SimDisk implements Disk {
 
   exists(path: string): Promise<boolean> {
     const name = normalize(path);
-    return this.#run('exists', name, false, () => this.#names.has(name));
+    return this.#run('exists', name, 0, () => this.#names.has(name));
   }
 
   rename(from: string, to: string): Promise<void> {
     const source = normalize(from);
     const target = normalize(to);
-    return this.#run('rename', source, false, () => {
+    return this.#run('rename', source, 0, () => {
       if (!this.#names.has(source) || !this.#names.has(parentOf(target))) throw systemError('ENOENT', source);
       const newest = newestInode();
       this.#change([parentOf(source), parentOf(target)], (names) => names.move(source, target, newest));
@@ -225,7 +242,7 @@ export class SimDisk implements Disk {
 
   remove(path: string): Promise<void> {
     const name = normalize(path);
-    return this.#run('remove', name, false, () => {
+    return this.#run('remove', name, 0, () => {
       if (!this.#names.has(name)) throw systemError('ENOENT', name);
       const newest = newestInode();
       this.#change([parentOf(name)], (names) => names.delete(name, newest));
@@ -234,7 +251,7 @@ export class SimDisk implements Disk {
 
   removeTree(path: string): Promise<void> {
     const name = normalize(path);
-    return this.#run('removeTree', name, false, () => {
+    return this.#run('removeTree', name, 0, () => {
       if (!this.#names.has(name)) return;
       const newest = newestInode();
       this.#change([parentOf(name)], (names) => {
@@ -246,16 +263,24 @@ export class SimDisk implements Disk {
   syncDirectory(path: string): Promise<void> {
     const name = normalize(path);
     const covered = new Set(this.#nameChanges.filter((change) => change.directories.includes(name)));
-    return this.#run('syncDirectory', name, false, undefined, () => {
+    return this.#run('syncDirectory', name, 0, undefined, () => {
       // One that another sync made durable meanwhile is not applied again, over what came after it.
       for (const change of this.#nameChanges) if (covered.has(change)) change.apply(this.#durableNames);
       this.#nameChanges = this.#nameChanges.filter((change) => !covered.has(change));
     });
   }
 
+  freeSpace(path: string): Promise<DiskSpace> {
+    return this.#run('freeSpace', normalize(path), 0, () => {
+      const used = this.usedBytes;
+      const capacity = Math.min(CAPACITY_BYTES, ...Array.from(this.#fillings, (filling) => filling.capacity));
+      return { freeBytes: Math.max(0, capacity - used), totalBytes: CAPACITY_BYTES };
+    });
+  }
+
   lock(path: string): Promise<DiskLock> {
     const name = normalize(path);
-    return this.#run('lock', name, false, () => {
+    return this.#run('lock', name, 0, () => {
       if (this.#locks.has(name)) throw new FlotillaError('DATA_DIRECTORY', `${path} is in use by process 1; stop that broker first`);
       this.#locks.add(name);
       return {
@@ -303,7 +328,7 @@ export class SimDisk implements Disk {
     return randomBelow(this.#random, bound);
   }
 
-  #run<T>(kind: DiskOperation['kind'], path: string, grows: boolean, effect: (() => T) | undefined, completion?: () => void): Promise<T> {
+  #run<T>(kind: DiskOperation['kind'], path: string, growth: number, effect: (() => T) | undefined, completion?: () => void): Promise<T> {
     // What fails takes no effect; a power cut, in contrast, may come after it.
     const applied =
       effect &&
@@ -311,10 +336,17 @@ export class SimDisk implements Disk {
         if (fate === undefined || fate === 'crash') return effect();
         return undefined as T;
       });
-    return this.run({ kind, path, grows }, this.#life, applied, (fate) => fate === undefined && completion?.());
+    return this.run({ kind, path, growth }, this.#life, applied, (fate) => fate === undefined && completion?.());
   }
 
   #fateOf(operation: DiskOperation): Fate {
+    if (operation.growth > 0) {
+      for (const { capacity, told } of this.#fillings) {
+        if (this.usedBytes + operation.growth <= capacity) continue;
+        told();
+        return 'ENOSPC';
+      }
+    }
     const fate = this.intercept?.(operation);
     if (fate !== undefined || this.#faults.size === 0) return fate;
     for (const fault of this.#faults) {
@@ -365,11 +397,11 @@ class SimFile implements DiskFile {
   }
 
   size(): Promise<number> {
-    return this.#run('size', false, () => this.#inode.size);
+    return this.#run('size', 0, () => this.#inode.size);
   }
 
   read(position: number, length: number, room?: Uint8Array): Promise<Uint8Array> {
-    return this.#run('read', false, () => {
+    return this.#run('read', 0, () => {
       const bytes = this.#inode.read(position, length);
       room?.set(bytes);
       return room?.subarray(0, bytes.length) ?? bytes;
@@ -379,10 +411,10 @@ class SimFile implements DiskFile {
   write(position: number, buffers: readonly Uint8Array[]): Promise<void> {
     const given = concat(buffers);
     const bytes = given.slice();
-    const grows = position + bytes.length > this.#inode.size;
+    const growth = Math.max(0, position + bytes.length - this.#inode.size);
     return this.#run(
       'write',
-      grows,
+      growth,
       (fate) => {
         this.#disk.bytesWritten += bytes.length;
         this.#inode.change(this.#placed(position, bytes, fate));
@@ -398,7 +430,7 @@ class SimFile implements DiskFile {
 
   sync(): Promise<void> {
     const covered = this.#inode.changes;
-    return this.#run('sync', false, undefined, (fate) => {
+    return this.#run('sync', 0, undefined, (fate) => {
       this.#inode.synced(covered, fate !== undefined, (position, length) =>
         this.#disk.onDurable?.(this.#path, this.#inode, position, length),
       );
@@ -406,14 +438,14 @@ class SimFile implements DiskFile {
   }
 
   truncate(length: number): Promise<void> {
-    return this.#run('truncate', length > this.#inode.size, (fate) => {
+    return this.#run('truncate', Math.max(0, length - this.#inode.size), (fate) => {
       if (fate === undefined || fate === 'crash') this.#inode.change({ truncateTo: length });
     });
   }
 
   close(): Promise<void> {
     assert(this.#inFlight === 0, 'a file is not closed while it is used: its descriptor may be another file’s at once', this.#path);
-    return this.#run('close', false, () => {
+    return this.#run('close', 0, () => {
       this.#closed = true;
     });
   }
@@ -428,14 +460,14 @@ class SimFile implements DiskFile {
 
   async #run<T>(
     kind: DiskOperation['kind'],
-    grows: boolean,
+    growth: number,
     effect: ((fate: Fate) => T) | undefined,
     completion?: (fate: Fate) => void,
   ): Promise<T> {
     assert(!this.#closed, 'the file is open', { kind, path: this.#path });
     this.#inFlight++;
     try {
-      return await this.#disk.run({ kind, path: this.#path, grows }, this.#life, effect, completion);
+      return await this.#disk.run({ kind, path: this.#path, growth }, this.#life, effect, completion);
     } finally {
       this.#inFlight--;
     }

@@ -15,7 +15,7 @@ let heartbeats: Heartbeats;
 
 const none = { count: 0, hash: 0 };
 const heard = (seq: number, incarnation = 1, diskFresh = true): NodeHeartbeat => {
-  return { incarnation, seq, diskFresh, loopFresh: true, wake: false, quiesced: none, messages: [] };
+  return { incarnation, seq, diskFresh, loopFresh: true, hasRoom: true, wake: false, quiesced: none, messages: [] };
 };
 const request = (commit: number): HeartbeatRequest => ({
   type: 'heartbeat',
@@ -53,20 +53,21 @@ test('a heartbeat goes out each time, with the newest of each group, once', () =
   heartbeats.queue(peer, groupKey(0), request(2));
   heartbeats.queue(peer, groupKey(1), request(5));
   heartbeats.queue(stranger, groupKey(1), request(5));
-  heartbeats.beat({ diskFresh: true, loopFresh: false });
-  heartbeats.beat({ diskFresh: false, loopFresh: true });
+  heartbeats.beat({ diskFresh: true, loopFresh: false, hasRoom: true });
+  heartbeats.beat({ diskFresh: false, loopFresh: true, hasRoom: true });
   expect(sent.map(({ to, lane }) => [to, lane])).toEqual([
     [peer, 'heartbeat'],
     [peer, 'heartbeat'],
   ]);
   const [first, second] = sent.map(({ heartbeat }) => heartbeat);
-  expect(first).toMatchObject({ incarnation: 7, seq: 1, diskFresh: true, loopFresh: false });
+  expect(first).toMatchObject({ incarnation: 7, seq: 1, diskFresh: true, loopFresh: false, hasRoom: true });
   expect(first!.messages.map(({ message }) => (message as HeartbeatRequest).commit)).toEqual([2, 5]);
   expect(second).toEqual({
     incarnation: 7,
     seq: 2,
     diskFresh: false,
     loopFresh: true,
+    hasRoom: true,
     wake: false,
     quiesced: { count: 2, hash: 5 },
     messages: [],
@@ -76,8 +77,8 @@ test('a heartbeat goes out each time, with the newest of each group, once', () =
 test('a peer is asked to wake its groups once', () => {
   heartbeats.askToWake(peer);
   heartbeats.askToWake(stranger);
-  heartbeats.beat({ diskFresh: true, loopFresh: false });
-  heartbeats.beat({ diskFresh: true, loopFresh: false });
+  heartbeats.beat({ diskFresh: true, loopFresh: false, hasRoom: true });
+  heartbeats.beat({ diskFresh: true, loopFresh: false, hasRoom: true });
   expect(sent.map(({ heartbeat }) => heartbeat.wake)).toEqual([true, false]);
 });
 

@@ -27,8 +27,8 @@ export const diskFaults: readonly Fault[] = [
   },
   {
     name: 'diskFull',
-    about: 'ENOSPC: nothing grows for a while',
-    inflict: (occurrence) => fail(occurrence, ({ grows }) => (grows ? 'ENOSPC' : undefined)),
+    about: 'ENOSPC: next to nothing grows for a while',
+    inflict: fill,
   },
   { name: 'misdirect', about: 'a write goes to a wrong place of its file', waitsFor: ISSUE_5, inflict: misdirect },
   { name: 'rot', about: 'bits of a file flip, on a minority of the disks', waitsFor: ISSUE_5, inflict: rot },
@@ -64,6 +64,14 @@ function fail(occurrence: Occurrence, fate: (operation: DiskOperation) => Fate):
       return met;
     }),
   );
+}
+
+/** Bytes that are left: none, less than the reserve, or enough for a while. */
+const LEFT_BYTES = [0, 20_000, 500_000];
+
+function fill(occurrence: Occurrence): void {
+  const { random, bite, until } = occurrence;
+  until(victimOf(occurrence).disk.fill(random.pick(LEFT_BYTES), bite));
 }
 
 function once(kind: DiskOperation['kind'], code: Fate): (operation: DiskOperation) => Fate {
