@@ -6,6 +6,4 @@ export const HAZARDS = 42;
 export const WAITING: Readonly<Record<string, string>> = {
   B33: 'transactions',
   B35: 'consumer groups: there is no coordinator of them yet, so no commit of a zombie',
-  B37: 'watermarks of a full disk: it ends the process today, as any other error of the disk',
-  B41: 'retention and expiry by time: nothing is deleted for its age yet',
 };
