@@ -293,7 +293,8 @@ export class SegmentedLog implements PartitionLog {
   }
 
   async dropBefore(index: number): Promise<number> {
-    if (index > this.#last.index && this.#plannedEntries > 0) this.#roll();
+    const isCovered = this.#plannedEntries === 0 && (this.#snapshots.newest?.lastIndex ?? 0) === this.#last.index;
+    if (index > this.#last.index && !isCovered) this.#roll();
     await this.flush();
     // Not while segments are held up: the write-ahead log may wait for them.
     await this.#context.settled();
@@ -317,7 +318,8 @@ export class SegmentedLog implements PartitionLog {
   async reclaim(): Promise<number> {
     const before = this.#sizeBytes;
     const { logStartOffset } = this.#start;
-    const nothingLeft = logStartOffset === this.nextOffset && this.#plannedBytes > 0;
+    // A snapshot must stand for all of it, and an owner that is being restored has no state yet.
+    const nothingLeft = logStartOffset === this.nextOffset && this.#sizeBytes > 0 && this.#ownState() !== undefined;
     const index = nothingLeft ? this.lastIndex + 1 : (this.#segmentOfOffset(logStartOffset)?.base.index ?? 0);
     if (this.#closed || index <= (this.#segments[0]?.base.index ?? 0)) return 0;
     try {
@@ -410,12 +412,16 @@ export class SegmentedLog implements PartitionLog {
 
   #roll(): void {
     const after = positionOf(this.#last);
-    const state = this.snapshotSource?.(after.nextOffset, after.index);
+    const state = this.#ownState();
     const { logStartOffset } = this.#start;
     this.#rolls.push({ after, configuration: describeConfiguration(this.#configuration), state, logStartOffset });
     this.#plannedBytes = 0;
     this.#plannedEntries = 0;
     this.#plannedSinceMs = undefined;
+  }
+
+  #ownState(): Uint8Array | undefined {
+    return this.snapshotSource?.(this.#last.nextOffset, this.#last.index);
   }
 
   #isBehind(target: number): boolean {
@@ -476,7 +482,8 @@ export class SegmentedLog implements PartitionLog {
       });
     }
     this.#context.synced(after.index);
-    this.#segments.push(this.#newSegment());
+    // One without entries is begun already.
+    if (this.#segments.at(-1)?.rowCount !== 0) this.#segments.push(this.#newSegment());
   }
 
   /** First the new start is durable, then the segments go: recovery removes what a crash leaves of them. */

@@ -106,6 +106,30 @@ describe('an entry that moves the start of the log', () => {
     expect((await again.log.read(80, 82, 1)).nextOffset).toBe(82);
   });
 
+  it('waits for an owner that is being restored: then all goes, also what was closed without a snapshot', async () => {
+    const fixture = new Fixture();
+    const { log } = await cut(fixture, 80);
+    const source = log.snapshotSource;
+    log.snapshotSource = undefined;
+    await log.flush();
+    const { operations } = fixture.disk;
+    await log.reclaim();
+    expect(log.logStartOffset).toBe(80);
+    const left = log.sizeBytes;
+    log.snapshotSource = source;
+    await log.reclaim();
+    expect(left).toBeGreaterThan(0);
+    expect(log.sizeBytes).toBe(0);
+    expect(fixture.disk.operations).toBeGreaterThan(operations);
+    expect(log).toMatchObject({ logStartOffset: 80, nextOffset: 80, firstReplicableIndex: 42 });
+    // As an emptied log that was rolled while nobody could say its state.
+    log.append([nextEntry(startsAt(80, last(BATCHES)), { kind: EntryKind.noop })]);
+    log.snapshotSource = undefined;
+    expect(await log.dropBefore(1_000)).toBe(42);
+    log.snapshotSource = source;
+    expect(await log.dropBefore(1_000)).toBe(43);
+  });
+
   it.each([
     ['in the write-ahead log', async () => {}],
     ['in a segment', (log: SegmentedLog) => log.flush()],
