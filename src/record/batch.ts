@@ -200,6 +200,15 @@ export interface DecodeOptions {
  * @throws FlotillaError CORRUPT_MESSAGE, INVALID_RECORD, UNSUPPORTED_COMPRESSION_TYPE, MESSAGE_TOO_LARGE (over `maxBytes` decompressed)
  */
 export function decodeBatch(bytes: Uint8Array, options: DecodeOptions, header: BatchHeader = readBatchHeader(bytes)): Record[] {
+  return decodeRecordsOf(bytes, options, header).records;
+}
+
+/** As {@link decodeBatch}, with the bytes that the records stand in, decompressed. */
+export function decodeRecordsOf(
+  bytes: Uint8Array,
+  options: DecodeOptions,
+  header: BatchHeader,
+): { readonly payload: Uint8Array; readonly records: Record[] } {
   const size = batchSize(bytes);
   if (size > bytes.length) throw corrupt(`the batch states ${size} bytes, ${bytes.length} came`);
   if (options.crc32c !== undefined) {
@@ -207,9 +216,9 @@ export function decodeBatch(bytes: Uint8Array, options: DecodeOptions, header: B
     if (crc !== header.crc) throw corrupt(`its CRC32C is ${crc}, its header states ${header.crc}`);
   }
   if (header.compression === undefined) throw unknownCodec(header.attributes);
-  if (header.compression === 'none') return decodeRecords(new ByteReader(bytes, BATCH_HEADER_BYTES, size), header);
-  const payload = decompress(bytes.subarray(BATCH_HEADER_BYTES, size), header.compression, options);
-  return decodeRecords(new ByteReader(payload, 0, payload.length), header);
+  const stored = bytes.subarray(BATCH_HEADER_BYTES, size);
+  const payload = header.compression === 'none' ? stored : decompress(stored, header.compression, options);
+  return { payload, records: decodeRecords(new ByteReader(payload, 0, payload.length), header) };
 }
 
 function decompress(payload: Uint8Array, name: CompressionName, options: DecodeOptions): Uint8Array {
