@@ -29,6 +29,7 @@ import { produceHandler } from './produce.ts';
 import { Reassignments } from './reassignments.ts';
 import { Registration } from './registration.ts';
 import { Retention } from './retention.ts';
+import { Scrubber } from './scrubber.ts';
 import type { Switchboard } from './switchboard.ts';
 
 /** Segments of the metadata log. */
@@ -103,6 +104,7 @@ export interface Assembly {
   readonly reassignments: Reassignments;
   readonly registration: Registration;
   readonly retention: Retention;
+  readonly scrubber: Scrubber;
   readonly diskRoom: DiskRoom;
   /** From now on clients are answered. */
   serveClients(): void;
@@ -239,6 +241,16 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     intervalMs: config.retentionCheckIntervalMs,
     requestTimeoutMs: config.requestTimeoutMs,
   });
+  const room = diskRoom;
+  const scrubber = new Scrubber({
+    host,
+    storage,
+    environment,
+    log,
+    bytesPerSecond: config.scrubBytesPerSecond,
+    intervalMs: config.scrubIntervalMs,
+    mayRead: () => room.room === 'ample' && storage.wal.stalledMs() < settings.diskFreshMs,
+  });
   const serveClients = () => {
     switchboard.addStreams(produceHandler(context), fetchHandler(context));
     const admin = adminHandlers({ context, controller: routed, local: controller, hint, leaders, host });
@@ -248,6 +260,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   reassignments.start();
   registration.start();
   retention.start();
+  scrubber.start();
   diskRoom.start();
   const disconnect = () => {
     routed.close();
@@ -264,6 +277,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     reassignments,
     registration,
     retention,
+    scrubber,
     diskRoom,
     serveClients,
     disconnect,
@@ -385,10 +399,11 @@ function raftSettings(config: BrokerConfig): RaftHostSettings {
 
 /** Takes the rooms apart within `ms`: whoever waits is told, then logs are flushed, then files are closed. */
 export async function disassemble(assembly: Assembly, step: (what: string, work: () => Promise<unknown>) => Promise<void>): Promise<void> {
-  const { registration, reassignments, retention, diskRoom, partitions, follower, controller, host, store, storage } = assembly;
+  const { registration, reassignments, retention, scrubber, diskRoom, partitions, follower, controller, host, store, storage } = assembly;
   await step('registration', () => registration.stop());
   await step('reassignments', () => reassignments.stop());
   await step('retention', () => retention.stop());
+  await step('scrubber', () => scrubber.stop());
   await step('disk room', () => diskRoom.stop());
   follower?.stop();
   await step('partitions', () => partitions.stop());

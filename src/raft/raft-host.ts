@@ -18,6 +18,8 @@ import { decodeHeartbeat, type NodeHeartbeat } from './heartbeat-codec.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { Outbox } from './outbox.ts';
 import { Quiescence } from './quiescence.ts';
+import { REPAIR_MAGIC } from './repair-codec.ts';
+import { type RepairStatistics, Repairs } from './repairs.ts';
 import { RaftReplica, type ReplicaHost } from './replica.ts';
 import { CAMPAIGN_PACE_MS, type RaftHostSettings } from './settings.ts';
 import { installSnapshot, type SnapshotInstallOptions } from './snapshot-install.ts';
@@ -66,6 +68,7 @@ class GroupHost implements RaftHost, ReplicaHost {
   readonly #quiescence: Quiescence;
   readonly #loop: TurnLoop;
   readonly #snapshots: SnapshotTransfer;
+  readonly #repairs: Repairs;
   readonly #replicas = new Map<GroupKey, RaftReplica>();
   readonly #opening = new Set<GroupKey>();
   readonly #earlyVotes = new Map<GroupKey, { readonly from: BrokerId; readonly message: Message }>();
@@ -114,6 +117,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       schedule: (replica) => this.schedule(replica),
       newCore: (replicaOptions, opened) => this.#newCore(replicaOptions, opened),
       abandon: (replica, error) => this.#abandon(replica, error),
+      replaced: (group) => this.#repairs.forget(group, true),
     };
     this.#snapshots = new SnapshotTransfer({
       environment,
@@ -123,7 +127,20 @@ class GroupHost implements RaftHost, ReplicaHost {
       log,
       replica: (group) => this.#replicas.get(group),
       install: (replica, snapshot) => installSnapshot(installing, replica, snapshot),
+      doubted: ({ group }) => {
+        for (const firstIndex of storage.repairOf(group)?.segments() ?? []) this.#repairs.suspect(group, firstIndex);
+      },
     });
+    this.#repairs = new Repairs({
+      environment,
+      storage,
+      transport,
+      log,
+      replica: (group) => this.#replicas.get(group),
+      isAlive: (broker) => this.isAlive(broker),
+      irreparable: (replica, reason) => this.quarantined(replica, reason),
+    });
+    storage.onDamage = (group, index) => this.#repairs.suspect(group, index);
     this.#tickedAt = environment.monotonicMs();
     // The first tick at a random point of its interval, so that brokers started together do not tick together.
     this.#timer = environment.after(randomBelow(environment, settings.tickMs), () => this.#tick());
@@ -193,6 +210,22 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#loop.guard(inputs);
   }
 
+  repair(group: GroupKey, firstIndex: number): void {
+    this.#repairs.suspect(group, firstIndex);
+  }
+
+  untilWhole(group: GroupKey): Promise<boolean> {
+    return this.#repairs.untilWhole(group);
+  }
+
+  damageOf(group: GroupKey): string | undefined {
+    return this.#repairs.damageOf(group);
+  }
+
+  get repairs(): RepairStatistics {
+    return this.#repairs.statistics;
+  }
+
   get pendingDiskBytes(): number {
     const { wal, unwrittenBytes } = this.#options.storage;
     return wal.pendingBytes + unwrittenBytes;
@@ -256,6 +289,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#stopped = true;
     this.#timer.cancel();
     const replicas = [...this.#replicas.values()];
+    this.#repairs.stop();
     for (const replica of replicas) this.#detach(replica);
     this.#snapshots.stop();
     try {
@@ -337,6 +371,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     if (this.#stopped) return;
     try {
       if (lane === 'raft') this.#receive(from, decodeFrame(frame));
+      else if (lane === 'bulk' && frame[0] === REPAIR_MAGIC) this.#repairs.frame(from, frame);
       else if (lane === 'bulk') this.#snapshots.frame(from, frame);
       else this.#heartbeat(from, decodeHeartbeat(frame));
     } catch (error) {
@@ -463,15 +498,17 @@ class GroupHost implements RaftHost, ReplicaHost {
       this.#quiescence.release();
     }
     const keepsUp = Math.max(stalledMs, this.#lateMs) <= settings.handOverStallMs;
-    if ((!keepsUp || this.#room !== 'ample') && this.#untilHandOver <= 0) {
+    const allHandOver = !keepsUp || this.#room !== 'ample';
+    if ((allHandOver || this.#repairs.statistics.damaged > 0) && this.#untilHandOver <= 0) {
       this.#untilHandOver = MS_BETWEEN_HAND_OVERS;
-      for (const replica of this.#replicas.values()) replica.handOver();
+      for (const replica of this.#replicas.values()) if (allHandOver || this.damageOf(replica.group) !== undefined) replica.handOver();
     }
   }
 
   #detach(replica: RaftReplica): void {
     this.#replicas.delete(replica.group);
     this.#quiescence.remove(replica);
+    this.#repairs.forget(replica.group, false);
     replica.close();
   }
 

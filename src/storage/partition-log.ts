@@ -13,20 +13,12 @@ import type { Configuration, LogPosition, TermStart } from '../raft/core/types.t
 import { LogSnapshots, type LogStart } from './log-snapshots.ts';
 import { decodeLogStart } from './log-start.ts';
 import type { LoadedLog } from './partition-log-recovery.ts';
-import {
-  BATCH_HEADER_BYTES,
-  batchBaseOffsetAt,
-  batchLengthAt,
-  batchMaxTimestampAt,
-  batchNextOffsetAt,
-  type Checksums,
-  isRecordBatch,
-  maxTimestampOf,
-} from './payload.ts';
+import { batchBaseOffsetAt, batchMaxTimestampAt, type Checksums, isRecordBatch, maxTimestampOf } from './payload.ts';
 import type { ReadBuffers } from './read-buffers.ts';
-import { Segment } from './segment.ts';
+import { Segment, type SegmentBase } from './segment.ts';
 import { chainOf, describeConfiguration, type SegmentSnapshot } from './segment-snapshot.ts';
 import type { SegmentWriter } from './segment-writer.ts';
+import { visitHeaders, wholeBatches } from './stored-batches.ts';
 import type { BatchRun, LogSettings, LogSnapshot, PartitionLog, StoredSegment } from './types.ts';
 
 /** Bytes of one write to a segment. */
@@ -51,6 +43,8 @@ export interface LogContext {
   readonly synced: (index: number) => void;
   /** What it has of that. */
   readonly syncedDurably: () => number;
+  /** A read found an entry damaged in the segment that holds the index. */
+  readonly damaged: (index: number) => void;
   /** Resolves when the write-ahead log has what {@link synced} said so far, durably. */
   readonly settled: () => Promise<void>;
 }
@@ -220,12 +214,15 @@ export class SegmentedLog implements PartitionLog {
     if (fromOffset >= this.#written.nextOffset) return this.#readPending(fromOffset, untilOffset, maxBytes);
     const segment = must(this.#segmentOfOffset(fromOffset), 'a segment holds the offset', fromOffset);
     const { readBuffers } = this.#context;
-    const read = await segment.readBatches(fromOffset, maxBytes, (length) => readBuffers.take(length));
+    const reading = segment.readBatches(fromOffset, maxBytes, (length) => readBuffers.take(length));
+    const read = await reading.catch((error: unknown) => this.#noticed(error, segment));
     const stored = must(read, 'the segment holds the offset', fromOffset);
-    const first = batchLengthAt(stored, 0);
-    // The look-up knows the first batch's length, so only a batch that its own header states otherwise is cut short: damage.
-    if (first === undefined || first > stored.length) throw this.#damaged(fromOffset);
-    const { bytes, nextOffset } = wholeBatches(stored, fromOffset, untilOffset);
+    const { bytes, nextOffset, damaged } = wholeBatches(stored, fromOffset, untilOffset, this.#context.checksums);
+    if (damaged) {
+      this.#context.damaged(segment.base.index);
+      // What stands before it is served; the next read begins with it.
+      if (bytes === 0) throw this.#damaged(fromOffset);
+    }
     return { chunks: bytes === 0 ? [] : [stored.subarray(0, bytes)], bytes, nextOffset, release: () => readBuffers.give(stored) };
   }
 
@@ -238,7 +235,13 @@ export class SegmentedLog implements PartitionLog {
       return this.#pendingEntries(fromIndex - firstPending.index, maxBytes);
     const found = this.#segments.findLast(({ base }) => base.index <= fromIndex);
     const segment = must(found, 'a segment holds the entry', fromIndex);
-    return segment.readEntries(fromIndex, maxBytes);
+    return segment.readEntries(fromIndex, maxBytes).catch((error: unknown) => this.#noticed(error, segment));
+  }
+
+  /** Damage that a read found is put right soon (raft/repairs.ts). */
+  #noticed(error: unknown, { base }: Segment): never {
+    if (error instanceof FlotillaError && error.code === 'STORAGE_ERROR') this.#context.damaged(base.index);
+    throw error;
   }
 
   async offsetForTime(timestampMs: number, fromOffset: number = this.logStartOffset): Promise<number | undefined> {
@@ -333,6 +336,25 @@ export class SegmentedLog implements PartitionLog {
 
   segments(): readonly StoredSegment[] {
     return [...this.#segments];
+  }
+
+  /** Segments hold all up to here, durably for certain. */
+  get syncedIndex(): number {
+    return Math.min(this.#context.syncedDurably(), this.#written.index);
+  }
+
+  /** A roll writes one, unless the owner has no state yet. It may have the damaged one's name, as nothing came since. */
+  async renewSnapshot({ index }: SegmentBase): Promise<void> {
+    if (this.#closed || this.#ownState() === undefined) return;
+    this.#snapshots.forget(index - 1);
+    this.#roll();
+    await this.flush();
+  }
+
+  /** Does the work while nothing is written or dropped; not at all once the log is closed. */
+  async undisturbed(work: () => Promise<void>): Promise<void> {
+    while (this.#writing !== undefined) await this.#writing;
+    if (!this.#closed) await this.#exclusively(work);
   }
 
   /** Writes what is pending to segments, without a sync. Concurrent calls share the pass under way. */
@@ -570,28 +592,4 @@ export class SegmentedLog implements PartitionLog {
       `${this.#context.directory}: the batch at offset ${offset} is damaged; read it from another replica`,
     );
   }
-}
-
-function wholeBatches(stored: Uint8Array, fromOffset: number, untilOffset: number): { bytes: number; nextOffset: number } {
-  let at = 0;
-  let nextOffset = fromOffset;
-  for (;;) {
-    const length = batchLengthAt(stored, at);
-    if (length === undefined || at + length > stored.length) break;
-    const next = batchNextOffsetAt(stored, at);
-    // One that does not follow the one before it rotted: the next read starts there and says so.
-    if (next > untilOffset || (at > 0 && batchBaseOffsetAt(stored, at) !== nextOffset)) break;
-    at += length;
-    nextOffset = next;
-  }
-  return { bytes: at, nextOffset };
-}
-
-function visitHeaders(chunk: Uint8Array, visit: (header: Uint8Array, nextOffset: number) => boolean): boolean {
-  let at = 0;
-  for (let length = batchLengthAt(chunk, at); length !== undefined; length = batchLengthAt(chunk, at)) {
-    if (!visit(chunk.subarray(at, at + BATCH_HEADER_BYTES), batchNextOffsetAt(chunk, at))) return false;
-    at += length;
-  }
-  return true;
 }

@@ -12,6 +12,7 @@ import { type DirectoryId, formatGroupKey, type GroupKey, type ReplicaId } from 
 import type { Entry } from '../raft/core/entry.ts';
 import { type DirectoryIdentity, nextIncarnation } from './directory.ts';
 import { GroupDirectories, groupName, purgeQuarantine } from './group-directories.ts';
+import { SegmentsRepair } from './log-repair.ts';
 import { SegmentedLog } from './partition-log.ts';
 import { loadLog } from './partition-log-recovery.ts';
 import type { Checksums } from './payload.ts';
@@ -21,7 +22,7 @@ import { ReservedDisk } from './reserved-disk.ts';
 import { readSnapshot } from './segment-snapshot.ts';
 import { SegmentWriter } from './segment-writer.ts';
 import { StagedSnapshot } from './staged-snapshot.ts';
-import type { LogSettings, OpenedLog, RecoveredGroup, SnapshotFile, Storage, WriteAheadLog } from './types.ts';
+import type { LogRepair, LogSettings, OpenedLog, RecoveredGroup, SnapshotFile, Storage, WriteAheadLog } from './types.ts';
 import { DEFAULT_WAL_SETTINGS, Wal } from './wal.ts';
 import { INITIAL_HARD_STATE } from './wal-groups.ts';
 import { recoverWal } from './wal-recovery.ts';
@@ -111,6 +112,7 @@ export class BrokerStorage implements Storage {
   readonly #segmentDisk: PooledDisk;
   readonly #readBuffers = new ReadBuffers();
   readonly #reservedDisk: ReservedDisk;
+  onDamage: Storage['onDamage'];
   #failed = false;
 
   constructor(
@@ -181,6 +183,7 @@ export class BrokerStorage implements Storage {
       synced: (index: number) => this.#wal.synced(group, index),
       syncedDurably: () => this.#wal.syncedDurably(group),
       settled: () => this.#wal.append([]),
+      damaged: (index: number) => this.onDamage?.(group, index),
     };
     const hardState = recovered?.hardState ?? INITIAL_HARD_STATE;
     const above = followingEntries(recovered?.entries ?? [], loaded.last.index);
@@ -205,6 +208,14 @@ export class BrokerStorage implements Storage {
     await this.#directories.commitStaged(group, replicaId);
     await this.#finishInstall(group);
     return this.openLog(group, settings, replicaId);
+  }
+
+  repairOf(group: GroupKey): LogRepair | undefined {
+    const log = this.#logs.get(group);
+    if (log === undefined || log.closed) return undefined;
+    const { crc32, crc32c } = this.#options;
+    const directory = this.#directories.pathOf(group);
+    return new SegmentsRepair({ disk: this.#segmentDisk, directory, log, crc32, crc32c, failed: (error) => this.#fail(error) });
   }
 
   discardStaged(group: GroupKey): Promise<void> {

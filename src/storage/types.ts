@@ -5,6 +5,7 @@
 import type { DirectoryId, GroupKey, ReplicaId } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { Configuration, HardState, InitialLog, TermStart } from '../raft/core/types.ts';
+import type { Damage } from './stored-log.ts';
 
 /** One group's part of a flush: hardState, then truncation, then entries (core's PersistUnit). */
 export interface WalWrite {
@@ -117,6 +118,24 @@ export interface PartitionLog {
   close(): Promise<void>;
 }
 
+/** Finds and repairs what rotted in the segments of an open log. */
+export interface LogRepair {
+  /** First indexes of its segments, in order. */
+  segments(): readonly number[];
+  /**
+   * Reads all of a segment that is durable; what is damaged, in order. `paced` is awaited now and then with the bytes read since. None for a segment
+   * that was dropped.
+   */
+  check(firstIndex: number, paced: (bytes: number) => Promise<void>): Promise<readonly Damage[]>;
+  /** Reads the log's snapshots; what is damaged. Where that is one, another one is written, if the owner has state for it. */
+  renewSnapshots(paced: (bytes: number) => Promise<void>): Promise<readonly Damage[]>;
+  /**
+   * Writes entries of the segment, consecutive, where they stood; all before them must be whole, and from them up to `damagedTo` nothing need be.
+   * Durable when it resolves. @throws CORRUPT_MESSAGE when they are not those that this log had.
+   */
+  write(firstIndex: number, entries: readonly Entry[], damagedTo: number): Promise<void>;
+}
+
 /** What retention goes by. */
 export interface StoredSegment {
   /** Of its first entry: the offset of the first record in it, if there are any. */
@@ -207,6 +226,10 @@ export interface Storage {
   installSnapshot(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog>;
   /** Removes what came of a snapshot that is not needed any more, or that is damaged. */
   discardStaged(group: GroupKey): Promise<void>;
+  /** Undefined: the group's log is not open. */
+  repairOf(group: GroupKey): LogRepair | undefined;
+  /** Told when a read of an open log found an entry damaged, by the index of one in the segment that holds it. */
+  onDamage: ((group: GroupKey, index: number) => void) | undefined;
   /** Deletes a replica's data, on a committed tombstone only: rename to quarantine, purge later (hazard B24). */
   deleteLog(group: GroupKey): Promise<number>;
   close(): Promise<void>;

@@ -231,6 +231,10 @@ export class FakeStorage implements Storage {
     throw new Error('these logs have no snapshots');
   }
   async discardStaged(): Promise<void> {}
+  onDamage = undefined;
+  repairOf(): undefined {
+    return undefined;
+  }
 
   async deleteLog(group: GroupKey): Promise<number> {
     this.#disk.groups.delete(group);
