@@ -324,6 +324,8 @@ async function openController(
     configuration: { voters: cluster.voters, outgoing: [], learners: [] },
     settings: { segmentBytes: METADATA_SEGMENT_BYTES, stateAlone: true },
     campaign: false,
+    // Where it is the only copy, or one of two, nobody could give back what it lost.
+    mayReturn: cluster.voters.length >= 3,
     owner: (opened) => controller.attach(opened),
   });
   const service = controllerService({ controller, leader: hint, metadata, replica, environment, logger: log });

@@ -38,6 +38,7 @@ export function describeReplica(replica: RaftReplica, configuredMs: number): Rep
     divergedIndex: core.divergedIndex,
     quarantined: replica.quarantined,
     damage: replica.damage,
+    onProbation: core.probation > 0,
   };
 }
 

@@ -52,6 +52,8 @@ const MAX_TICKS_AT_ONCE = 2;
 /** Vote requests kept for groups that are not open here yet; when a group is created, its first candidate is often ahead of its peers. */
 const MAX_EARLY_VOTES = 4096;
 const MS_BETWEEN_HAND_OVERS = 1000;
+/** See RaftOptions.probation: u32 on the wire. */
+const MAX_PROBATION = 2 ** 31;
 /** One long pause is no slow loop: only several late ticks make one. */
 const MAX_LATE_MS_OF_A_TICK = 500;
 
@@ -84,6 +86,8 @@ class GroupHost implements RaftHost, ReplicaHost {
   #lateMs = 0;
   #room: Room = 'ample';
   #stopped = false;
+  /** Of this life of the process. */
+  readonly #probation: number;
   /** Shared by all cores. */
   readonly #uint32 = () => this.#options.environment.uint32();
   readonly #isAway = (broker: BrokerId) => !this.isAlive(broker);
@@ -93,6 +97,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#options = options;
     this.settings = settings;
     this.deadlines = environment;
+    this.#probation = 1 + (incarnation % MAX_PROBATION);
     this.#quiescence = new Quiescence(brokerId);
     this.#heartbeats = new Heartbeats({
       transport,
@@ -246,7 +251,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     assert(!this.#replicas.has(group) && !this.#opening.has(group), 'a group is open once', formatGroupKey(group));
     this.#opening.add(group);
     try {
-      const opened = await this.#options.storage.openLog(group, options.settings, options.replicaId);
+      const opened = await this.#openLog(options);
       try {
         if (this.#stopped) throw new FlotillaError('CLOSED', 'this broker is stopping.');
         return this.#start(options, opened);
@@ -257,6 +262,30 @@ class GroupHost implements RaftHost, ReplicaHost {
     } finally {
       this.#opening.delete(group);
     }
+  }
+
+  /** A replica that may return does so with an empty log where its own can't be proved whole, or read. */
+  async #openLog({ group, settings, replicaId, mayReturn = false }: ReplicaOptions): Promise<OpenedLog> {
+    const { storage, log } = this.#options;
+    let why = 'its log can not be proved whole';
+    try {
+      const opened = await storage.openLog(group, settings, replicaId);
+      if (opened.whole || !mayReturn) return opened;
+    } catch (error) {
+      if (!mayReturn || !(error instanceof FlotillaError && error.code === 'STORAGE_ERROR')) throw error;
+      why = error.message;
+    }
+    log.error('replica on probation', { group: formatGroupKey(group), replicaId, why });
+    return storage.restartLog(group, settings, replicaId);
+  }
+
+  probationOver({ group, replicaId }: RaftReplica): void {
+    const { storage, log } = this.#options;
+    // Its term, and its vote for the leader that it returned to, go to the log before this does.
+    storage.releaseAside(group).then(
+      () => log.info('replica whole again', { group: formatGroupKey(group), replicaId }),
+      (error: unknown) => log.warn('replica stays marked', { group: formatGroupKey(group), error: messageOf(error) }),
+    );
   }
 
   async close(group: GroupKey): Promise<void> {
@@ -318,8 +347,8 @@ class GroupHost implements RaftHost, ReplicaHost {
   }
 
   #newCore(options: ReplicaOptions, { log, tail, hardState, whole }: OpenedLog): RaftCore {
-    const { group, replicaId } = options;
-    if (!whole) throw notWhole(group);
+    const { group, replicaId, mayReturn = false } = options;
+    if (!whole && !mayReturn) throw notWhole(group);
     const { brokerId, directoryId } = this.#options;
     // Those in the tail the core reads itself: they may be taken back.
     const { configuration, index: configurationIndex } = log.configuration ?? { configuration: options.configuration, index: 0 };
@@ -342,6 +371,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       electionTicks: settings.electionTicks,
       heartbeatTicks: Math.max(1, Math.round(settings.heartbeatMs / settings.tickMs)),
       quiesceTicks: Math.ceil(settings.quiesceAfterMs / settings.tickMs),
+      probation: whole ? 0 : this.#probation,
       uint32: this.#uint32,
       isAway: this.#isAway,
       maxAppendBytes: settings.maxAppendBytes,

@@ -14,6 +14,7 @@ import type { PartitionLog } from '../storage/types.ts';
 import { membersOf } from './core/configuration.ts';
 import type { Entry } from './core/entry.ts';
 import type { Members } from './core/membership.ts';
+import type { FollowerProgress } from './core/progress.ts';
 import { Quorum } from './core/quorum.ts';
 import type { RaftCore } from './core/raft.ts';
 import type { Configuration, Member, Message, Proposal, Ready } from './core/types.ts';
@@ -39,6 +40,8 @@ export interface ReplicaHost {
   readonly someDiskStalls: boolean;
   /** A flush here has been waiting for an election timeout: what takes the disk, as a vote does, is not to be begun. */
   readonly diskStalls: boolean;
+  /** The replica has returned: all that it can have acknowledged is here again. */
+  probationOver(replica: RaftReplica): void;
   /** The replica takes no part any more, and why. */
   quarantined(replica: RaftReplica, reason: string): void;
   /** What rotted in a group's segments here; undefined: nothing, as far as is known. */
@@ -103,6 +106,7 @@ export class RaftReplica implements Replica {
   #transfers: Set<PendingTransfer> | undefined;
   #quarantined: string | undefined;
   #ticksStoodBack = 0;
+  #onProbation: boolean;
   #heldVote: Message | undefined;
   /** The voter that was last asked to take over because the disk here stalls. */
   #successor: ReplicaId | 0 = 0;
@@ -119,6 +123,7 @@ export class RaftReplica implements Replica {
     this.core = core;
     this.#host = host;
     this.#appendedIndex = log.lastIndex;
+    this.#onProbation = core.probation > 0;
     this.#leadership = { role: 'follower', term: core.term, leader: undefined, ready: false };
     this.#configured();
     this.#owner = options.owner(this);
@@ -182,7 +187,8 @@ export class RaftReplica implements Replica {
   inSync(): readonly BrokerId[] {
     if (this.core.role !== 'leader') return [];
     const brokers: BrokerId[] = [];
-    const matches = new Map(this.core.progress().map(({ replicaId, matchIndex, damaged }) => [replicaId, damaged ? -1 : matchIndex]));
+    const matchOf = ({ matchIndex, damaged, probation }: FollowerProgress) => (damaged || probation > 0 ? -1 : matchIndex);
+    const matches = new Map(this.core.progress().map((progress) => [progress.replicaId, matchOf(progress)]));
     for (const { replicaId, brokerId } of this.core.configuration.voters) {
       const match = matches.get(replicaId) ?? 0;
       if (replicaId === this.replicaId || (match >= this.#commitBefore && this.#host.isAlive(brokerId))) brokers.push(brokerId);
@@ -405,6 +411,7 @@ export class RaftReplica implements Replica {
     this.#openRead = undefined;
     this.#tellLeadership();
     this.#watchDamage();
+    this.#watchProbation();
     const persist = ready?.persist;
     if (persist?.truncateTo !== undefined && persist.truncateTo < this.#appendedIndex) {
       const first = persist.entries[0];
@@ -427,6 +434,12 @@ export class RaftReplica implements Replica {
     this.#rejectWaiting(
       new FlotillaError('NOT_LEADER_OR_FOLLOWER', `${formatGroupKey(this.group)} was closed on this broker: ask for its present leader.`),
     );
+  }
+
+  #watchProbation(): void {
+    if (!this.#onProbation || this.core.probation > 0) return;
+    this.#onProbation = false;
+    this.#host.probationOver(this);
   }
 
   #watchDamage(): void {

@@ -51,6 +51,11 @@ export interface ReplicaOptions {
   readonly campaign: boolean;
   /** A topic of the system's own, which others wait for: when a broker dies it has its leader before they have. Default false. */
   readonly internal?: boolean;
+  /**
+   * When its log can't be proved whole it returns under its own id, empty and on probation (docs/adr/0008): for a group whose replicas nobody replaces.
+   * Default false: it is not opened.
+   */
+  readonly mayReturn?: boolean;
   readonly owner: (replica: Replica) => ReplicaOwner;
 }
 
@@ -131,6 +136,8 @@ export interface ReplicaDescription {
   readonly quarantined: string | undefined;
   /** What rotted in its segments and is being put right. Undefined: nothing, as far as is known. */
   readonly damage: string | undefined;
+  /** Could not prove its log whole, and takes part again once it has all that it can have acknowledged. */
+  readonly onProbation: boolean;
 }
 
 /** A voter (of the incoming configuration too), only of the outgoing voters of a joint configuration, a learner, or no member. */

@@ -5,6 +5,7 @@
  *   groups/TOPICID-PARTITION.GENERATION.new         one that is being made
  *   groups/TOPICID-PARTITION.GENERATION.staged      a snapshot that is coming from the leader (staged-snapshot.ts)
  *   groups/TOPICID-PARTITION.GENERATION.installed   one that is whole: it takes the place of the log, also after a crash
+ *   quarantine/TOPICID-PARTITION.GENERATION[.N].INCARNATION.aside   a log that can't be proved whole, until the replica's probation is over: never purged
  *   quarantine/TOPICID-PARTITION.GENERATION[.N].INCARNATION    what was deleted or replaced in that process life; N from 2 on where it was more than one
  */
 import type { Disk } from '../base/environment.ts';
@@ -16,6 +17,7 @@ import type { Crc32 } from './wal-frame.ts';
 const UNNAMED = '.new';
 const STAGED = '.staged';
 const INSTALLED = '.installed';
+const ASIDE = '.aside';
 
 export interface GroupDirectoriesOptions {
   readonly disk: Disk;
@@ -102,6 +104,25 @@ export class GroupDirectories {
     await disk.syncDirectory(`${path}/quarantine`);
   }
 
+  /** Moves the group's directory out of the way, to where no start purges it: it may be the last copy. */
+  async setAside(group: GroupKey): Promise<void> {
+    if (!this.#groups.delete(group)) return;
+    const { disk, path } = this.#options;
+    await disk.rename(this.pathOf(group), `${await this.#freeName(groupName(group))}${ASIDE}`);
+    await disk.syncDirectory(`${path}/groups`);
+    await disk.syncDirectory(`${path}/quarantine`);
+  }
+
+  /** What was set aside is as any other log in quarantine from here on. */
+  async releaseAside(group: GroupKey): Promise<void> {
+    const { disk, path } = this.#options;
+    for (const name of await disk.list(`${path}/quarantine`)) {
+      if (!name.startsWith(`${groupName(group)}.`) || !name.endsWith(ASIDE)) continue;
+      await disk.rename(`${path}/quarantine/${name}`, await this.#freeName(groupName(group)));
+    }
+    await disk.syncDirectory(`${path}/quarantine`);
+  }
+
   /** The staged snapshot is whole and verified: from here on it is the replica's log, whatever happens. */
   async commitStaged(group: GroupKey, replicaId: ReplicaId): Promise<void> {
     const { disk, path, crc32 } = this.#options;
@@ -141,7 +162,7 @@ export class GroupDirectories {
     const { disk, path, incarnation } = this.#options;
     for (let n = 1; ; n++) {
       const free = `${path}/quarantine/${name}${n === 1 ? '' : `.${n}`}.${incarnation}`;
-      if (!(await disk.exists(free))) return free;
+      if (!(await disk.exists(free)) && !(await disk.exists(`${free}${ASIDE}`))) return free;
     }
   }
 }
@@ -166,6 +187,7 @@ export function parseGroupName(name: string): GroupKey | undefined {
 /** What was put there before the incarnation that has just ended is gone for good: a start lies between, to notice a mistake. */
 export async function purgeQuarantine(disk: Disk, directory: string, incarnation: number): Promise<void> {
   for (const name of await disk.list(directory)) {
+    if (name.endsWith(ASIDE)) continue;
     const deletedIn = Number(name.slice(name.lastIndexOf('.') + 1));
     if (deletedIn < incarnation - 1) await disk.removeTree(`${directory}/${name}`);
   }

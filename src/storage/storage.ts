@@ -210,6 +210,25 @@ export class BrokerStorage implements Storage {
     return this.openLog(group, settings, replicaId);
   }
 
+  async restartLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog> {
+    const log = this.#logs.get(group);
+    this.#logs.delete(group);
+    await log?.discard();
+    // Until the records are void the directory may be anybody's, and until it is new they must not be: at every step the group is one that is not whole.
+    await this.#wal.markDamaged(group);
+    await this.#directories.setAside(group);
+    await this.#directories.create(group, replicaId);
+    await this.#wal.restart(group);
+    this.#recovered.delete(group);
+    await this.#directories.discardStaged(group);
+    return this.openLog(group, settings, replicaId);
+  }
+
+  async releaseAside(group: GroupKey): Promise<void> {
+    await this.#wal.markWhole(group);
+    await this.#directories.releaseAside(group);
+  }
+
   repairOf(group: GroupKey): LogRepair | undefined {
     const log = this.#logs.get(group);
     if (log === undefined || log.closed) return undefined;

@@ -30,6 +30,8 @@ export interface WriteAheadLog {
   forget(group: GroupKey): Promise<void>;
   /** The group's log is not what it should be: said, durably once this resolves, until the group is forgotten. Its replica opens no more (hazards B03, B29). */
   markDamaged(group: GroupKey): Promise<void>;
+  /** What was {@link markDamaged} is whole again: the replica has all that it can have acknowledged. Durable once this resolves. */
+  markWhole(group: GroupKey): Promise<void>;
   /** Waits for the last flush, writes a mark-only frame, closes. */
   close(): Promise<void>;
   readonly statistics: WalStatistics;
@@ -226,6 +228,13 @@ export interface Storage {
   installSnapshot(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog>;
   /** Removes what came of a snapshot that is not needed any more, or that is damaged. */
   discardStaged(group: GroupKey): Promise<void>;
+  /**
+   * A replica that can't prove its log whole begins anew with an empty one, and a term and vote that may be old: whoever opens it must keep it on probation
+   * (RaftOptions.probation), in every life of the process until {@link releaseAside}. What was there goes aside, where nothing purges it.
+   */
+  restartLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog>;
+  /** The probation is over: the log counts again, and what was set aside is purged later. */
+  releaseAside(group: GroupKey): Promise<void>;
   /** Undefined: the group's log is not open. */
   repairOf(group: GroupKey): LogRepair | undefined;
   /** Told when a read of an open log found an entry damaged, by the index of one in the segment that holds it. */

@@ -140,6 +140,8 @@ interface ReplayGroup {
   /** Unreadable frames before its last row, which was proved to follow the row before it. */
   holesSeen: number;
   lastLsn: number;
+  /** The log says itself that its records can't be proved whole. */
+  flagged: boolean;
 }
 
 class Replay {
@@ -208,7 +210,7 @@ class Replay {
     for (const [key, group] of this.#groups) {
       const { state } = group;
       const live = liveEntries(group);
-      if (group.holesSeen < this.#holes || group.faulty.size > 0 || live.length < group.entries.size) state.damaged = true;
+      if (group.flagged || group.holesSeen < this.#holes || group.faulty.size > 0 || live.length < group.entries.size) state.damaged = true;
       if (state.damaged) this.#log.error('raft group not whole: it will not vote or campaign', { group: formatGroupKey(key) });
       state.release(state.synced);
       state.syncedDurably = state.synced;
@@ -250,7 +252,8 @@ class Replay {
     if (group.holesSeen < this.#holes && row.sequence !== state.sequence + 1) state.damaged = true;
     group.holesSeen = this.#holes;
     state.sequence = row.sequence;
-    if (row.damaged) state.damaged = true;
+    // The newest row knows: a replica that could not be proved whole may be whole again.
+    group.flagged = row.damaged;
     group.lastLsn = frame.header.lsn;
     if (row.kind === RowKind.hardState) {
       state.hardState = { term: row.term, vote: row.index as WalGroup['hardState']['vote'], commit: row.extra };
@@ -300,7 +303,7 @@ class Replay {
   #group(key: GroupKey): ReplayGroup {
     let group = this.#groups.get(key);
     if (group === undefined) {
-      group = { state: new WalGroup(key), entries: new Map(), faulty: new Set(), holesSeen: 0, lastLsn: 0 };
+      group = { state: new WalGroup(key), entries: new Map(), faulty: new Set(), holesSeen: 0, lastLsn: 0, flagged: false };
       this.#groups.set(key, group);
       this.#forgotten.delete(key);
     }

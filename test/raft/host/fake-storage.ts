@@ -100,6 +100,7 @@ class FakeWal implements WriteAheadLog {
     return this.stalledSince === undefined ? 0 : this.#environment.monotonicMs() - this.stalledSince;
   }
 
+  async markWhole(): Promise<void> {}
   async markDamaged(group: GroupKey): Promise<void> {
     this.#disk.group(group).whole = false;
   }
@@ -232,6 +233,10 @@ export class FakeStorage implements Storage {
   }
   async discardStaged(): Promise<void> {}
   onDamage = undefined;
+  async restartLog(): Promise<never> {
+    throw new Error('these logs do not begin anew');
+  }
+  async releaseAside(): Promise<void> {}
   repairOf(): undefined {
     return undefined;
   }

@@ -446,6 +446,7 @@ describe('bounds', () => {
         rejectedIndex: 0,
         hintIndex: 0,
         hintTerm: 0,
+        probation: 0,
       } as const;
       cluster.network.receivers.get(leader)!.frame(sender, 'raft', concat(encodeFrames([{ group: groupKey(0), message }])[0]!));
     };

@@ -102,7 +102,7 @@ describe('what rots in segments', () => {
       cluster.disks.get(broker)!.corrupt(path, 200 * at + 100);
       return path;
     });
-    brokers.forEach((broker, at) => cluster.nodes.get(broker)!.host.repair(GROUP, firstIndexOf(paths[at]!)));
+    for (const [at, broker] of brokers.entries()) cluster.nodes.get(broker)!.host.repair(GROUP, firstIndexOf(paths[at]!));
     for (const broker of brokers) await untilWhole(cluster, broker);
     const [first, ...rest] = brokers.map((broker, at) => cluster.disks.get(broker)!.bytes(paths[at]!));
     for (const other of rest) expect(other).toEqual(first);

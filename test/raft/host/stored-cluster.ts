@@ -103,15 +103,17 @@ export class StoredCluster {
   readonly #pauses = new Map<BrokerId, Pause>();
   readonly #settings: RaftHostSettings;
   readonly #stateAlone: boolean;
+  readonly #mayReturn: boolean;
   /** Snapshots that took the place of a log. */
   installs = 0;
   #incarnation = 1;
   #number = 0;
 
-  constructor(seed: number, settings: Partial<RaftHostSettings> = {}, stateAlone = false) {
+  constructor(seed: number, settings: Partial<RaftHostSettings> = {}, stateAlone = false, mayReturn = false) {
     this.environment = new VirtualEnvironment(seed);
     this.network = new FakeNetwork(this.environment);
     this.#stateAlone = stateAlone;
+    this.#mayReturn = mayReturn;
     const small = { maxWindowBytes: 1000, maxAppendBytes: 1500, snapshotChunkBytes: 700, snapshotWindowChunks: 3, snapshotRetryMs: 200 };
     this.#settings = { ...defaultRaftHostSettings, ...small, snapshotTimeoutMs: 2_000, ...settings };
     for (const broker of brokers) {
@@ -121,8 +123,13 @@ export class StoredCluster {
     }
   }
 
-  static async start(seed: number, settings: Partial<RaftHostSettings> = {}, stateAlone = false): Promise<StoredCluster> {
-    const cluster = new StoredCluster(seed, settings, stateAlone);
+  static async start(
+    seed: number,
+    settings: Partial<RaftHostSettings> = {},
+    stateAlone = false,
+    mayReturn = false,
+  ): Promise<StoredCluster> {
+    const cluster = new StoredCluster(seed, settings, stateAlone, mayReturn);
     for (const broker of brokers) await cluster.boot(broker);
     return cluster;
   }
@@ -182,6 +189,7 @@ export class StoredCluster {
       configuration: configurationOf(0),
       settings: { segmentBytes: 3_000, stateAlone: this.#stateAlone },
       campaign: false,
+      mayReturn: this.#mayReturn,
       owner: (replica) => {
         owner = new HistoryOwner(replica, () => this.installs++);
         return owner;

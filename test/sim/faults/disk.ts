@@ -31,7 +31,7 @@ export const diskFaults: readonly Fault[] = [
     inflict: fill,
   },
   { name: 'misdirect', about: 'a write goes to a wrong place of its file', waitsFor: ISSUE_5, inflict: misdirect },
-  { name: 'rot', about: 'bits of a file flip, on a minority of the disks', waitsFor: ISSUE_5, inflict: rot },
+  { name: 'rot', about: 'bits of a file flip, on a minority of the disks', inflict: rot },
 ];
 
 function slow(occurrence: Occurrence): void {
