@@ -30,6 +30,7 @@ import { Reassignments } from './reassignments.ts';
 import { Registration } from './registration.ts';
 import { Retention } from './retention.ts';
 import { Scrubber } from './scrubber.ts';
+import { openState } from './state.ts';
 import type { Switchboard } from './switchboard.ts';
 
 /** Segments of the metadata log. */
@@ -192,7 +193,9 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     ...(options.openingMany !== undefined && { openingMany: options.openingMany }),
   });
   const context: BrokerContext = { config, partitions, metadata, environment, crc32c, log, fatal };
-  const store = config.isController ? await options.openStateStore(`${config.dataDirectory}/state`) : undefined;
+  const { openStateStore } = options;
+  const stateOptions = { disk, directory: config.dataDirectory, incarnation, openStateStore, log };
+  const store = config.isController ? await openState(stateOptions) : undefined;
   let controller: QuorumController | undefined;
   const routed = routeController({
     local: () => (controller?.active ? controller : undefined),
