@@ -36,7 +36,7 @@ export function otherBrokers(cluster: SimCluster, id: number): string[] {
 }
 
 /** The atlas of damage: only the last machines' disks are ever damaged or lost, so that a majority keeps one good copy of everything. */
-export function isOfMinority({ cluster }: Occurrence, { id }: SimMachine): boolean {
+export function isOfMinority({ cluster }: Pick<Occurrence, 'cluster'>, { id }: SimMachine): boolean {
   const voters = Math.min(3, cluster.machines.length);
   return id > cluster.machines.length - Math.floor((voters - 1) / 2);
 }
