@@ -21,8 +21,9 @@ const SCAN_ROWS = 8192;
 /** What repair needs of the log. */
 export interface RepairedLog {
   segments(): readonly { readonly base: SegmentBase }[];
-  /** Segments hold all up to here, durably. */
-  readonly syncedIndex: number;
+  /** Segments hold all up to here; durably, after a {@link flush}. */
+  readonly writtenIndex: number;
+  flush(): Promise<void>;
   readonly last: LogPosition;
   /** A snapshot can't be read any more: writes another one. */
   renewSnapshot(damaged: SegmentBase): Promise<void>;
@@ -61,7 +62,9 @@ export class SegmentsRepair implements LogRepair {
     if (found === undefined) return [];
     const damages: Damage[] = [];
     const report = (damage: Damage) => void damages.push(damage);
-    const synced = log.syncedIndex;
+    // What is written and not yet durable is read from segments, too.
+    if (found.next === undefined) await log.flush();
+    const synced = log.writtenIndex;
     try {
       await checkSegment({ ...this.#options, synced, report }, found.base, found.next, paced);
     } catch (error) {
@@ -113,7 +116,7 @@ export class SegmentsRepair implements LogRepair {
     const { disk, directory, failed } = this.#options;
     const first = must(entries[0], 'there are entries to write');
     const last = must(entries.at(-1), 'there are entries to write');
-    const end = next === undefined ? this.#options.log.syncedIndex : next.index - 1;
+    const end = next === undefined ? this.#options.log.writtenIndex : next.index - 1;
     assert(first.index >= base.index && last.index <= end, 'the entries are of the segment', { first: first.index, last: last.index, end });
     const files = new SegmentFiles(disk, `${directory}/${segmentName(base)}`, failed);
     try {

@@ -338,11 +338,6 @@ export class SegmentedLog implements PartitionLog {
     return [...this.#segments];
   }
 
-  /** Segments hold all up to here, durably for certain. */
-  get syncedIndex(): number {
-    return Math.min(this.#context.syncedDurably(), this.#written.index);
-  }
-
   /** A roll writes one, unless the owner has no state yet. It may have the damaged one's name, as nothing came since. */
   async renewSnapshot({ index }: SegmentBase): Promise<void> {
     if (this.#closed || this.#ownState() === undefined) return;

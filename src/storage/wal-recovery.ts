@@ -182,6 +182,9 @@ class Replay {
       if (!frame.intact) this.#log.error('wal frame damaged', { lsn: frame.header.lsn, generation: frame.header.generation });
       for (const row of frame.rows) this.#apply(row, frame);
     }
+    // What is left of a frame says that frames behind the last intact one were durable: no torn tail is longer than one.
+    const durable = Math.max(...files.map((file) => (file.generation < this.oldestGeneration ? 0 : file.durableUpTo)));
+    if (durable > lastLsn) this.#lost(lastLsn + 1, durable, this.#last.header.generation);
   }
 
   /** Whether no frame says that the file's first one is durable. */
@@ -237,8 +240,13 @@ class Replay {
     if (previousLsn === undefined ? firstOfFile && generation === this.oldestGeneration : lsn === previousLsn + 1) return;
     // A recovery writes what stood above its durableUpTo again, behind the head of a new file: the first version may be gone.
     if (firstOfFile && (previousLsn ?? 0) + 1 > durableUpTo) return;
+    this.#lost(previousLsn === undefined ? 0 : previousLsn + 1, lsn - 1, generation);
+  }
+
+  /** Every group may have lost something. */
+  #lost(from: number, to: number, generation: number): void {
     this.#holes++;
-    this.#log.error('wal frames lost', { from: previousLsn === undefined ? 0 : previousLsn + 1, to: lsn - 1, generation });
+    this.#log.error('wal frames lost', { from, to, generation });
   }
 
   #apply(row: Row, frame: ScannedFrame): void {

@@ -210,7 +210,6 @@ class Simulation {
         this.#check();
       }
     }
-    for (const machine of machines) machine.rots = false;
   }
 
   async #readEverything(): Promise<void> {
@@ -228,6 +227,7 @@ class Simulation {
       await cluster.time.run(CHECK_EVERY_MS);
       this.#check();
     }
+    if (this.#rots) await this.#repairRotten();
     await this.#settle(compareLogs(cluster), HEALED_MS);
     const verdict = check(this.#workload.history, this.#workload.starts);
     if (!verdict.valid) throw new Violation(`anomalies: ${JSON.stringify(verdict.anomalies)}`);

@@ -9,7 +9,7 @@ import type { RaftReplica } from '../../../src/raft/replica.ts';
 import { defaultRaftHostSettings, type RaftHostSettings } from '../../../src/raft/settings.ts';
 import type { RaftHost, Replica, ReplicaOwner } from '../../../src/raft/types.ts';
 import { initDirectory } from '../../../src/storage/directory.ts';
-import { openStorage } from '../../../src/storage/storage.ts';
+import { type BrokerStorage, openStorage } from '../../../src/storage/storage.ts';
 import { SimDisk } from '../../sim/disk.ts';
 import { batchPayload, seeded } from '../../storage/fixture.ts';
 import { brokers, configurationOf, groupKey, replicaIdOf } from './cluster.ts';
@@ -91,6 +91,7 @@ export class HistoryOwner implements ReplicaOwner {
 interface Node {
   readonly host: RaftHost;
   readonly owner: HistoryOwner;
+  readonly storage: BrokerStorage;
 }
 
 /** Three hosts over the real storage on simulated disks, with one group. */
@@ -195,8 +196,20 @@ export class StoredCluster {
         return owner;
       },
     });
-    this.nodes.set(broker, { host, owner: owner! });
-    await owner!.restore();
+    this.nodes.set(broker, { host, owner: owner!, storage });
+    await this.#restore(host, owner!);
+  }
+
+  /** As a partition does: what rotted is put right, and then read again. */
+  async #restore(host: RaftHost, owner: HistoryOwner): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await owner.restore();
+      } catch (error) {
+        const isDamage = error instanceof FlotillaError && error.code === 'STORAGE_ERROR';
+        if (!isDamage || tries === 5 || !(await host.untilWhole(GROUP))) throw error;
+      }
+    }
   }
 
   /** The machine loses power. */
