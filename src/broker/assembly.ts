@@ -29,6 +29,7 @@ import { produceHandler } from './produce.ts';
 import { Reassignments } from './reassignments.ts';
 import { Registration } from './registration.ts';
 import { Retention } from './retention.ts';
+import { scrubHandler } from './scrub.ts';
 import { Scrubber } from './scrubber.ts';
 import { openState } from './state.ts';
 import type { Switchboard } from './switchboard.ts';
@@ -257,7 +258,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const serveClients = () => {
     switchboard.addStreams(produceHandler(context), fetchHandler(context));
     const admin = adminHandlers({ context, controller: routed, local: controller, hint, leaders, host });
-    switchboard.addUnary(listOffsetsHandler(context), ...admin);
+    switchboard.addUnary(listOffsetsHandler(context), scrubHandler(context, scrubber, host), ...admin);
   };
   partitions.start();
   reassignments.start();

@@ -37,3 +37,4 @@ export type {
   SilentBroker,
 } from './raft-wire.ts';
 export type { Partitioner, ProducerRecord } from './records.ts';
+export type { BrokerScrub, ScrubFinding } from './scrub.ts';

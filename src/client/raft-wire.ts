@@ -79,6 +79,10 @@ export interface RaftReplicaDescription {
   readonly divergedIndex: number;
   /** Why the replica takes no part although it is open. Undefined: it does. */
   readonly quarantined: string | undefined;
+  /** What rotted in its segments and is being put right. Undefined: nothing, as far as is known. */
+  readonly damage: string | undefined;
+  /** It could not prove its log whole, and counts for nothing until it has all that it can have acknowledged. */
+  readonly onProbation: boolean;
   /** Bytes of all groups of its broker that wait for the disk. */
   readonly pendingDiskBytes: number;
 }
@@ -139,6 +143,8 @@ export const raftProblemKinds = [
   'no-leader',
   'diverged',
   'quarantined',
+  'damaged',
+  'on-probation',
   'not-open',
   'no-answer',
   'two-leaders',
@@ -191,6 +197,8 @@ export function readReplica(wire: WireReplica, brokerId: number, pendingDiskByte
     },
     divergedIndex: Number(wire.divergedIndex),
     quarantined: wire.quarantined === '' ? undefined : wire.quarantined,
+    damage: wire.damage === '' ? undefined : wire.damage,
+    onProbation: wire.onProbation,
     pendingDiskBytes,
   };
   return { topicId: hex(wire.topicId), generation: wire.generation, replica };

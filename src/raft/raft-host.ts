@@ -198,11 +198,11 @@ class GroupHost implements RaftHost, ReplicaHost {
     return this.#stalledMs >= this.settings.electionTicks * this.settings.tickMs;
   }
 
-  quarantined({ group, replicaId }: RaftReplica, reason: string): void {
+  quarantined({ group, replicaId, options }: RaftReplica, reason: string): void {
     const { log, storage } = this.#options;
     log.error('replica quarantined', { group: formatGroupKey(group), replicaId, reason });
-    // It stays so after a restart, before it is found out again. A voter of the metadata group can't be replaced yet, and without it the broker would not start.
-    if (group !== METADATA_GROUP) storage.wal.markDamaged(group).catch(() => {}); // Who writes the log is told of its failures.
+    // It stays so after a restart, before it is found out again: then it is replaced, or returns on probation. Without a voter of the metadata group that may do neither the broker would not start.
+    if (group !== METADATA_GROUP || options.mayReturn === true) storage.wal.markDamaged(group).catch(() => {}); // Who writes the log is told of its failures.
     this.#options.quarantined?.(group, replicaId, reason);
   }
 

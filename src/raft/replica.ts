@@ -445,7 +445,10 @@ export class RaftReplica implements Replica {
   #watchDamage(): void {
     const { damage } = this.core;
     if (damage === undefined || this.#quarantined !== undefined) return;
-    this.#quarantined = `its log differs from that of a majority of the voters, at index ${damage.index} or before`;
+    const isShort = damage.index > this.core.lastIndex;
+    this.#quarantined = isShort
+      ? `it acknowledged entry ${damage.index}, and has entries up to ${this.core.lastIndex}: the end of its write-ahead log was lost`
+      : `its log differs from that of a majority of the voters, at index ${damage.index} or before`;
     this.#host.quarantined(this, this.#quarantined);
   }
 

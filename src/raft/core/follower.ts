@@ -56,10 +56,14 @@ export class Follower {
 
   /** A heartbeat of the present term's leader. True: the group rests here from now on, since the log ends, all durable, where the leader's does. */
   handleHeartbeat({ from, term, commit, readContext, quiesce, check, verdict }: HeartbeatRequest): boolean {
-    // What it acknowledged before its probation, it may not have.
-    if (this.probation === 0) this.commitTo(commit);
-    // And a leader that believes it to have everything sends nothing that it could answer so.
+    // What it acknowledged before its probation, it may not have. Else a leader says no more than what was acknowledged: what is not here was lost.
+    if (this.probation === 0) this.commitTo(Math.min(commit, this.#log.lastIndex));
+    // A leader that believes it to have everything sends nothing that it could answer so.
     else this.reject(from, term, 0, 0);
+    if (this.probation === 0 && commit > this.#log.lastIndex) {
+      this.damage = { index: commit, chainHigh: 0, chainLow: 0 };
+      return false;
+    }
     const own = check === undefined ? this.#beforeDivergence(term) : checkAt(this.#log, check.index);
     const differs = check !== undefined && (own === undefined || !isSame(own, check));
     if (verdict && differs) {

@@ -93,6 +93,10 @@ function damageable({ cluster }: Occurrence): SimMachine | undefined {
     if (!allWhole(cluster)) return undefined;
     for (const machine of cluster.machines) machine.wiped = false;
   }
+  const copies = cluster.machines.flatMap(({ broker }) =>
+    Array.from(broker?.replicas ?? [], ({ configuration }) => configuration.voters.length),
+  );
+  if (copies.some((count) => count < 3)) return undefined;
   return cluster.machines.find((machine) => isOfMinority({ cluster }, machine));
 }
 

@@ -77,7 +77,8 @@ export class Trials {
     let lost = 0;
     try {
       await this.#load();
-      if (!whileDown && this.#draw(2) === 0) cluster.kill(victim);
+      // Whose a directory is, is looked at when a process starts.
+      if (!whileDown && (file === 'identity' || this.#draw(2) === 0)) cluster.kill(victim);
       if (!cluster.nodes.has(victim)) await cluster.boot(victim);
       await this.#load();
       await this.#repair(victim);
@@ -117,6 +118,13 @@ export class Trials {
     const { environment } = cluster;
     const end = environment.monotonicMs() + REPAIR_MS;
     const { host, storage } = cluster.nodes.get(victim)!;
+    // One that finds out that it lost what it had acknowledged takes no part, and returns on probation when its process starts again.
+    await environment.run(2_000);
+    if (cluster.replica(victim).quarantined !== undefined) {
+      cluster.kill(victim);
+      await cluster.boot(victim);
+      return this.#repair(victim);
+    }
     await environment.until(() => cluster.replica(victim)?.core.probation === 0, 'the probation ends', REPAIR_MS);
     for (;;) {
       const repair = storage.repairOf(GROUP)!;

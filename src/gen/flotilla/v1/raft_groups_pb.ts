@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file flotilla/v1/raft_groups.proto.
  */
 export const file_flotilla_v1_raft_groups: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG90aWxsYS92MS9yYWZ0X2dyb3Vwcy5wcm90bxILZmxvdGlsbGEudjEiVQoXRGVzY3JpYmVSZXBsaWNhc1JlcXVlc3QSDQoFZ3JvdXAYASABKAkSDQoFdG9waWMYAiABKAkSDQoFYWZ0ZXIYAyABKAkSDQoFbGltaXQYBCABKA0ikwEKGERlc2NyaWJlUmVwbGljYXNSZXNwb25zZRIqCghyZXBsaWNhcxgBIAMoCzIYLmZsb3RpbGxhLnYxLlJhZnRSZXBsaWNhEgwKBG1vcmUYAiABKAgSGgoScGVuZGluZ19kaXNrX2J5dGVzGAMgASgDEiEKBWVycm9yGAQgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IihAUKC1JhZnRSZXBsaWNhEg0KBWdyb3VwGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEhIKCmdlbmVyYXRpb24YAyABKA0SEgoKcmVwbGljYV9pZBgEIAEoAxIQCghub3Rfb3BlbhgFIAEoCRIvCgptZW1iZXJzaGlwGAYgASgOMhsuZmxvdGlsbGEudjEuUmFmdE1lbWJlcnNoaXASIwoEcm9sZRgHIAEoDjIVLmZsb3RpbGxhLnYxLlJhZnRSb2xlEgwKBHRlcm0YCCABKAMSGQoRbGVhZGVyX3JlcGxpY2FfaWQYCSABKAMSGAoQbGVhZGVyX2Jyb2tlcl9pZBgKIAEoDRINCgVyZWFkeRgLIAEoCBIUCgxjb21taXRfaW5kZXgYDCABKAMSFQoNYXBwbGllZF9pbmRleBgNIAEoAxISCgpsYXN0X2luZGV4GA4gASgDEhUKDWR1cmFibGVfaW5kZXgYDyABKAMSHgoWZmlyc3RfcmVwbGljYWJsZV9pbmRleBgQIAEoAxITCgtuZXh0X29mZnNldBgRIAEoAxIQCghxdWllc2NlZBgSIAEoCBI1Cg1jb25maWd1cmF0aW9uGBMgASgLMh4uZmxvdGlsbGEudjEuUmFmdENvbmZpZ3VyYXRpb24SLAoJZm9sbG93ZXJzGBQgAygLMhkuZmxvdGlsbGEudjEuUmFmdEZvbGxvd2VyEg8KB2luX3N5bmMYFSADKA0SMAoNbGFzdF9zbmFwc2hvdBgWIAEoCzIZLmZsb3RpbGxhLnYxLlJhZnRTbmFwc2hvdBIWCg5kaXZlcmdlZF9pbmRleBgXIAEoAxITCgtxdWFyYW50aW5lZBgYIAEoCSLEAQoRUmFmdENvbmZpZ3VyYXRpb24SDQoFaW5kZXgYASABKAMSEQoJY29tbWl0dGVkGAIgASgIEg4KBmFnZV9tcxgDIAEoAxInCgZ2b3RlcnMYBCADKAsyFy5mbG90aWxsYS52MS5SYWZ0TWVtYmVyEikKCG91dGdvaW5nGAUgAygLMhcuZmxvdGlsbGEudjEuUmFmdE1lbWJlchIpCghsZWFybmVycxgGIAMoCzIXLmZsb3RpbGxhLnYxLlJhZnRNZW1iZXIiSQoKUmFmdE1lbWJlchISCgpyZXBsaWNhX2lkGAEgASgDEhEKCWJyb2tlcl9pZBgCIAEoDRIUCgxkaXJlY3RvcnlfaWQYAyABKAki7AEKDFJhZnRGb2xsb3dlchISCgpyZXBsaWNhX2lkGAEgASgDEhEKCWJyb2tlcl9pZBgCIAEoDRIvCgptZW1iZXJzaGlwGAMgASgOMhsuZmxvdGlsbGEudjEuUmFmdE1lbWJlcnNoaXASEwoLbWF0Y2hfaW5kZXgYBCABKAMSEgoKbmV4dF9pbmRleBgFIAEoAxIoCgVzdGF0ZRgGIAEoDjIZLmZsb3RpbGxhLnYxLlJhZnRQcm9ncmVzcxIZChFpbmZsaWdodF9tZXNzYWdlcxgHIAEoDRIWCg5pbmZsaWdodF9ieXRlcxgIIAEoAyI8CgxSYWZ0U25hcHNob3QSDQoFaW5kZXgYASABKAMSDgoGb2Zmc2V0GAIgASgDEg0KBWJ5dGVzGAMgASgDKokBCghSYWZ0Um9sZRIZChVSQUZUX1JPTEVfVU5TUEVDSUZJRUQQABIWChJSQUZUX1JPTEVfRk9MTE9XRVIQARIbChdSQUZUX1JPTEVfUFJFX0NBTkRJREFURRACEhcKE1JBRlRfUk9MRV9DQU5ESURBVEUQAxIUChBSQUZUX1JPTEVfTEVBREVSEAQqhwEKDlJhZnRNZW1iZXJzaGlwEh8KG1JBRlRfTUVNQkVSU0hJUF9VTlNQRUNJRklFRBAAEhkKFVJBRlRfTUVNQkVSU0hJUF9WT1RFUhABEhwKGFJBRlRfTUVNQkVSU0hJUF9PVVRHT0lORxACEhsKF1JBRlRfTUVNQkVSU0hJUF9MRUFSTkVSEAMqfwoMUmFmdFByb2dyZXNzEh0KGVJBRlRfUFJPR1JFU1NfVU5TUEVDSUZJRUQQABIXChNSQUZUX1BST0dSRVNTX1BST0JFEAESGwoXUkFGVF9QUk9HUkVTU19SRVBMSUNBVEUQAhIaChZSQUZUX1BST0dSRVNTX1NOQVBTSE9UEANiBnByb3RvMw", [file_flotilla_v1_common]);
+  fileDesc("Ch1mbG90aWxsYS92MS9yYWZ0X2dyb3Vwcy5wcm90bxILZmxvdGlsbGEudjEiVQoXRGVzY3JpYmVSZXBsaWNhc1JlcXVlc3QSDQoFZ3JvdXAYASABKAkSDQoFdG9waWMYAiABKAkSDQoFYWZ0ZXIYAyABKAkSDQoFbGltaXQYBCABKA0ikwEKGERlc2NyaWJlUmVwbGljYXNSZXNwb25zZRIqCghyZXBsaWNhcxgBIAMoCzIYLmZsb3RpbGxhLnYxLlJhZnRSZXBsaWNhEgwKBG1vcmUYAiABKAgSGgoScGVuZGluZ19kaXNrX2J5dGVzGAMgASgDEiEKBWVycm9yGAQgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IiqgUKC1JhZnRSZXBsaWNhEg0KBWdyb3VwGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEhIKCmdlbmVyYXRpb24YAyABKA0SEgoKcmVwbGljYV9pZBgEIAEoAxIQCghub3Rfb3BlbhgFIAEoCRIvCgptZW1iZXJzaGlwGAYgASgOMhsuZmxvdGlsbGEudjEuUmFmdE1lbWJlcnNoaXASIwoEcm9sZRgHIAEoDjIVLmZsb3RpbGxhLnYxLlJhZnRSb2xlEgwKBHRlcm0YCCABKAMSGQoRbGVhZGVyX3JlcGxpY2FfaWQYCSABKAMSGAoQbGVhZGVyX2Jyb2tlcl9pZBgKIAEoDRINCgVyZWFkeRgLIAEoCBIUCgxjb21taXRfaW5kZXgYDCABKAMSFQoNYXBwbGllZF9pbmRleBgNIAEoAxISCgpsYXN0X2luZGV4GA4gASgDEhUKDWR1cmFibGVfaW5kZXgYDyABKAMSHgoWZmlyc3RfcmVwbGljYWJsZV9pbmRleBgQIAEoAxITCgtuZXh0X29mZnNldBgRIAEoAxIQCghxdWllc2NlZBgSIAEoCBI1Cg1jb25maWd1cmF0aW9uGBMgASgLMh4uZmxvdGlsbGEudjEuUmFmdENvbmZpZ3VyYXRpb24SLAoJZm9sbG93ZXJzGBQgAygLMhkuZmxvdGlsbGEudjEuUmFmdEZvbGxvd2VyEg8KB2luX3N5bmMYFSADKA0SMAoNbGFzdF9zbmFwc2hvdBgWIAEoCzIZLmZsb3RpbGxhLnYxLlJhZnRTbmFwc2hvdBIWCg5kaXZlcmdlZF9pbmRleBgXIAEoAxITCgtxdWFyYW50aW5lZBgYIAEoCRIOCgZkYW1hZ2UYGSABKAkSFAoMb25fcHJvYmF0aW9uGBogASgIIsQBChFSYWZ0Q29uZmlndXJhdGlvbhINCgVpbmRleBgBIAEoAxIRCgljb21taXR0ZWQYAiABKAgSDgoGYWdlX21zGAMgASgDEicKBnZvdGVycxgEIAMoCzIXLmZsb3RpbGxhLnYxLlJhZnRNZW1iZXISKQoIb3V0Z29pbmcYBSADKAsyFy5mbG90aWxsYS52MS5SYWZ0TWVtYmVyEikKCGxlYXJuZXJzGAYgAygLMhcuZmxvdGlsbGEudjEuUmFmdE1lbWJlciJJCgpSYWZ0TWVtYmVyEhIKCnJlcGxpY2FfaWQYASABKAMSEQoJYnJva2VyX2lkGAIgASgNEhQKDGRpcmVjdG9yeV9pZBgDIAEoCSLsAQoMUmFmdEZvbGxvd2VyEhIKCnJlcGxpY2FfaWQYASABKAMSEQoJYnJva2VyX2lkGAIgASgNEi8KCm1lbWJlcnNoaXAYAyABKA4yGy5mbG90aWxsYS52MS5SYWZ0TWVtYmVyc2hpcBITCgttYXRjaF9pbmRleBgEIAEoAxISCgpuZXh0X2luZGV4GAUgASgDEigKBXN0YXRlGAYgASgOMhkuZmxvdGlsbGEudjEuUmFmdFByb2dyZXNzEhkKEWluZmxpZ2h0X21lc3NhZ2VzGAcgASgNEhYKDmluZmxpZ2h0X2J5dGVzGAggASgDIjwKDFJhZnRTbmFwc2hvdBINCgVpbmRleBgBIAEoAxIOCgZvZmZzZXQYAiABKAMSDQoFYnl0ZXMYAyABKAMiGwoMU2NydWJSZXF1ZXN0EgsKA25vdxgBIAEoCCLuAQoNU2NydWJSZXNwb25zZRIMCgRwYXNzGAEgASgNEg8KB3J1bm5pbmcYAiABKAgSEAoIc2VnbWVudHMYAyABKA0SFQoNc2VnbWVudHNfZG9uZRgEIAEoDRISCgpieXRlc19kb25lGAUgASgDEisKCGZpbmRpbmdzGAYgAygLMhkuZmxvdGlsbGEudjEuU2NydWJGaW5kaW5nEhcKD2VudHJpZXNfZGFtYWdlZBgHIAEoAxIYChBlbnRyaWVzX3JlcGFpcmVkGAggASgDEiEKBWVycm9yGAkgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IiXQoMU2NydWJGaW5kaW5nEg0KBWdyb3VwGAEgASgJEgwKBGZpbGUYAiABKAkSEAoIcG9zaXRpb24YAyABKAMSDAoEd2hhdBgEIAEoCRIQCghyZXBhaXJlZBgFIAEoCCqJAQoIUmFmdFJvbGUSGQoVUkFGVF9ST0xFX1VOU1BFQ0lGSUVEEAASFgoSUkFGVF9ST0xFX0ZPTExPV0VSEAESGwoXUkFGVF9ST0xFX1BSRV9DQU5ESURBVEUQAhIXChNSQUZUX1JPTEVfQ0FORElEQVRFEAMSFAoQUkFGVF9ST0xFX0xFQURFUhAEKocBCg5SYWZ0TWVtYmVyc2hpcBIfChtSQUZUX01FTUJFUlNISVBfVU5TUEVDSUZJRUQQABIZChVSQUZUX01FTUJFUlNISVBfVk9URVIQARIcChhSQUZUX01FTUJFUlNISVBfT1VUR09JTkcQAhIbChdSQUZUX01FTUJFUlNISVBfTEVBUk5FUhADKn8KDFJhZnRQcm9ncmVzcxIdChlSQUZUX1BST0dSRVNTX1VOU1BFQ0lGSUVEEAASFwoTUkFGVF9QUk9HUkVTU19QUk9CRRABEhsKF1JBRlRfUFJPR1JFU1NfUkVQTElDQVRFEAISGgoWUkFGVF9QUk9HUkVTU19TTkFQU0hPVBADYgZwcm90bzM", [file_flotilla_v1_common]);
 
 /**
  * A raftGroup's name is TOPIC/PARTITION, or `metadata` for the log of the metadata quorum.
@@ -241,6 +241,20 @@ export type RaftReplica = Message<"flotilla.v1.RaftReplica"> & {
    * @generated from field: string quarantined = 24;
    */
   quarantined: string;
+
+  /**
+   * What rotted in its segments and is being put right. Empty: nothing, as far as is known.
+   *
+   * @generated from field: string damage = 25;
+   */
+  damage: string;
+
+  /**
+   * It could not prove its log whole, and counts for nothing until it has all that it can have acknowledged.
+   *
+   * @generated from field: bool on_probation = 26;
+   */
+  onProbation: boolean;
 };
 
 /**
@@ -409,6 +423,133 @@ export type RaftSnapshot = Message<"flotilla.v1.RaftSnapshot"> & {
  */
 export const RaftSnapshotSchema: GenMessage<RaftSnapshot> = /*@__PURE__*/
   messageDesc(file_flotilla_v1_raft_groups, 6);
+
+/**
+ * @generated from message flotilla.v1.ScrubRequest
+ */
+export type ScrubRequest = Message<"flotilla.v1.ScrubRequest"> & {
+  /**
+   * Begins a pass at once, unless one is under way.
+   *
+   * @generated from field: bool now = 1;
+   */
+  now: boolean;
+};
+
+/**
+ * Describes the message flotilla.v1.ScrubRequest.
+ * Use `create(ScrubRequestSchema)` to create a new message.
+ */
+export const ScrubRequestSchema: GenMessage<ScrubRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_raft_groups, 7);
+
+/**
+ * @generated from message flotilla.v1.ScrubResponse
+ */
+export type ScrubResponse = Message<"flotilla.v1.ScrubResponse"> & {
+  /**
+   * Passes that the broker's process began. A pass that was just asked for may not have begun yet.
+   *
+   * @generated from field: uint32 pass = 1;
+   */
+  pass: number;
+
+  /**
+   * @generated from field: bool running = 2;
+   */
+  running: boolean;
+
+  /**
+   * Of the present pass, or the last: segments, and snapshots of replicas.
+   *
+   * @generated from field: uint32 segments = 3;
+   */
+  segments: number;
+
+  /**
+   * @generated from field: uint32 segments_done = 4;
+   */
+  segmentsDone: number;
+
+  /**
+   * @generated from field: int64 bytes_done = 5;
+   */
+  bytesDone: bigint;
+
+  /**
+   * Damaged places that it found; 1,000 at most.
+   *
+   * @generated from field: repeated flotilla.v1.ScrubFinding findings = 6;
+   */
+  findings: ScrubFinding[];
+
+  /**
+   * Entries that were found damaged and that were put right since the broker's process began, whoever found them.
+   *
+   * @generated from field: int64 entries_damaged = 7;
+   */
+  entriesDamaged: bigint;
+
+  /**
+   * @generated from field: int64 entries_repaired = 8;
+   */
+  entriesRepaired: bigint;
+
+  /**
+   * @generated from field: flotilla.v1.Error error = 9;
+   */
+  error?: Error | undefined;
+};
+
+/**
+ * Describes the message flotilla.v1.ScrubResponse.
+ * Use `create(ScrubResponseSchema)` to create a new message.
+ */
+export const ScrubResponseSchema: GenMessage<ScrubResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_raft_groups, 8);
+
+/**
+ * @generated from message flotilla.v1.ScrubFinding
+ */
+export type ScrubFinding = Message<"flotilla.v1.ScrubFinding"> & {
+  /**
+   * TOPIC/PARTITION, or `metadata`.
+   *
+   * @generated from field: string group = 1;
+   */
+  group: string;
+
+  /**
+   * @generated from field: string file = 2;
+   */
+  file: string;
+
+  /**
+   * Bytes from the start of the file.
+   *
+   * @generated from field: int64 position = 3;
+   */
+  position: bigint;
+
+  /**
+   * @generated from field: string what = 4;
+   */
+  what: string;
+
+  /**
+   * Nothing of the replica is known to be damaged any more.
+   *
+   * @generated from field: bool repaired = 5;
+   */
+  repaired: boolean;
+};
+
+/**
+ * Describes the message flotilla.v1.ScrubFinding.
+ * Use `create(ScrubFindingSchema)` to create a new message.
+ */
+export const ScrubFindingSchema: GenMessage<ScrubFinding> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_raft_groups, 9);
 
 /**
  * @generated from enum flotilla.v1.RaftRole
