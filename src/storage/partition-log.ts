@@ -27,7 +27,7 @@ import type { ReadBuffers } from './read-buffers.ts';
 import { Segment } from './segment.ts';
 import { chainOf, describeConfiguration, type SegmentSnapshot } from './segment-snapshot.ts';
 import type { SegmentWriter } from './segment-writer.ts';
-import type { BatchRun, LogSettings, LogSnapshot, PartitionLog, StoredSegment } from './types.ts';
+import type { BatchRun, CleanableSegment, LogSettings, LogSnapshot, PartitionLog, StoredSegment } from './types.ts';
 
 /** Bytes of one write to a segment. */
 const RUN_BYTES = 4 << 20;
@@ -333,6 +333,16 @@ export class SegmentedLog implements PartitionLog {
 
   segments(): readonly StoredSegment[] {
     return [...this.#segments];
+  }
+
+  // Nothing is cleaned yet.
+  readonly tombstoneFloor: number = 0;
+  readonly cleanedTo: number = 0;
+  cleanable(): readonly CleanableSegment[] {
+    return [];
+  }
+  async clean(): Promise<{ readonly before: number; readonly after: number }> {
+    return { before: 0, after: 0 };
   }
 
   /** Writes what is pending to segments, without a sync. Concurrent calls share the pass under way. */
