@@ -173,6 +173,14 @@ export const brokerKeys = [
     doc: 'How many bytes of a partition are kept, at least; -1: all. Whole segments go.',
   },
   {
+    key: 'log.retention.topic.bytes',
+    type: 'bytes',
+    default: '-1',
+    min: -1,
+    dynamic: true,
+    doc: 'How many bytes of a topic, all its partitions together, are kept, at least; -1: all. The oldest segments go first.',
+  },
+  {
     key: 'log.retention.check.interval.ms',
     type: 'duration',
     default: '5m',
@@ -342,6 +350,7 @@ export const topicKeys = [
   { broker: 'log.roll.ms', key: 'segment.ms', type: 'duration', min: 1 },
   { broker: 'log.retention.ms', key: 'retention.ms', type: 'duration', min: -1 },
   { broker: 'log.retention.bytes', key: 'retention.bytes', type: 'bytes', min: -1 },
+  { broker: 'log.retention.topic.bytes', key: 'retention.topic.bytes', type: 'bytes', min: -1 },
   { broker: 'log.message.timestamp.type', key: 'message.timestamp.type', type: 'enum', values: ['CreateTime', 'LogAppendTime'] },
   { broker: 'log.message.timestamp.before.max.ms', key: 'message.timestamp.before.max.ms', type: 'duration', min: 0 },
   { broker: 'log.message.timestamp.after.max.ms', key: 'message.timestamp.after.max.ms', type: 'duration', min: 0 },

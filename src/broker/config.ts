@@ -37,6 +37,8 @@ export interface TopicConfig {
   readonly retentionMs: number;
   /** Of a partition; -1: all. */
   readonly retentionBytes: number;
+  /** Of the topic, all its partitions together; -1: all. */
+  readonly retentionTopicBytes: number;
   readonly timestampType: 'CreateTime' | 'LogAppendTime';
   readonly timestampBeforeMaxMs: number;
   readonly timestampAfterMaxMs: number;
@@ -151,6 +153,7 @@ export function validateTopicConfig(configs: ReadonlyMap<string, string>, defaul
     segmentMs: (value('segment.ms') as number | undefined) ?? defaults.segmentMs,
     retentionMs: (value('retention.ms') as number | undefined) ?? defaults.retentionMs,
     retentionBytes: (value('retention.bytes') as number | undefined) ?? defaults.retentionBytes,
+    retentionTopicBytes: (value('retention.topic.bytes') as number | undefined) ?? defaults.retentionTopicBytes,
     timestampType: (value('message.timestamp.type') as TopicConfig['timestampType'] | undefined) ?? defaults.timestampType,
     timestampBeforeMaxMs: (value('message.timestamp.before.max.ms') as number | undefined) ?? defaults.timestampBeforeMaxMs,
     timestampAfterMaxMs: (value('message.timestamp.after.max.ms') as number | undefined) ?? defaults.timestampAfterMaxMs,
@@ -233,6 +236,7 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
       segmentMs: milliseconds(values, 'log.roll'),
       retentionMs: milliseconds(values, 'log.retention'),
       retentionBytes: number('log.retention.bytes'),
+      retentionTopicBytes: number('log.retention.topic.bytes'),
       timestampType: text('log.message.timestamp.type') as TopicConfig['timestampType'],
       timestampBeforeMaxMs: number('log.message.timestamp.before.max.ms'),
       timestampAfterMaxMs: number('log.message.timestamp.after.max.ms'),

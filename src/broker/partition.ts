@@ -94,7 +94,7 @@ export class Partition {
   }
 
   /** How long, and how much, it keeps. */
-  get retention(): Pick<TopicConfig, 'retentionMs' | 'retentionBytes'> {
+  get retention(): Pick<TopicConfig, 'retentionMs' | 'retentionBytes' | 'retentionTopicBytes'> {
     return this.#config;
   }
 
