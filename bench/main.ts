@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: starts three brokers as processes, and measures them and their client on one machine.
  *
- *   --only produce,consume   some parts: latency, produce, consume, bare, gaps, catch-up; `dev to ready` always
+ *   --only produce,consume   some parts: latency, produce, consume, bare, gaps, catch-up, old-read; `dev to ready` always
  *   --only failover,idle     what many groups cost, in clusters of their own: kill -9 of the leader of 1,000, and 10,000 at rest
  *   --groups N               another number of them
  *   --seconds N              of produce (default 60); it goes on until the write-ahead log was written over three times
@@ -11,6 +11,8 @@
  *
  * Times depend on the machine and its hour: `npm run bench:peers` measures others in turn with it.
  */
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -54,7 +56,7 @@ const { values } = parseArgs({
   },
 });
 const groupParts = ['failover', 'idle'] as const;
-const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'catch-up', 'gaps', ...groupParts]);
+const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'catch-up', 'old-read', 'gaps', ...groupParts]);
 const seconds = Number(values.seconds ?? (values.smoke ? 2 : 60));
 const latencyRecords = values.smoke ? 300 : 5000;
 const figures = new Figures(values.json);
@@ -74,6 +76,7 @@ if (parts.has('latency')) await latency(client);
 const produced = parts.has('produce') || parts.has('bare') ? await produce(client) : undefined;
 if (parts.has('consume')) await consume(client, produced);
 if (parts.has('catch-up')) await catchUp(client);
+if (parts.has('old-read')) await oldRead(client);
 // The last: one broker is killed in it.
 if (parts.has('gaps')) await gaps(client);
 if (values.plot !== undefined) writeFileSync(values.plot, plot(curves.throughput, curves.latency));
@@ -169,6 +172,26 @@ async function catchUp(client: Client): Promise<void> {
   figures.note('produce while it catches up, MB/s', duringMegabytesPerSecond);
   figures.note('produce while it catches up, share of before', duringMegabytesPerSecond / beforeMegabytesPerSecond);
   figures.note(done ? 'caught up, s' : 'not caught up within, s', took);
+}
+
+/** A consumer reads what was produced long ago, as fast as it can, while producers go on. */
+async function oldRead(client: Client): Promise<void> {
+  const amount = values.smoke ? { seconds: 2, bytes: 16 << 20 } : { seconds: Math.min(12, seconds), bytes: 2 << 30 };
+  await makeTopic(client, 'old');
+  await makeTopic(client, 'new');
+  await measureProduce(client, 'old', { bytes: amount.bytes });
+  const produceNew = async () => (await measureProduce(client, 'new', { seconds: amount.seconds })).megabytesPerSecond;
+  const before = await produceNew();
+  const reader = fork(join(import.meta.dirname, 'old-reader.ts'), [cluster.bootstrap, 'old']);
+  await once(reader, 'message');
+  const during = await produceNew();
+  reader.kill('SIGTERM');
+  const [readMegabytesPerSecond] = (await once(reader, 'message')) as [number];
+  const after = await produceNew();
+  figures.note('produce without a reader, MB/s (mean of before and after)', (before + after) / 2);
+  figures.note('produce while one reads old data, MB/s', during);
+  figures.note('produce while one reads old data, share', during / ((before + after) / 2));
+  figures.note('old data read meanwhile, MB/s', readMegabytesPerSecond);
 }
 
 /** The brokers', and last the client's, which is this process. */

@@ -126,6 +126,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
       walFileBytes: config.walFileBytes - (config.walFileBytes % PAGE_BYTES),
       walFiles: config.walFileCount,
       reserveBytes: config.diskReserveBytes,
+      deleteDelayMs: config.deleteDelayMs,
     },
     failed: fatal,
     reserveReleased: () => diskRoom?.reserveReleased(),

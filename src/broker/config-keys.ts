@@ -190,6 +190,15 @@ export const brokerKeys = [
     doc: 'How often it is looked for what need not be kept any more.',
   },
   {
+    key: 'log.segment.delete.delay.ms',
+    type: 'duration',
+    default: '1m',
+    min: 0,
+    max: INT32_MAX,
+    dynamic: false,
+    doc: 'How long the data of a deleted topic, or of a replica that was replaced, stay in quarantine before their room is given back.',
+  },
+  {
     key: 'log.message.timestamp.type',
     type: 'enum',
     default: 'CreateTime',

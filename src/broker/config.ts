@@ -74,6 +74,8 @@ export interface BrokerConfig {
   readonly diskMinFreeBytes: number;
   readonly diskMinFreePercent: number;
   readonly diskReserveBytes: number;
+  /** How long deleted data stay in quarantine. */
+  readonly deleteDelayMs: number;
   readonly diskStallTimeoutMs: number;
   readonly catchUpBytesPerSecond: number;
   readonly snapshotBytesPerSecond: number;
@@ -220,6 +222,7 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
     retentionCheckIntervalMs: number('log.retention.check.interval.ms'),
     diskMinFreeBytes: number('flotilla.disk.free.min.bytes'),
     diskMinFreePercent: number('flotilla.disk.free.min.percent'),
+    deleteDelayMs: number('log.segment.delete.delay.ms'),
     diskReserveBytes: number('flotilla.disk.reserve.bytes'),
     diskStallTimeoutMs: number('flotilla.disk.stall.timeout.ms'),
     catchUpBytesPerSecond: number('flotilla.catch.up.bytes.per.second'),
