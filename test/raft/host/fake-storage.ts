@@ -189,6 +189,14 @@ export class FakePartitionLog implements PartitionLog {
   segments(): [] {
     return [];
   }
+  readonly tombstoneFloor = 0;
+  readonly cleanedTo = 0;
+  cleanable(): [] {
+    return [];
+  }
+  async clean() {
+    return { before: 0, after: 0 };
+  }
   async scanBatchHeaders(): Promise<void> {}
 
   async flush(): Promise<void> {
