@@ -301,6 +301,7 @@ export class SegmentedLog implements PartitionLog, WritableLog {
       const start = { firstReplicableIndex: first.base.index, logStartOffset: Math.max(first.base.offset, this.logStartOffset) };
       await this.#snapshots.raise(start, (snapshot) => this.#completed(snapshot));
       this.#segments.firstReplicableIndex = start.firstReplicableIndex;
+      // An entry may have moved it on for readers meanwhile.
       this.#logStartOffset = Math.max(start.logStartOffset, this.#logStartOffset);
       for (const segment of this.#segments.dropBefore(first)) this.#sizeBytes -= await segment.remove();
       await this.#context.disk.syncDirectory(this.#context.directory);
