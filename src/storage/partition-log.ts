@@ -494,7 +494,8 @@ export class SegmentedLog implements PartitionLog {
     if (first === undefined || count <= 0) return;
     const start = { firstReplicableIndex: first.base.index, logStartOffset: Math.max(first.base.offset, this.logStartOffset) };
     await this.#snapshots.raise(start, (snapshot) => this.#completed(snapshot));
-    this.#start = start;
+    // An entry may have moved it on for readers meanwhile.
+    this.#start = { ...start, logStartOffset: Math.max(start.logStartOffset, this.logStartOffset) };
     for (const segment of this.#segments.splice(0, count)) this.#sizeBytes -= await segment.remove();
     await this.#context.disk.syncDirectory(this.#context.directory);
   }
