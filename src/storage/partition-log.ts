@@ -24,7 +24,7 @@ import {
   maxTimestampOf,
 } from './payload.ts';
 import type { ReadBuffers } from './read-buffers.ts';
-import { Segment } from './segment.ts';
+import { type HeaderVisitor, Segment } from './segment.ts';
 import { chainOf, describeConfiguration, type SegmentSnapshot } from './segment-snapshot.ts';
 import type { SegmentWriter } from './segment-writer.ts';
 import type { BatchRun, LogSettings, LogSnapshot, PartitionLog, StoredSegment } from './types.ts';
@@ -33,7 +33,6 @@ import type { BatchRun, LogSettings, LogSnapshot, PartitionLog, StoredSegment } 
 const RUN_BYTES = 4 << 20;
 /** Entries of one segment: 72 MiB of rows. */
 const MAX_SEGMENT_ENTRIES = 1 << 20;
-const SCAN_BYTES = 1 << 20;
 
 export interface LogContext {
   /** The raftGroup, as its directory is named. */
@@ -277,14 +276,23 @@ export class SegmentedLog implements PartitionLog {
     });
   }
 
-  /** The headers of stored batches, until `visit` says that it has seen enough. */
-  async #scan(fromOffset: number, untilOffset: number, visit: (header: Uint8Array, nextOffset: number) => boolean): Promise<void> {
+  /** The headers of batches, until `visit` says that it has seen enough. */
+  async #scan(fromOffset: number, untilOffset: number, visit: HeaderVisitor): Promise<void> {
     for (let offset = fromOffset; offset < untilOffset; ) {
-      const { chunks, nextOffset, release } = await this.#read(offset, untilOffset, SCAN_BYTES);
-      const goOn = nextOffset > offset && chunks.every((chunk) => visitHeaders(chunk, visit));
-      release?.();
-      if (!goOn) return;
-      offset = nextOffset;
+      const written = this.#written.nextOffset;
+      if (offset >= written) return this.#scanPending(offset, untilOffset, visit);
+      const segment = must(this.#segmentOfOffset(offset), 'a segment holds the offset', offset);
+      const segmentEnd = this.#segments[this.#segments.indexOf(segment) + 1]?.base.offset ?? written;
+      if (!(await segment.visitHeaders(offset, Math.min(segmentEnd, untilOffset), visit))) return;
+      offset = segmentEnd;
+    }
+  }
+
+  #scanPending(fromOffset: number, untilOffset: number, visit: HeaderVisitor): void {
+    for (let i = this.#firstPendingAbove(fromOffset); i < this.#pending.length; i++) {
+      const entry = this.#pending[i];
+      if (entry === undefined || entry.nextOffset > untilOffset) return;
+      if (isRecordBatch(entry) && !visit(entry.payload.subarray(0, BATCH_HEADER_BYTES), entry.nextOffset)) return;
     }
   }
 
@@ -585,13 +593,4 @@ function wholeBatches(stored: Uint8Array, fromOffset: number, untilOffset: numbe
     nextOffset = next;
   }
   return { bytes: at, nextOffset };
-}
-
-function visitHeaders(chunk: Uint8Array, visit: (header: Uint8Array, nextOffset: number) => boolean): boolean {
-  let at = 0;
-  for (let length = batchLengthAt(chunk, at); length !== undefined; length = batchLengthAt(chunk, at)) {
-    if (!visit(chunk.subarray(at, at + BATCH_HEADER_BYTES), batchNextOffsetAt(chunk, at))) return false;
-    at += length;
-  }
-  return true;
 }
