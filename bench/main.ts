@@ -4,6 +4,8 @@
  *   --only produce,consume   some parts: latency, produce, consume, bare, gaps, catch-up, old-read; `dev to ready` always
  *   --only failover,idle     what many groups cost, in clusters of their own: kill -9 of the leader of 1,000, and 10,000 at rest
  *   --groups N               another number of them
+ *   --only restart,recovery  how long a broker takes to come back: with --partitions N (default 1,000), and with --wal GiB of write-ahead log (default 1)
+ *                            and --segments GiB of closed segments (default 2)
  *   --seconds N              of produce (default 60); it goes on until the write-ahead log was written over three times
  *   --smoke                  all parts in a few seconds: that it runs, not what it says
  *   --json                   one object at the end
@@ -33,6 +35,7 @@ import {
 } from './measures.ts';
 import { plot } from './plot.ts';
 import { measureSwallowedGap } from './proxied.ts';
+import { noteRecovery, noteRestart } from './restart.ts';
 import { measureStalledDisk } from './stalled-disk.ts';
 
 const BROKERS = [1, 2, 3];
@@ -44,10 +47,14 @@ const MOST_TIMES_AS_LONG = 3;
 const CONSUME_SECONDS = 15;
 /** A rest after a fault. */
 const RECOVER_MS = 3000;
+const GIB = 2 ** 30;
 
 const { values } = parseArgs({
   options: {
     groups: { type: 'string' },
+    partitions: { type: 'string' },
+    wal: { type: 'string' },
+    segments: { type: 'string' },
     seconds: { type: 'string' },
     only: { type: 'string' },
     smoke: { type: 'boolean', default: false },
@@ -55,16 +62,18 @@ const { values } = parseArgs({
     plot: { type: 'string' },
   },
 });
-const groupParts = ['failover', 'idle'] as const;
-const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'catch-up', 'old-read', 'gaps', ...groupParts]);
+const ownParts = ['failover', 'idle', 'restart', 'recovery'] as const;
+const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'catch-up', 'old-read', 'gaps', ...ownParts]);
 const seconds = Number(values.seconds ?? (values.smoke ? 2 : 60));
 const latencyRecords = values.smoke ? 300 : 5000;
 const figures = new Figures(values.json);
 const curves: { throughput: readonly Point[]; latency: readonly Point[] } = { throughput: [], latency: [] };
 
-if (values.only !== undefined && [...groupParts].some((part) => parts.has(part))) {
+if (values.only !== undefined && [...ownParts].some((part) => parts.has(part))) {
   if (parts.has('failover')) await noteFailover(figures, Number(values.groups ?? 1000));
   if (parts.has('idle')) await noteIdle(figures, Number(values.groups ?? 10_000));
+  if (parts.has('restart')) await noteRestart(figures, Number(values.partitions ?? 1000));
+  if (parts.has('recovery')) await noteRecovery(figures, Number(values.wal ?? 1) * GIB, Number(values.segments ?? 2) * GIB);
   figures.end();
   process.exit();
 }

@@ -183,8 +183,8 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     compression: options.compression,
     checkRoom: () => diskRoom?.checkRecords(),
     log,
-    leadershipChanged: () => {
-      registration?.leadershipChanged();
+    leadershipChanged: (partition) => {
+      registration?.leadershipChanged(partition);
       reassignments?.changed();
     },
     failedChanged: () => reassignments?.changed(),

@@ -55,7 +55,7 @@ export interface PartitionOptions {
   /** @throws STORAGE_ERROR while this broker's disk has no room for records. */
   readonly checkRoom?: (() => void) | undefined;
   /** Told when this replica's role, term or readiness changed. */
-  readonly leadershipChanged?: (() => void) | undefined;
+  readonly leadershipChanged?: ((partition: Partition) => void) | undefined;
 }
 
 export class Partition {
@@ -83,7 +83,7 @@ export class Partition {
     this.#config = options.config;
     this.state = new PartitionState(replica, options.environment, {
       minInsync: () => this.#config.minInsyncReplicas,
-      leadershipChanged: options.leadershipChanged,
+      leadershipChanged: () => options.leadershipChanged?.(this),
     });
   }
 

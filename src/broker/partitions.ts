@@ -51,8 +51,8 @@ export interface PartitionsOptions {
   /** @throws STORAGE_ERROR while this broker's disk has no room for records. */
   readonly checkRoom: () => void;
   readonly log: Logger;
-  /** A partition began or ceased to lead. */
-  readonly leadershipChanged: () => void;
+  /** It began or ceased to lead, or was opened. */
+  readonly leadershipChanged: (partition: Partition) => void;
   /** See {@link Partitions.failed}. */
   readonly failedChanged?: () => void;
   /** Told when so many replicas wait to be opened that memory is worth care, and when the last of them is done. */
@@ -396,7 +396,7 @@ export class Partitions {
     byNumber.set(name.partition, opened);
     // Found out while producer state was being restored.
     if (opened.replica.quarantined !== undefined) this.#hide(slot, isBad(opened));
-    leadershipChanged();
+    leadershipChanged(opened);
     log.debug('partition.opened', { topic: name.topic, partition: name.partition, replicaId: wanted.replicaId });
   }
 
