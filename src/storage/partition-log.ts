@@ -95,6 +95,8 @@ export class SegmentedLog implements PartitionLog {
   /** Bytes and entries of the segment that the next append goes to, pending ones included. */
   #plannedBytes: number;
   #plannedEntries: number;
+  /** Where the segment that the next append goes to begins. */
+  #plannedFrom: number;
   /** When the segment that the next append goes to took its first, in this life of the process. */
   #plannedSinceMs: number | undefined;
   #sizeBytes: number;
@@ -114,6 +116,7 @@ export class SegmentedLog implements PartitionLog {
     this.#sizeBytes = loaded.sizeBytes;
     this.#plannedBytes = loaded.segments.at(-1)?.logBytes ?? 0;
     this.#plannedEntries = loaded.segments.at(-1)?.rowCount ?? 0;
+    this.#plannedFrom = loaded.segments.at(-1)?.base.offset ?? loaded.last.nextOffset;
     this.#start = loaded.start;
     this.snapshot = loaded.snapshot;
     const { disk, directory, checksums, monotonicMs, syncedDurably } = context;
@@ -179,7 +182,7 @@ export class SegmentedLog implements PartitionLog {
     return this.#unsyncedBytes;
   }
 
-  configure(settings: Pick<LogSettings, 'segmentBytes' | 'segmentMs'>): void {
+  configure(settings: Pick<LogSettings, 'segmentBytes' | 'segmentMs' | 'segmentRecords'>): void {
     this.#settings = { ...this.#settings, ...settings };
   }
 
@@ -192,7 +195,7 @@ export class SegmentedLog implements PartitionLog {
       bytes += entrySize(entry);
       payloadBytes += entry.payload.length;
     }
-    this.#planRoll(payloadBytes, entries.length);
+    this.#planRoll(payloadBytes, entries.length, entries.at(-1)?.nextOffset ?? 0);
     for (const entry of entries) this.#take(entry);
     this.#pendingBytes += bytes;
     this.#plannedBytes += payloadBytes;
@@ -411,13 +414,24 @@ export class SegmentedLog implements PartitionLog {
   }
 
   /** Rolls between runs of commits, where the owner's state is known: the host appends a run before it applies it. */
-  #planRoll(bytes: number, entries: number): void {
-    const { segmentBytes, segmentMs = Number.POSITIVE_INFINITY } = this.#settings;
+  #planRoll(bytes: number, entries: number, nextOffset: number): void {
+    const { segmentBytes, segmentRecords = Number.POSITIVE_INFINITY } = this.#settings;
+    const isFull = this.#plannedBytes + bytes > segmentBytes || nextOffset - this.#plannedFrom > segmentRecords;
+    if (this.#plannedEntries > 0 && (isFull || this.#plannedEntries + entries > MAX_SEGMENT_ENTRIES || this.#isOld())) this.#roll();
+    this.#plannedSinceMs ??= this.#context.monotonicMs();
+  }
+
+  #isOld(): boolean {
     const now = this.#context.monotonicMs();
-    const fits = this.#plannedBytes + bytes <= segmentBytes && this.#plannedEntries + entries <= MAX_SEGMENT_ENTRIES;
-    const isOld = now - (this.#plannedSinceMs ?? now) >= segmentMs;
-    if (this.#plannedEntries > 0 && (!fits || isOld)) this.#roll();
-    this.#plannedSinceMs ??= now;
+    return now - (this.#plannedSinceMs ?? now) >= (this.#settings.segmentMs ?? Number.POSITIVE_INFINITY);
+  }
+
+  rollIfOld(): void {
+    if (this.#closed || this.#plannedEntries === 0) return;
+    if (this.#isOld()) {
+      this.#roll();
+      this.#context.writer.added(this, 0);
+    } else this.#plannedSinceMs ??= this.#context.monotonicMs();
   }
 
   #roll(): void {
@@ -427,6 +441,7 @@ export class SegmentedLog implements PartitionLog {
     this.#rolls.push({ after, configuration: describeConfiguration(this.#configuration), state, logStartOffset });
     this.#plannedBytes = 0;
     this.#plannedEntries = 0;
+    this.#plannedFrom = after.nextOffset;
     this.#plannedSinceMs = undefined;
   }
 
