@@ -24,7 +24,7 @@ import type { BrokerContext } from './context.ts';
 import { DiskRoom } from './disk-room.ts';
 import { fetchHandler } from './fetch.ts';
 import { type Home, ownVoter } from './home.ts';
-import { Leaders, transferLeadership } from './leaders.ts';
+import { Leaders, segmentsOfTopic, transferLeadership } from './leaders.ts';
 import { listOffsetsHandler } from './list-offsets.ts';
 import { Partitions } from './partitions.ts';
 import { produceHandler } from './produce.ts';
@@ -244,6 +244,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const clock = new TrustedClock(environment, log);
   const retention = new Retention({
     partitions,
+    segmentsOf: (topic, signal) => segmentsOfTopic(context, leaders, topic, signal),
     environment,
     clock,
     log,

@@ -173,6 +173,14 @@ export const brokerKeys = [
     doc: 'How many bytes of a partition are kept, at least; -1: all. Whole segments go.',
   },
   {
+    key: 'log.retention.topic.bytes',
+    type: 'bytes',
+    default: '-1',
+    min: -1,
+    dynamic: true,
+    doc: 'How many bytes of a topic, all its partitions together, are kept, at least; -1: all. The oldest segments go first.',
+  },
+  {
     key: 'log.retention.check.interval.ms',
     type: 'duration',
     default: '5m',
@@ -411,6 +419,7 @@ export const topicKeys = [
   { broker: 'log.roll.ms', key: 'segment.ms', type: 'duration', min: 1 },
   { broker: 'log.retention.ms', key: 'retention.ms', type: 'duration', min: -1 },
   { broker: 'log.retention.bytes', key: 'retention.bytes', type: 'bytes', min: -1 },
+  { broker: 'log.retention.topic.bytes', key: 'retention.topic.bytes', type: 'bytes', min: -1 },
   { broker: 'log.cleanup.policy', key: 'cleanup.policy', type: 'list', values: ['delete', 'compact'], min: 1 },
   { broker: 'log.cleaner.min.cleanable.ratio', key: 'min.cleanable.dirty.ratio', type: 'number', min: 0, max: 1 },
   { broker: 'log.cleaner.min.compaction.lag.ms', key: 'min.compaction.lag.ms', type: 'duration', min: 0 },

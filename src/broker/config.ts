@@ -39,6 +39,8 @@ export interface TopicConfig {
   readonly retentionMs: number;
   /** Of a partition; -1: all. */
   readonly retentionBytes: number;
+  /** Of the topic, all its partitions together; -1: all. */
+  readonly retentionTopicBytes: number;
   /** cleanup.policy has delete: records go by age and size. */
   readonly deletes: boolean;
   /** cleanup.policy has compact: the newest record of each key stays. */
@@ -172,6 +174,7 @@ export function validateTopicConfig(configs: ReadonlyMap<string, string>, defaul
     segmentMs: (value('segment.ms') as number | undefined) ?? defaults.segmentMs,
     retentionMs: (value('retention.ms') as number | undefined) ?? defaults.retentionMs,
     retentionBytes: (value('retention.bytes') as number | undefined) ?? defaults.retentionBytes,
+    retentionTopicBytes: (value('retention.topic.bytes') as number | undefined) ?? defaults.retentionTopicBytes,
     ...(policy !== undefined && { deletes: policy.includes('delete'), compacts: policy.includes('compact') }),
     minCleanableRatio: (value('min.cleanable.dirty.ratio') as number | undefined) ?? defaults.minCleanableRatio,
     minCompactionLagMs: (value('min.compaction.lag.ms') as number | undefined) ?? defaults.minCompactionLagMs,
@@ -283,6 +286,7 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
       segmentMs: milliseconds(values, 'log.roll'),
       retentionMs: milliseconds(values, 'log.retention'),
       retentionBytes: number('log.retention.bytes'),
+      retentionTopicBytes: number('log.retention.topic.bytes'),
       deletes: list('log.cleanup.policy').includes('delete'),
       compacts: list('log.cleanup.policy').includes('compact'),
       compactedSegmentRecords: Math.floor(mapCapacity(number('log.cleaner.dedupe.buffer.size')) * SEGMENT_SHARE_OF_KEYS),

@@ -26,7 +26,7 @@ export type Isolation = 'read_uncommitted' | 'read_committed';
 export const LATEST_TIMESTAMP = -1;
 export const EARLIEST_TIMESTAMP = -2;
 
-const FOR_EVER = { retentionMs: -1, retentionBytes: -1 } as const;
+const FOR_EVER = { retentionMs: -1, retentionBytes: -1, retentionTopicBytes: -1 } as const;
 
 export interface ProduceOptions {
   readonly acks: Acks;
@@ -97,7 +97,7 @@ export class Partition {
   }
 
   /** How long, and how much, it keeps. */
-  get retention(): Pick<TopicConfig, 'retentionMs' | 'retentionBytes'> {
+  get retention(): Pick<TopicConfig, 'retentionMs' | 'retentionBytes' | 'retentionTopicBytes'> {
     return this.#config.deletes ? this.#config : FOR_EVER;
   }
 

@@ -224,7 +224,7 @@ describe('the cleaner', () => {
     for (let segment = 0; segment < 3; segment++)
       log.add(...Array.from({ length: 10 }, (_, key) => ({ key: `${segment}.${key}`, value: 'v' })), { key: `${segment}.0`, value: 'new' });
     logs = [log];
-    compaction.minCleanableRatio = 0;
+    compaction = { ...compaction, minCleanableRatio: 0 };
     start({ dedupeBufferBytes: mapBytesFor(15) });
     await pass();
     expect(log.cleanedTo).toBe(11);

@@ -135,7 +135,7 @@ describe('a check', () => {
       get logStartOffset() {
         return log.logStartOffset;
       },
-      retention: { retentionMs: 600_000, retentionBytes: -1 },
+      retention: { retentionMs: 600_000, retentionBytes: -1, retentionTopicBytes: -1 },
       replica: { leadership, log: Object.assign(log, { reclaimSoon: () => void log.reclaims++ }) },
       startAt: async (offset: number) => {
         starts.push(offset);
@@ -146,7 +146,16 @@ describe('a check', () => {
     const logger: Logger = { ...silentLogger, error: (_message, fields = {}) => void errors.push(fields) };
     const partitions = { all: () => [partition as unknown as Partition] };
     const clock = new TrustedClock(environment, logger);
-    retention = new Retention({ partitions, environment, clock, log: logger, intervalMs: INTERVAL_MS, requestTimeoutMs: 1_000 });
+    const segmentsOf = async () => new Map();
+    retention = new Retention({
+      partitions,
+      segmentsOf,
+      environment,
+      clock,
+      log: logger,
+      intervalMs: INTERVAL_MS,
+      requestTimeoutMs: 1_000,
+    });
     retention.start();
   });
 
