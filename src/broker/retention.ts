@@ -8,12 +8,9 @@ import type { PartitionLog } from '../storage/types.ts';
 import type { TopicConfig } from './config.ts';
 import type { Partition } from './partition.ts';
 import { retainedOfTopic, type SegmentSize, segmentSizes } from './topic-retention.ts';
+import type { TrustedClock } from './trusted-clock.ts';
 
-/** Hazard B41: a wall clock that moves so much more or less than time does is wrong now, or was before, and nothing goes by age … */
-export const CLOCK_JUMP_MS = 3_600_000;
-/** … for so long, in which somebody may set it right. */
-export const CLOCK_PAUSE_MS = 3_600_000;
-/** And of a log's bytes, no more than such a share (and a segment) goes by age in one check: a clock that was wrong from the start takes hours to do its harm. */
+/** Of a log's bytes, no more than such a share (and a segment) goes by age in one check: a clock that was wrong from the start takes hours to do its harm (hazard B41). */
 const MAX_SHARE_BY_AGE = 0.25;
 
 export type RetentionBounds = Pick<TopicConfig, 'retentionMs' | 'retentionBytes'>;
@@ -42,6 +39,7 @@ export interface RetentionOptions {
   /** The segments of a topic, by partition, as the leaders say that can be asked. */
   readonly segmentsOf: (topic: string, signal: AbortSignal) => Promise<ReadonlyMap<number, readonly SegmentSize[]>>;
   readonly environment: Environment;
+  readonly clock: TrustedClock;
   readonly log: Logger;
   /** Kafka's log.retention.check.interval.ms. */
   readonly intervalMs: number;
@@ -54,14 +52,9 @@ export class Retention {
   #timer: Timer | undefined;
   readonly #stop = new AbortController();
   #checking: Promise<void> | undefined;
-  /** At the last check. */
-  #clocks: { readonly wallMs: number; readonly monotonicMs: number };
-  /** Monotonic; nothing goes by age before. */
-  #ageFromMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: RetentionOptions) {
     this.#options = options;
-    this.#clocks = this.#readClocks();
   }
 
   start(): void {
@@ -81,7 +74,7 @@ export class Retention {
   }
 
   async #check(): Promise<void> {
-    const nowMs = this.#trustedNow();
+    const nowMs = this.#options.clock.nowMs();
     const byTopic = new Map<string, Partition[]>();
     for (const partition of [...this.#options.partitions.all()]) {
       if (this.#stop.signal.aborted) return;
@@ -125,24 +118,5 @@ export class Retention {
     } catch (error) {
       this.#options.log.warn('retention.failed', { ...what, error: messageOf(error) });
     }
-  }
-
-  /** Undefined: the clock jumped a while ago. */
-  #trustedNow(): number | undefined {
-    const before = this.#clocks;
-    const { wallMs, monotonicMs } = this.#readClocks();
-    this.#clocks = { wallMs, monotonicMs };
-    const jumpMs = wallMs - before.wallMs - (monotonicMs - before.monotonicMs);
-    if (Math.abs(jumpMs) > CLOCK_JUMP_MS) {
-      this.#ageFromMs = monotonicMs + CLOCK_PAUSE_MS;
-      const advice = `nothing is deleted by age for the next ${CLOCK_PAUSE_MS / 60_000} minutes; set the clock right`;
-      this.#options.log.error('clock jumped', { jumpMs: Math.round(jumpMs), advice });
-    }
-    return monotonicMs < this.#ageFromMs ? undefined : wallMs;
-  }
-
-  #readClocks(): { wallMs: number; monotonicMs: number } {
-    const { environment } = this.#options;
-    return { wallMs: environment.wallMs(), monotonicMs: environment.monotonicMs() };
   }
 }

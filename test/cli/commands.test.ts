@@ -346,6 +346,12 @@ describe('consume', () => {
     expect({ code, lines: out.trim().split('\n').sort() }).toEqual({ code: 0, lines: ['a', 'b', 'c', 'd'] });
   });
 
+  it('ends at the end though the last records were compacted away', async () => {
+    const cluster = clusterWith('a', 'b', 'c', 'd');
+    for (const { logs } of cluster.topics.values()) for (const log of logs) cluster.compacted.add(log.at(-1)!);
+    expect(await flotilla(['consume', 'orders', '--from', 'beginning', '--until-end'], { cluster })).toMatchObject({ code: 0 });
+  });
+
   it('ends at once where there is nothing', async () => {
     expect(await flotilla(['consume', 'orders', '--until-end'], { cluster: clusterWith('a') })).toMatchObject({ code: 0, out: '' });
   });
