@@ -16,6 +16,11 @@ export class SegmentList implements Iterable<Segment> {
     return this.#segments[Symbol.iterator]();
   }
 
+  /** The first entry that they hold something of; undefined: they hold nothing. */
+  get firstIndex(): number | undefined {
+    return this.first?.base.index;
+  }
+
   get first(): Segment | undefined {
     return this.#segments[0];
   }
@@ -48,6 +53,13 @@ export class SegmentList implements Iterable<Segment> {
 
   push(segment: Segment): void {
     this.#segments.push(segment);
+  }
+
+  /** Puts one in the place of neighbours. */
+  replace(former: readonly Segment[], by: Segment): void {
+    const at = this.#segments.indexOf(must(former[0], 'something is replaced'));
+    must(at >= 0 || undefined, 'the segments are in the list', by.base);
+    this.#segments.splice(at, former.length, by);
   }
 
   /** Takes out all before this one. */
