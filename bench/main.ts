@@ -3,6 +3,7 @@
  *
  *   --only produce,consume   some parts: latency, produce, consume, bare, gaps, catch-up; `dev to ready` always
  *   --only failover,idle     what many groups cost, in clusters of their own: kill -9 of the leader of 1,000, and 10,000 at rest
+ *   --only compaction        produce while a compacted topic is cleaned, in a cluster of its own: 128 MB a replica, or as many as --megabytes says (2048)
  *   --groups N               another number of them
  *   --seconds N              of produce (default 60); it goes on until the write-ahead log was written over three times
  *   --smoke                  all parts in a few seconds: that it runs, not what it says
@@ -16,6 +17,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Client, connect } from '../src/client/index.ts';
 import { measureBarePipeline } from './bare-pipeline.ts';
+import { noteCompaction } from './compaction.ts';
 import { DevCluster, type Usage, usageOf } from './dev-cluster.ts';
 import { chosen, Figures, sum } from './figures.ts';
 import { noteFailover, noteIdle } from './groups.ts';
@@ -46,6 +48,7 @@ const RECOVER_MS = 3000;
 const { values } = parseArgs({
   options: {
     groups: { type: 'string' },
+    megabytes: { type: 'string' },
     seconds: { type: 'string' },
     only: { type: 'string' },
     smoke: { type: 'boolean', default: false },
@@ -53,16 +56,20 @@ const { values } = parseArgs({
     plot: { type: 'string' },
   },
 });
-const groupParts = ['failover', 'idle'] as const;
-const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'catch-up', 'gaps', ...groupParts]);
+const apart = ['failover', 'idle', 'compaction'] as const;
+const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'catch-up', 'gaps', ...apart]);
 const seconds = Number(values.seconds ?? (values.smoke ? 2 : 60));
 const latencyRecords = values.smoke ? 300 : 5000;
 const figures = new Figures(values.json);
 const curves: { throughput: readonly Point[]; latency: readonly Point[] } = { throughput: [], latency: [] };
 
-if (values.only !== undefined && [...groupParts].some((part) => parts.has(part))) {
+if (values.only !== undefined && [...apart].some((part) => parts.has(part))) {
   if (parts.has('failover')) await noteFailover(figures, Number(values.groups ?? 1000));
   if (parts.has('idle')) await noteIdle(figures, Number(values.groups ?? 10_000));
+  if (parts.has('compaction')) {
+    const bytes = Number(values.megabytes ?? (values.smoke ? 24 : 128)) * 1e6;
+    await noteCompaction(figures, { bytes, seconds: Math.min(15, seconds), atMostSeconds: Math.max(60, bytes / 2e6) });
+  }
   figures.end();
   process.exit();
 }
