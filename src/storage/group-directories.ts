@@ -10,7 +10,7 @@
 import type { Disk } from '../base/environment.ts';
 import { decodeGroupKey, encodeGroupKey, type GroupKey, isUuid, type ReplicaId, type TopicId } from '../base/ids.ts';
 import { bindDirectory, boundTo } from './replica-file.ts';
-import { parseSegmentName } from './segment.ts';
+import { parseSegmentName } from './segment-files.ts';
 import type { Crc32 } from './wal-frame.ts';
 
 const UNNAMED = '.new';

@@ -5,6 +5,7 @@ import type { Entry } from '../raft/core/entry.ts';
 import type { LogTail } from './log-tail.ts';
 import { BATCH_HEADER_BYTES, batchBaseOffsetAt, batchLengthAt, batchMaxTimestampAt, batchNextOffsetAt } from './payload.ts';
 import type { ReadBuffers } from './read-buffers.ts';
+import type { Segment } from './segment.ts';
 import type { SegmentList } from './segment-list.ts';
 import type { BatchRun } from './types.ts';
 
@@ -28,26 +29,51 @@ export class LogReader {
   }
 
   async read(fromOffset: number, untilOffset: number, maxBytes: number): Promise<BatchRun> {
-    const { segments, tail, readBuffers, writtenOffset } = this.#options;
-    if (fromOffset >= untilOffset) return { chunks: [], bytes: 0, nextOffset: fromOffset };
-    if (fromOffset >= writtenOffset()) return tail.read(fromOffset, untilOffset, maxBytes);
-    const segment = must(segments.ofOffset(fromOffset), 'a segment holds the offset', fromOffset);
-    const read = await segment.readBatches(fromOffset, maxBytes, (length) => readBuffers.take(length));
-    const stored = must(read, 'the segment holds the offset', fromOffset);
+    const { segments, tail, writtenOffset } = this.#options;
+    for (let offset = fromOffset; offset < untilOffset; ) {
+      if (offset >= writtenOffset()) return tail.read(offset, untilOffset, maxBytes);
+      const segment = must(segments.ofOffset(offset), 'a segment holds the offset', offset);
+      const run = await this.#readSegment(segment, offset, untilOffset, maxBytes);
+      if (run === 'replaced') continue;
+      if (run !== undefined) return run;
+      // Compaction left nothing up to the segment's end.
+      offset = must(segment.nextOffset, 'a segment holds the offset', offset);
+    }
+    return { chunks: [], bytes: 0, nextOffset: fromOffset };
+  }
+
+  /** Undefined: there is nothing from the offset on. */
+  async #readSegment(segment: Segment, offset: number, untilOffset: number, maxBytes: number): Promise<BatchRun | 'replaced' | undefined> {
+    const { readBuffers } = this.#options;
+    const stored = await unlessReplaced(() => segment.readBatches(offset, maxBytes, (length) => readBuffers.take(length)));
+    if (stored === undefined || stored === 'replaced') return stored;
     const first = batchLengthAt(stored, 0);
     // The look-up knows the first batch's length, so only a batch that its own header states otherwise is cut short: damage.
-    if (first === undefined || first > stored.length) throw this.#damaged(fromOffset);
-    const { bytes, nextOffset } = wholeBatches(stored, fromOffset, untilOffset);
+    if (first === undefined || first > stored.length) throw this.#damaged(offset);
+    const { bytes, nextOffset } = wholeBatches(stored, offset, untilOffset, segment.cleaned);
     return { chunks: bytes === 0 ? [] : [stored.subarray(0, bytes)], bytes, nextOffset, release: () => readBuffers.give(stored) };
   }
 
   async readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]> {
     const { segments, tail } = this.#options;
     if (fromIndex >= tail.firstIndex) return tail.entriesFrom(fromIndex, maxBytes);
-    return must(segments.ofIndex(fromIndex), 'a segment holds the entry', fromIndex).readEntries(fromIndex, maxBytes);
+    if (fromIndex >= segments.firstReplicableIndex) {
+      const segment = must(segments.ofIndex(fromIndex), 'a segment holds the entry', fromIndex);
+      const entries = await unlessReplaced(() => segment.readEntries(fromIndex, maxBytes));
+      if (entries !== 'replaced') return entries;
+    }
+    const { firstReplicableIndex } = segments;
+    throw new FlotillaError('OFFSET_OUT_OF_RANGE', `entry ${fromIndex} is below the first that is kept, ${firstReplicableIndex}`);
   }
 
   async offsetForTime(timestampMs: number, fromOffset: number): Promise<number | undefined> {
+    for (;;) {
+      const offset = await unlessReplaced(() => this.#offsetForTime(timestampMs, fromOffset));
+      if (offset !== 'replaced') return offset;
+    }
+  }
+
+  async #offsetForTime(timestampMs: number, fromOffset: number): Promise<number | undefined> {
     const { tail, writtenOffset } = this.#options;
     const segments = [...this.#options.segments];
     for (const [at, segment] of segments.entries()) {
@@ -90,7 +116,24 @@ export class LogReader {
   }
 }
 
-function wholeBatches(stored: Uint8Array, fromOffset: number, untilOffset: number): { bytes: number; nextOffset: number } {
+/** Compaction has put another segment in the place of the one that is being read: its reader looks again. */
+export class SegmentReplaced extends FlotillaError {
+  constructor() {
+    super('NOT_LEADER_OR_FOLLOWER', 'the segment was cleaned meanwhile; try again');
+  }
+}
+
+async function unlessReplaced<T>(work: () => Promise<T>): Promise<T | 'replaced'> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof SegmentReplaced) return 'replaced';
+    throw error;
+  }
+}
+
+/** `sparse`: batches are missing between those that are left. */
+function wholeBatches(stored: Uint8Array, fromOffset: number, untilOffset: number, sparse: boolean): { bytes: number; nextOffset: number } {
   let at = 0;
   let nextOffset = fromOffset;
   for (;;) {
@@ -98,7 +141,9 @@ function wholeBatches(stored: Uint8Array, fromOffset: number, untilOffset: numbe
     if (length === undefined || at + length > stored.length) break;
     const next = batchNextOffsetAt(stored, at);
     // One that does not follow the one before it rotted: the next read starts there and says so.
-    if (next > untilOffset || (at > 0 && batchBaseOffsetAt(stored, at) !== nextOffset)) break;
+    const base = batchBaseOffsetAt(stored, at);
+    const follows = at === 0 || (sparse ? base >= nextOffset : base === nextOffset);
+    if (next > untilOffset || !follows) break;
     at += length;
     nextOffset = next;
   }

@@ -21,7 +21,7 @@ export const MAX_SEGMENT_ENTRIES = 1 << 20;
 export interface Roll {
   readonly after: LogPosition;
   /** Of all up to there, but for what is not known before it is written. Undefined: its owner has no state yet, and recovery starts from the one before. */
-  readonly snapshot: Omit<SegmentSnapshot, 'firstReplicableIndex'> | undefined;
+  readonly snapshot: Omit<SegmentSnapshot, 'firstIndex' | 'firstReplicableIndex'> | undefined;
 }
 
 /** What an append adds, and the offset behind it. */
@@ -187,8 +187,8 @@ export class LogWriter {
 
   async #startSegment({ after, snapshot }: Roll): Promise<void> {
     await this.#segments.last?.sync();
-    const { firstReplicableIndex } = this.#segments;
-    if (snapshot !== undefined) await this.#snapshots.write({ ...snapshot, firstReplicableIndex });
+    const { firstIndex = after.index + 1, firstReplicableIndex } = this.#segments;
+    if (snapshot !== undefined) await this.#snapshots.write({ ...snapshot, firstIndex, firstReplicableIndex });
     this.#context.synced(after.index);
     // One without entries is begun already.
     if (this.#segments.last?.rowCount !== 0) this.#segments.push(this.#newSegment());
@@ -196,7 +196,7 @@ export class LogWriter {
 
   #newSegment(): Segment {
     const { disk, directory, checksums } = this.#context;
-    const base = { index: this.#written.index + 1, offset: this.#written.nextOffset };
+    const base = { index: this.#written.index + 1, offset: this.#written.nextOffset, generation: 0 };
     return new Segment(disk, directory, checksums, base, undefined);
   }
 }

@@ -8,9 +8,10 @@ import { FlotillaError } from '../base/errors.ts';
 import { decodeConfiguration } from '../raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../raft/core/entry.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
+import { type CleanBatches, type Cleaned, LogCleaning } from './log-cleaning.ts';
 import type { LogContext } from './log-context.ts';
 import { LogReader } from './log-reader.ts';
-import { LogSnapshots } from './log-snapshots.ts';
+import { LogSnapshots, type LogStart } from './log-snapshots.ts';
 import { decodeLogStart } from './log-start.ts';
 import { LogTail } from './log-tail.ts';
 import { LogWriter } from './log-writer.ts';
@@ -18,6 +19,7 @@ import type { LoadedLog } from './partition-log-recovery.ts';
 import { SegmentList } from './segment-list.ts';
 import { chainOf, describeConfiguration, type SegmentSnapshot } from './segment-snapshot.ts';
 import type { WritableLog } from './segment-writer.ts';
+import { decodeTombstoneFloor } from './tombstone-floor.ts';
 import type { BatchRun, CleanableSegment, LogSettings, LogSnapshot, PartitionLog, StoredSegment } from './types.ts';
 
 /** Segments could not be dropped. Nothing is lost by that, and nothing is to end. */
@@ -36,11 +38,13 @@ export class SegmentedLog implements PartitionLog, WritableLog {
   readonly #snapshots: LogSnapshots;
   readonly #reader: LogReader;
   readonly #writer: LogWriter;
+  readonly #cleaning: LogCleaning;
   #settings: LogSettings;
   #initial: PartitionLog['initial'];
   #terms: readonly TermStart[];
   #configuration: { readonly index: number; readonly configuration: Configuration; readonly payload: Uint8Array } | undefined;
   #logStartOffset: number;
+  #tombstoneFloor: number;
   /** Of the last entry, written or not. Without that, whose bytes are a part of the frame that it came in: all of it would stay in memory. */
   #last: LogPosition;
   #sizeBytes: number;
@@ -54,6 +58,7 @@ export class SegmentedLog implements PartitionLog, WritableLog {
     this.#last = positionOf(loaded.last);
     this.#sizeBytes = loaded.sizeBytes;
     this.#logStartOffset = loaded.start.logStartOffset;
+    this.#tombstoneFloor = loaded.tombstoneFloor;
     this.snapshot = loaded.snapshot;
     const { disk, directory, checksums, readBuffers, monotonicMs, syncedDurably } = context;
     const { firstReplicableIndex } = loaded.start;
@@ -62,11 +67,20 @@ export class SegmentedLog implements PartitionLog, WritableLog {
     const [segments, tail, snapshots] = [this.#segments, this.#tail, this.#snapshots];
     this.#writer = new LogWriter(context, { segments, tail, snapshots }, loaded.last);
     this.#reader = new LogReader({ directory, segments, tail, readBuffers, writtenOffset: () => this.#writer.written.nextOffset });
+    const raise = (index: number) => this.#raise(this.#segments.firstIndex ?? index, index);
+    const freed = (bytes: number): void => {
+      this.#sizeBytes -= bytes;
+    };
+    this.#cleaning = new LogCleaning({ context, segments, snapshots, writer: this.#writer, raise, freed });
     this.#initial = { base: this.#last, terms: loaded.terms, firstReplicableIndex };
   }
 
   get logStartOffset(): number {
     return this.#logStartOffset;
+  }
+
+  get tombstoneFloor(): number {
+    return this.#tombstoneFloor;
   }
 
   get firstReplicableIndex(): number {
@@ -158,8 +172,6 @@ export class SegmentedLog implements PartitionLog, WritableLog {
   }
 
   async readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]> {
-    if (fromIndex < this.firstReplicableIndex)
-      throw new FlotillaError('OFFSET_OUT_OF_RANGE', `entry ${fromIndex} is below the first that is kept, ${this.firstReplicableIndex}`);
     return fromIndex > this.#last.index ? [] : this.#reader.readEntries(fromIndex, maxBytes);
   }
 
@@ -177,10 +189,9 @@ export class SegmentedLog implements PartitionLog, WritableLog {
     });
   }
 
+  /** While no segment goes: those that are in it stay from then on. */
   openSnapshot(): Promise<LogSnapshot | undefined> {
-    const { firstReplicableIndex, logStartOffset } = this;
-    const start = { firstReplicableIndex, logStartOffset };
-    return this.#snapshots.open([...this.#segments], start, this.#settings.stateAlone === true);
+    return this.#writer.alone(() => this.#snapshots.open([...this.#segments], this.#start, this.#settings.stateAlone === true));
   }
 
   async dropBefore(index: number): Promise<number> {
@@ -224,14 +235,18 @@ export class SegmentedLog implements PartitionLog, WritableLog {
     return [...this.#segments];
   }
 
-  // Nothing is cleaned yet.
-  readonly tombstoneFloor: number = 0;
-  readonly cleanedTo: number = 0;
   cleanable(): readonly CleanableSegment[] {
-    return [];
+    return this.#settings.stateAlone === true ? [] : this.#cleaning.describe(this.nextOffset);
   }
-  async clean(): Promise<{ readonly before: number; readonly after: number }> {
-    return { before: 0, after: 0 };
+
+  async clean(throughIndex: number, clean: CleanBatches, signal: AbortSignal): Promise<Cleaned> {
+    assert(this.#settings.stateAlone !== true, "a state machine's log has no records to clean", this.#context.directory);
+    const due = this.#cleaning.segments(this.nextOffset).filter(({ lastIndex }) => lastIndex <= throughIndex);
+    return this.#cleaning.run(due, this.#settings.segmentBytes, clean, signal);
+  }
+
+  get cleanedTo(): number {
+    return [...this.#segments].find(({ cleaned }) => !cleaned)?.base.offset ?? this.#writer.written.nextOffset;
   }
 
   /** Writes what waits to segments, without a sync. Concurrent calls share the pass under way. */
@@ -246,6 +261,7 @@ export class SegmentedLog implements PartitionLog, WritableLog {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    await this.#cleaning.close();
     await this.flush();
     for (const segment of this.#segments) await segment.close();
   }
@@ -253,6 +269,7 @@ export class SegmentedLog implements PartitionLog, WritableLog {
   /** Closes without writing: the log is deleted. */
   async discard(): Promise<void> {
     this.#closed = true;
+    await this.#cleaning.close();
     await this.#writer.stop();
     this.#snapshots.releaseAll();
     const error = new FlotillaError('NOT_LEADER_OR_FOLLOWER', 'the log was deleted or replaced on this broker; refresh metadata and retry');
@@ -267,6 +284,7 @@ export class SegmentedLog implements PartitionLog, WritableLog {
       this.#configuration = { index: entry.index, configuration: decodeConfiguration(entry.payload), payload: entry.payload };
     }
     if (entry.kind === EntryKind.setLogStart) this.#startAt(decodeLogStart(entry.payload));
+    if (entry.kind === EntryKind.tombstoneFloor) this.#tombstoneFloor = Math.max(this.#tombstoneFloor, decodeTombstoneFloor(entry.payload));
     this.#last = entry;
     this.#tail.push(entry);
   }
@@ -291,6 +309,7 @@ export class SegmentedLog implements PartitionLog, WritableLog {
       chain: chainOf(after),
       terms: this.#terms,
       configuration: describeConfiguration(this.#configuration),
+      tombstoneFloor: this.tombstoneFloor,
       state,
     };
     this.#writer.roll({ after, snapshot });
@@ -306,15 +325,29 @@ export class SegmentedLog implements PartitionLog, WritableLog {
     const first = this.#segments.ofIndex(floor);
     if (this.#closed || first === undefined || first === this.#segments.first) return;
     try {
-      const start = { firstReplicableIndex: first.base.index, logStartOffset: Math.max(first.base.offset, this.logStartOffset) };
-      await this.#snapshots.raise(start, (snapshot) => this.#completed(snapshot));
-      this.#segments.firstReplicableIndex = start.firstReplicableIndex;
-      this.#logStartOffset = Math.max(start.logStartOffset, this.#logStartOffset);
+      await this.#raise(first.base.index, first.base.index, first.base.offset);
       for (const segment of this.#segments.dropBefore(first)) this.#sizeBytes -= await segment.remove();
       await this.#context.disk.syncDirectory(this.#context.directory);
     } catch (error) {
       throw new DropError(error);
     }
+  }
+
+  /** Says, durably, where the log starts from now on: at or above where it did. */
+  async #raise(firstIndex: number, firstReplicableIndex: number, logStartOffset = 0): Promise<void> {
+    const start = {
+      firstIndex,
+      firstReplicableIndex: Math.max(firstReplicableIndex, this.firstReplicableIndex),
+      logStartOffset: Math.max(logStartOffset, this.logStartOffset),
+    };
+    await this.#snapshots.raise(start, (snapshot) => this.#completed(snapshot));
+    this.#segments.firstReplicableIndex = start.firstReplicableIndex;
+    this.#logStartOffset = Math.max(start.logStartOffset, this.#logStartOffset);
+  }
+
+  get #start(): LogStart {
+    const { firstReplicableIndex, logStartOffset } = this;
+    return { firstIndex: this.#segments.firstIndex ?? this.writtenIndex + 1, firstReplicableIndex, logStartOffset };
   }
 
   /** What a snapshot of an earlier release does not say of its last entry. */

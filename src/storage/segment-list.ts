@@ -16,17 +16,17 @@ export class SegmentList implements Iterable<Segment> {
     return this.#segments[Symbol.iterator]();
   }
 
+  /** The first entry that they hold something of; undefined: they hold nothing. */
+  get firstIndex(): number | undefined {
+    return this.first?.base.index;
+  }
+
   get first(): Segment | undefined {
     return this.#segments[0];
   }
 
   get last(): Segment | undefined {
     return this.#segments.at(-1);
-  }
-
-  /** The segment that follows it. */
-  after(segment: Segment): Segment | undefined {
-    return this.#segments[this.#segments.indexOf(segment) + 1];
   }
 
   /** The one that starts last at or below the entry. */
@@ -48,6 +48,13 @@ export class SegmentList implements Iterable<Segment> {
 
   push(segment: Segment): void {
     this.#segments.push(segment);
+  }
+
+  /** Puts one in the place of neighbours. */
+  replace(former: readonly Segment[], by: Segment): void {
+    const at = this.#segments.indexOf(must(former[0], 'something is replaced'));
+    must(at >= 0 || undefined, 'the segments are in the list', by.base);
+    this.#segments.splice(at, former.length, by);
   }
 
   /** Takes out all before this one. */
