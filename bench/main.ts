@@ -3,6 +3,7 @@
  *
  *   --only produce,consume   some parts: latency, produce, consume, bare, gaps, catch-up, old-read; `dev to ready` always
  *   --only failover,idle     what many groups cost, in clusters of their own: kill -9 of the leader of 1,000, and 10,000 at rest
+ *   --only compaction        produce while a compacted topic is cleaned, in a cluster of its own: 128 MB a replica, or as many as --megabytes says (2048)
  *   --groups N               another number of them
  *   --only restart,recovery  how long a broker takes to come back: with --partitions N (default 1,000), and with --wal GiB of write-ahead log (default 1)
  *                            and --segments GiB of closed segments (default 2)
@@ -20,6 +21,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Client, connect } from '../src/client/index.ts';
 import { measureBarePipeline } from './bare-pipeline.ts';
+import { noteCompaction } from './compaction.ts';
 import { DevCluster, type Usage, usageOf } from './dev-cluster.ts';
 import { chosen, Figures, sum } from './figures.ts';
 import { noteFailover, noteIdle } from './groups.ts';
@@ -55,6 +57,7 @@ const { values } = parseArgs({
     partitions: { type: 'string' },
     wal: { type: 'string' },
     segments: { type: 'string' },
+    megabytes: { type: 'string' },
     seconds: { type: 'string' },
     only: { type: 'string' },
     smoke: { type: 'boolean', default: false },
@@ -62,18 +65,22 @@ const { values } = parseArgs({
     plot: { type: 'string' },
   },
 });
-const ownParts = ['failover', 'idle', 'restart', 'recovery'] as const;
-const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'catch-up', 'old-read', 'gaps', ...ownParts]);
+const apart = ['failover', 'idle', 'restart', 'recovery', 'compaction'] as const;
+const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'catch-up', 'old-read', 'gaps', ...apart]);
 const seconds = Number(values.seconds ?? (values.smoke ? 2 : 60));
 const latencyRecords = values.smoke ? 300 : 5000;
 const figures = new Figures(values.json);
 const curves: { throughput: readonly Point[]; latency: readonly Point[] } = { throughput: [], latency: [] };
 
-if (values.only !== undefined && [...ownParts].some((part) => parts.has(part))) {
+if (values.only !== undefined && [...apart].some((part) => parts.has(part))) {
   if (parts.has('failover')) await noteFailover(figures, Number(values.groups ?? 1000));
   if (parts.has('idle')) await noteIdle(figures, Number(values.groups ?? 10_000));
   if (parts.has('restart')) await noteRestart(figures, Number(values.partitions ?? 1000));
   if (parts.has('recovery')) await noteRecovery(figures, Number(values.wal ?? 1) * GIB, Number(values.segments ?? 2) * GIB);
+  if (parts.has('compaction')) {
+    const bytes = Number(values.megabytes ?? (values.smoke ? 24 : 128)) * 1e6;
+    await noteCompaction(figures, { bytes, seconds: Math.min(15, seconds), atMostSeconds: Math.max(60, bytes / 2e6) });
+  }
   figures.end();
   process.exit();
 }

@@ -156,7 +156,7 @@ export class Segment {
   /** Cuts off what stands behind the last row: it is in the write-ahead log, or was never acknowledged. `names`: of the directory. */
   async trim(names: readonly string[]): Promise<void> {
     const lengths = { log: this.logBytes, control: this.#controlBytes, entries: this.#rowCount * INDEX_ROW_BYTES };
-    for (const extension of EXTENSIONS)
+    for (const extension of EXTENSIONS.toReversed())
       if (names.includes(`${this.name}.${extension}`)) await this.#files.trim(extension, lengths[extension]);
   }
 
