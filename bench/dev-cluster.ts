@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -47,7 +47,7 @@ export class DevCluster implements AsyncDisposable {
         directory,
         ...(options.args ?? []),
       ],
-      { stdio: ['ignore', 'pipe', options.quiet ? 'ignore' : 'inherit'], env: { ...process.env, ...options.env } },
+      { stdio: ['pipe', 'pipe', options.quiet ? 'ignore' : 'inherit'], env: { ...process.env, ...options.env } },
     );
     const bootstrap = await new Promise<string>((resolve, reject) => {
       let text = '';
@@ -65,11 +65,26 @@ export class DevCluster implements AsyncDisposable {
   }
 
   pid(broker: number): number {
-    return Number(readFileSync(join(this.directory, `broker-${broker}.pid`), 'utf8'));
+    return Number(readFileSync(this.#pidFile(broker), 'utf8'));
+  }
+
+  #pidFile(broker: number): string {
+    return join(this.directory, `broker-${broker}.pid`);
   }
 
   signal(broker: number, signal: NodeJS.Signals): void {
     process.kill(this.pid(broker), signal);
+  }
+
+  /** Ends a broker, and resolves when `flotilla dev` knows it. */
+  async end(broker: number, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    this.signal(broker, signal);
+    while (existsSync(this.#pidFile(broker))) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+
+  /** Starts a broker again that has ended. */
+  start(broker: number): void {
+    this.#child.stdin?.write(`start ${broker}\n`);
   }
 
   usage(broker: number): Usage | undefined {

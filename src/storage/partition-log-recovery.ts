@@ -6,7 +6,7 @@ import type { Configuration, LogPosition, TermStart } from '../raft/core/types.t
 import type { KeptSnapshot, LogStart } from './log-snapshots.ts';
 import { decodeLogStart } from './log-start.ts';
 import type { Checksums } from './payload.ts';
-import { parseSegmentName, Segment, type SegmentBase } from './segment.ts';
+import { parseSegmentName, Segment, type SegmentBase, segmentName } from './segment.ts';
 import { INDEX_ROW_BYTES, type IndexRow } from './segment-index.ts';
 import { positionOf, readSnapshot } from './segment-snapshot.ts';
 import type { PartitionLog } from './types.ts';
@@ -38,8 +38,11 @@ const EMPTY: LogPosition = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, cha
  * outlived a failed sync can't be trusted (hazard B25). Undefined: not known, the write-ahead log was damaged; then everything that verifies stays.
  */
 export async function loadLog(access: Access, synced: number | undefined): Promise<LoadedLog> {
-  const snapshot = await readSnapshot(access.disk, access.directory, synced ?? Number.MAX_SAFE_INTEGER, access.checksums.crc32);
-  const segments = await openSegments(access, synced, snapshot?.firstReplicableIndex ?? 1);
+  const { disk, directory, checksums } = access;
+  // Once: there are thousands of logs to open at a start.
+  const names = await disk.list(directory);
+  const snapshot = await readSnapshot(disk, directory, synced ?? Number.MAX_SAFE_INTEGER, checksums.crc32, names);
+  const segments = await openSegments(access, names, synced, snapshot?.firstReplicableIndex ?? 1);
   const active = segments.at(-1);
   let whole = await consecutive(access, segments);
   // An emptied log ends where its snapshot does; one that lost its beginning has a snapshot that tells of it.
@@ -49,6 +52,7 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
     whole = false;
   const history = new History(snapshot?.terms ?? []);
   const after = snapshot?.lastIndex ?? 0;
+  let lastRow: IndexRow | undefined;
   if (active !== undefined) {
     for (const closed of segments.slice(0, -1)) {
       if (closed.lastIndex <= after) continue;
@@ -56,13 +60,17 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
       if (!(await closed.visitRows(Math.max(after + 1, closed.base.index), (row) => history.add(row, closed)))) whole = false;
     }
     const limit = synced === undefined ? Number.MAX_SAFE_INTEGER : synced - active.base.index + 1;
-    const rows = await active.recover(limit, (row) => row.index > after && history.add(row, active), synced === undefined);
+    const visit = (row: IndexRow): void => {
+      lastRow = row;
+      if (row.index > after) history.add(row, active);
+    };
+    const rows = await active.recover(limit, visit, synced === undefined);
     if (synced !== undefined && rows < limit) whole = false;
-    await active.trim();
+    await active.trim(names);
   }
   if (!whole) access.log.error('segments not whole', { directory: access.directory, synced });
-  const last = (await lastPosition(segments)) ?? emptied ?? EMPTY;
-  const sizeBytes = await totalBytes(access.disk, access.directory);
+  const last = lastRow ?? (await lastPosition(segments)) ?? emptied ?? EMPTY;
+  const sizeBytes = await totalBytes(access, segments, names);
   const configuration = await history.configuration(snapshot?.configuration);
   const state =
     snapshot?.state === undefined ? undefined : { index: snapshot.lastIndex, nextOffset: snapshot.nextOffset, state: snapshot.state };
@@ -75,8 +83,12 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
 }
 
 /** Segments in order; those that start above `synced` are removed, and those below the log's start, which a crash left there. */
-async function openSegments({ disk, directory, checksums }: Access, synced: number | undefined, firstIndex: number): Promise<Segment[]> {
-  const names = await disk.list(directory);
+async function openSegments(
+  { disk, directory, checksums }: Access,
+  names: readonly string[],
+  synced: number | undefined,
+  firstIndex: number,
+): Promise<Segment[]> {
   const basesOf = (extension: string) => names.map((name) => parseSegmentName(name, extension)).filter((base) => base !== undefined);
   const bases = basesOf('entries').sort((a, b) => a.index - b.index);
   const segments: Segment[] = [];
@@ -84,23 +96,28 @@ async function openSegments({ disk, directory, checksums }: Access, synced: numb
     const base = bases[i] as SegmentBase;
     const next = bases[i + 1];
     const segment = new Segment(disk, directory, checksums, base, { rows: next === undefined ? 0 : next.index - base.index });
-    if (base.index < firstIndex || (synced !== undefined && base.index > synced)) await segment.remove();
+    if (base.index < firstIndex || (synced !== undefined && base.index > synced)) await removeFiles(disk, directory, names, base);
     else segments.push(segment);
   }
   // Payloads whose rows a crash took: the segment is begun again, in files of its own.
-  const rowless = [...basesOf('log'), ...basesOf('control')].filter(({ index }) => !bases.some((base) => base.index === index));
-  for (const base of rowless)
-    if (synced !== undefined && base.index > synced) await new Segment(disk, directory, checksums, base, undefined).remove();
+  const rowless = new Map([...basesOf('log'), ...basesOf('control')].map((base) => [base.index, base]));
+  for (const { index } of bases) rowless.delete(index);
+  for (const base of rowless.values()) if (synced !== undefined && base.index > synced) await removeFiles(disk, directory, names, base);
   return segments;
+}
+
+/** The rows last: as long as they are there, what a crash left of the segment is found. */
+async function removeFiles(disk: Disk, directory: string, names: readonly string[], base: SegmentBase): Promise<void> {
+  for (const extension of ['log', 'control', 'entries']) {
+    const name = `${segmentName(base)}.${extension}`;
+    if (names.includes(name)) await disk.remove(`${directory}/${name}`);
+  }
 }
 
 /** Whether each closed segment has the rows up to the next one's start. */
 async function consecutive({ disk, directory }: Access, segments: readonly Segment[]): Promise<boolean> {
   for (const segment of segments.slice(0, -1)) {
-    const file = await disk.open(`${directory}/${segment.name}.entries`, { create: false });
-    const bytes = await file.size();
-    await file.close();
-    if (bytes < segment.rowCount * INDEX_ROW_BYTES) return false;
+    if ((await bytesOf(disk, `${directory}/${segment.name}.entries`)) < segment.rowCount * INDEX_ROW_BYTES) return false;
   }
   return true;
 }
@@ -113,15 +130,17 @@ async function lastPosition(segments: readonly Segment[]): Promise<LogPosition |
   return undefined;
 }
 
-async function totalBytes(disk: Disk, directory: string): Promise<number> {
-  let bytes = 0;
-  for (const name of await disk.list(directory)) {
-    if (parseSegmentName(name, 'log') === undefined && parseSegmentName(name, 'control') === undefined) continue;
-    const file = await disk.open(`${directory}/${name}`, { create: false });
-    bytes += await file.size();
-    await file.close();
-  }
+async function totalBytes({ disk, directory }: Access, segments: readonly Segment[], names: readonly string[]): Promise<number> {
+  // Of the active one, its rows were read.
+  let bytes = (await segments.at(-1)?.payloadBytes()) ?? 0;
+  const closed = new Set(segments.slice(0, -1).flatMap(({ name }) => [`${name}.log`, `${name}.control`]));
+  for (const name of names) if (closed.has(name)) bytes += await bytesOf(disk, `${directory}/${name}`);
   return bytes;
+}
+
+async function bytesOf(disk: Disk, path: string): Promise<number> {
+  const file = await disk.open(path, { create: false });
+  return file.size().finally(() => file.close());
 }
 
 interface RowOf {

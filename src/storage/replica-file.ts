@@ -8,7 +8,7 @@
  *    8  u64  replicaId
  *   16  u32  crc32 of bytes 0 … 15
  */
-import type { Disk } from '../base/environment.ts';
+import type { Disk, DiskFile } from '../base/environment.ts';
 import type { ReplicaId } from '../base/ids.ts';
 import { publishFile } from './directory.ts';
 import { type Crc32, getUint53, putUint53 } from './wal-frame.ts';
@@ -44,8 +44,14 @@ export async function bindDirectory(disk: Disk, directory: string, replicaId: Re
 /** Whose the directory is. Unbound: it was made before there were such files, or nothing was ever written to it. */
 export async function boundTo(disk: Disk, directory: string, crc32: Crc32): Promise<ReplicaId | 'unbound' | 'damaged'> {
   const path = `${directory}/${FILE}`;
-  if (!(await disk.exists(path))) return 'unbound';
-  const file = await disk.open(path, { create: false });
+  let file: DiskFile;
+  try {
+    file = await disk.open(path, { create: false });
+  } catch (error) {
+    // Asked only then: it is there in each of thousands of directories.
+    if (await disk.exists(path)) throw error;
+    return 'unbound';
+  }
   try {
     return decodeReplicaFile(await file.read(0, REPLICA_FILE_BYTES + 1), crc32) ?? 'damaged';
   } finally {

@@ -109,9 +109,15 @@ export function oldSnapshots(names: readonly string[], synced: number): readonly
   return names.filter((name) => (parseSegmentName(name, 'snapshot')?.index ?? Number.POSITIVE_INFINITY) - 1 <= synced).slice(0, -KEPT);
 }
 
-/** The newest intact snapshot at or below an index. */
-export async function readSnapshot(disk: Disk, directory: string, lastIndex: number, crc32: Crc32): Promise<SegmentSnapshot | undefined> {
-  for (const name of (await disk.list(directory)).reverse()) {
+/** The newest intact snapshot at or below an index. `names`: of the directory, where they are known. */
+export async function readSnapshot(
+  disk: Disk,
+  directory: string,
+  lastIndex: number,
+  crc32: Crc32,
+  names?: readonly string[],
+): Promise<SegmentSnapshot | undefined> {
+  for (const name of (names ?? (await disk.list(directory))).toReversed()) {
     const base = parseSegmentName(name, 'snapshot');
     if (base === undefined || base.index - 1 > lastIndex) continue;
     const file = await disk.open(`${directory}/${name}`, { create: false });
