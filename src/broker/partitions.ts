@@ -19,7 +19,7 @@ import type { Configuration, Member } from '../raft/core/types.ts';
 import type { RaftHost } from '../raft/types.ts';
 import type { CompressionTable } from '../record/compression.ts';
 import type { Crc32c } from '../record/types.ts';
-import { type TopicConfig, validateTopicConfig } from './config.ts';
+import { logSettingsOf, type TopicConfig, validateTopicConfig } from './config.ts';
 import { NotLeaderError } from './not-leader.ts';
 import { Partition } from './partition.ts';
 
@@ -369,7 +369,7 @@ export class Partitions {
       group: slot.group,
       replicaId: wanted.replicaId,
       configuration: configurationOf(partition),
-      settings: { segmentBytes: config.segmentBytes, segmentMs: config.segmentMs },
+      settings: logSettingsOf(config),
       internal: topic.name.startsWith(INTERNAL_PREFIX),
       // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
       campaign: partition.leader === undefined && partition.replicas[0]?.replicaId === wanted.replicaId,

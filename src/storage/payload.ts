@@ -9,6 +9,7 @@ export const BATCH_HEADER_BYTES = 61;
 /** A batch's CRC32C covers what follows it; the offset, length and epoch before it are the leader's to stamp. */
 export const BATCH_CHECKSUM_START = 21;
 const LENGTH_AT = 8;
+const CHECKSUM_AT = 17;
 const LAST_OFFSET_DELTA_AT = 23;
 const MAX_TIMESTAMP_AT = 35;
 
@@ -40,6 +41,11 @@ export function maxTimestampOf(entry: Entry): number {
 /** The whole batch's length that stands in its header, or undefined when fewer bytes than a header are there. */
 export function batchLengthAt(bytes: Uint8Array, at: number): number | undefined {
   return at + BATCH_HEADER_BYTES > bytes.length ? undefined : 12 + readUint32(bytes, at + LENGTH_AT);
+}
+
+/** Its CRC32C as its header states it. */
+export function batchChecksumAt(bytes: Uint8Array, at: number): number {
+  return readUint32(bytes, at + CHECKSUM_AT);
 }
 
 export function batchBaseOffsetAt(bytes: Uint8Array, at: number): number {
