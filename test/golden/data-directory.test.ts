@@ -6,7 +6,7 @@ import { EntryKind } from '../../src/raft/core/entry.ts';
 import { encodeLogStart } from '../../src/storage/log-start.ts';
 import { SimDisk } from '../sim/disk.ts';
 import { A, bytesOf, chainOf, Fixture, groupKey, last, nextEntry, REPLICA, seeded, TestEnvironment } from '../storage/fixture.ts';
-import { fromText, toText } from './files.ts';
+import { fromFilesText, toFilesText } from './files.ts';
 
 const SMALL_WAL = { walFileBytes: 16 * 1024, walFiles: 2 };
 const SEGMENTS = { segmentBytes: 800 };
@@ -47,26 +47,21 @@ async function written(): Promise<SimDisk> {
   return fixture.disk;
 }
 
-function toFileText(disk: SimDisk): string {
-  return disk
-    .files()
-    .map((path) => `file ${path}\n${toText(disk.bytes(path))}`)
-    .join('');
-}
-
-async function fromFileText(text: string): Promise<SimDisk> {
+async function diskOf(files: readonly (readonly [path: string, bytes: Uint8Array])[]): Promise<SimDisk> {
   const disk = new SimDisk(new TestEnvironment(), seeded(2));
-  for (const part of text.split(/^file /m).slice(1)) {
-    const path = part.slice(0, part.indexOf('\n'));
+  for (const [path, bytes] of files) {
     await disk.makeDirectory(path.slice(0, path.lastIndexOf('/')));
-    await (await disk.open(path, { create: true })).write(0, [fromText(part.slice(path.length + 1))]);
+    await (await disk.open(path, { create: true })).write(0, [bytes]);
   }
   return disk;
 }
 
 test('a data directory of format 1 opens, and has everything', async () => {
-  if (process.env['NEW_GOLDEN'] !== undefined && !existsSync(FILE)) writeFileSync(FILE, toFileText(await written()));
-  const storage = await new Fixture(3, SMALL_WAL, await fromFileText(readFileSync(FILE, 'utf8'))).open();
+  if (process.env['NEW_GOLDEN'] !== undefined && !existsSync(FILE)) {
+    const disk = await written();
+    writeFileSync(FILE, toFilesText(disk.files().map((path) => [path, disk.bytes(path)])));
+  }
+  const storage = await new Fixture(3, SMALL_WAL, await diskOf(fromFilesText(readFileSync(FILE, 'utf8')))).open();
   const { committed, tail } = entries();
   const opened = await storage.openLog(A, SEGMENTS, REPLICA);
   expect(opened).toMatchObject({ whole: true, hardState: { term: 5, vote: REPLICA, commit: last(committed).index } });
