@@ -79,6 +79,10 @@ export interface RaftReplicaDescription {
   readonly divergedIndex: number;
   /** Why the replica takes no part although it is open. Undefined: it does. */
   readonly quarantined: string | undefined;
+  /** Of a compacted partition: all below this offset was cleaned here. */
+  readonly cleanedTo: number;
+  /** Tombstones below this offset may go. */
+  readonly tombstoneFloor: number;
   /** Bytes of all groups of its broker that wait for the disk. */
   readonly pendingDiskBytes: number;
 }
@@ -191,6 +195,8 @@ export function readReplica(wire: WireReplica, brokerId: number, pendingDiskByte
     },
     divergedIndex: Number(wire.divergedIndex),
     quarantined: wire.quarantined === '' ? undefined : wire.quarantined,
+    cleanedTo: Number(wire.cleanedTo),
+    tombstoneFloor: Number(wire.tombstoneFloor),
     pendingDiskBytes,
   };
   return { topicId: hex(wire.topicId), generation: wire.generation, replica };

@@ -5,10 +5,11 @@
  *   groups/TOPICID-PARTITION.GENERATION.new         one that is being made
  *   groups/TOPICID-PARTITION.GENERATION.staged      a snapshot that is coming from the leader (staged-snapshot.ts)
  *   groups/TOPICID-PARTITION.GENERATION.installed   one that is whole: it takes the place of the log, also after a crash
- *   quarantine/TOPICID-PARTITION.GENERATION[.N].INCARNATION    what was deleted or replaced in that process life; N from 2 on where it was more than one
+ *   quarantine/TOPICID-PARTITION.GENERATION[.N].INCARNATION    what was deleted or replaced in that process life (quarantine.ts)
  */
 import type { Disk } from '../base/environment.ts';
 import { decodeGroupKey, encodeGroupKey, type GroupKey, isUuid, type ReplicaId, type TopicId } from '../base/ids.ts';
+import type { Quarantine } from './quarantine.ts';
 import { bindDirectory, boundTo } from './replica-file.ts';
 import { parseSegmentName } from './segment-files.ts';
 import type { Crc32 } from './wal-frame.ts';
@@ -21,7 +22,7 @@ export interface GroupDirectoriesOptions {
   readonly disk: Disk;
   /** The data directory. */
   readonly path: string;
-  readonly incarnation: number;
+  readonly quarantine: Quarantine;
   readonly crc32: Crc32;
 }
 
@@ -93,13 +94,12 @@ export class GroupDirectories {
     this.#groups.add(group);
   }
 
-  /** Moves the group's directory out of the way; a later start purges it (hazard B24). */
+  /** Moves the group's directory out of the way (hazard B24). */
   async quarantine(group: GroupKey): Promise<void> {
     if (!this.#groups.delete(group)) return;
-    const { disk, path } = this.#options;
-    await disk.rename(this.pathOf(group), await this.#freeName(groupName(group)));
+    const { disk, path, quarantine } = this.#options;
+    await quarantine.take(this.pathOf(group), groupName(group));
     await disk.syncDirectory(`${path}/groups`);
-    await disk.syncDirectory(`${path}/quarantine`);
   }
 
   /** The staged snapshot is whole and verified: from here on it is the replica's log, whatever happens. */
@@ -136,14 +136,6 @@ export class GroupDirectories {
     await disk.removeTree(this.installedPathOf(group));
     await disk.syncDirectory(`${path}/groups`);
   }
-
-  async #freeName(name: string): Promise<string> {
-    const { disk, path, incarnation } = this.#options;
-    for (let n = 1; ; n++) {
-      const free = `${path}/quarantine/${name}${n === 1 ? '' : `.${n}`}.${incarnation}`;
-      if (!(await disk.exists(free))) return free;
-    }
-  }
 }
 
 function groupsNamed(names: readonly string[], suffix: string): GroupKey[] {
@@ -161,12 +153,4 @@ export function parseGroupName(name: string): GroupKey | undefined {
   const topicId = match?.[1];
   if (match === null || topicId === undefined || !isUuid(topicId)) return undefined;
   return encodeGroupKey({ topicId: topicId as TopicId, partition: Number(match[2]), groupGeneration: Number(match[3]) });
-}
-
-/** What was put there before the incarnation that has just ended is gone for good: a start lies between, to notice a mistake. */
-export async function purgeQuarantine(disk: Disk, directory: string, incarnation: number): Promise<void> {
-  for (const name of await disk.list(directory)) {
-    const deletedIn = Number(name.slice(name.lastIndexOf('.') + 1));
-    if (deletedIn < incarnation - 1) await disk.removeTree(`${directory}/${name}`);
-  }
 }

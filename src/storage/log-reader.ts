@@ -3,13 +3,11 @@ import { must } from '../base/assert.ts';
 import { FlotillaError } from '../base/errors.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { LogTail } from './log-tail.ts';
-import { BATCH_HEADER_BYTES, batchBaseOffsetAt, batchLengthAt, batchMaxTimestampAt, batchNextOffsetAt } from './payload.ts';
+import { batchBaseOffsetAt, batchLengthAt, batchMaxTimestampAt, batchNextOffsetAt } from './payload.ts';
 import type { ReadBuffers } from './read-buffers.ts';
-import type { Segment } from './segment.ts';
+import type { HeaderVisitor, Segment } from './segment.ts';
 import type { SegmentList } from './segment-list.ts';
 import type { BatchRun } from './types.ts';
-
-const SCAN_BYTES = 1 << 20;
 
 export interface LogReaderOptions {
   readonly directory: string;
@@ -88,14 +86,22 @@ export class LogReader {
     return tail.offsetForTime(timestampMs, fromOffset);
   }
 
-  /** The headers of stored batches, until `visit` says that it has seen enough. */
-  async scan(fromOffset: number, untilOffset: number, visit: (header: Uint8Array, nextOffset: number) => boolean): Promise<void> {
+  /** The headers of batches, until `visit` says that it has seen enough. */
+  async scan(fromOffset: number, untilOffset: number, visit: HeaderVisitor): Promise<void> {
+    const { segments, tail, writtenOffset } = this.#options;
     for (let offset = fromOffset; offset < untilOffset; ) {
-      const { chunks, nextOffset, release } = await this.read(offset, untilOffset, SCAN_BYTES);
-      const goOn = nextOffset > offset && chunks.every((chunk) => visitHeaders(chunk, visit));
-      release?.();
+      const written = writtenOffset();
+      if (offset >= written) return tail.visitHeaders(offset, untilOffset, visit);
+      const segment = must(segments.ofOffset(offset), 'a segment holds the offset', offset);
+      const segmentEnd = segments.after(segment)?.base.offset ?? written;
+      const visited: HeaderVisitor = (header, nextOffset) => {
+        offset = nextOffset;
+        return visit(header, nextOffset);
+      };
+      const goOn = await unlessReplaced(() => segment.visitHeaders(offset, Math.min(segmentEnd, untilOffset), visited));
+      if (goOn === 'replaced') continue;
       if (!goOn) return;
-      offset = nextOffset;
+      offset = segmentEnd;
     }
   }
 
@@ -148,13 +154,4 @@ function wholeBatches(stored: Uint8Array, fromOffset: number, untilOffset: numbe
     nextOffset = next;
   }
   return { bytes: at, nextOffset };
-}
-
-function visitHeaders(chunk: Uint8Array, visit: (header: Uint8Array, nextOffset: number) => boolean): boolean {
-  let at = 0;
-  for (let length = batchLengthAt(chunk, at); length !== undefined; length = batchLengthAt(chunk, at)) {
-    if (!visit(chunk.subarray(at, at + BATCH_HEADER_BYTES), batchNextOffsetAt(chunk, at))) return false;
-    at += length;
-  }
-  return true;
 }

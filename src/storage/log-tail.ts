@@ -2,7 +2,8 @@
 import { must } from '../base/assert.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import { entrySize } from '../raft/core/entry-codec.ts';
-import { isRecordBatch, maxTimestampOf } from './payload.ts';
+import { BATCH_HEADER_BYTES, isRecordBatch, maxTimestampOf } from './payload.ts';
+import type { HeaderVisitor } from './segment.ts';
 import type { BatchRun } from './types.ts';
 
 /** The first of the tail, as many as are written at once. */
@@ -73,6 +74,15 @@ export class LogTail {
       nextOffset = entry.nextOffset;
     }
     return { chunks, bytes, nextOffset };
+  }
+
+  /** Of the batches from an offset on, until `visit` says that it has seen enough. */
+  visitHeaders(fromOffset: number, untilOffset: number, visit: HeaderVisitor): void {
+    for (let i = this.#firstAbove(fromOffset); i < this.#entries.length; i++) {
+      const entry = this.#entries[i];
+      if (entry === undefined || entry.nextOffset > untilOffset) return;
+      if (isRecordBatch(entry) && !visit(entry.payload.subarray(0, BATCH_HEADER_BYTES), entry.nextOffset)) return;
+    }
   }
 
   /** From one that is in it on, about `maxBytes`, at least that one. */

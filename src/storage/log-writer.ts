@@ -24,6 +24,13 @@ export interface Roll {
   readonly snapshot: Omit<SegmentSnapshot, 'firstIndex' | 'firstReplicableIndex'> | undefined;
 }
 
+/** What an append adds, and the offset behind it. */
+interface Appended {
+  readonly bytes: number;
+  readonly entries: number;
+  readonly nextOffset: number;
+}
+
 export interface LogFiles {
   readonly segments: SegmentList;
   readonly tail: LogTail;
@@ -40,6 +47,8 @@ export class LogWriter {
   /** Bytes and entries of the segment that the next append goes to, those that wait included. */
   #plannedBytes: number;
   #plannedEntries: number;
+  /** Where it begins. */
+  #plannedFrom: number;
   /** When the segment that the next append goes to took its first, in this life of the process. */
   #plannedSinceMs: number | undefined;
   #unsyncedBytes = 0;
@@ -54,6 +63,7 @@ export class LogWriter {
     this.#written = { index: last.index, nextOffset: last.nextOffset };
     this.#plannedBytes = segments.last?.logBytes ?? 0;
     this.#plannedEntries = segments.last?.rowCount ?? 0;
+    this.#plannedFrom = segments.last?.base.offset ?? last.nextOffset;
   }
 
   /** What is in segments. */
@@ -70,12 +80,19 @@ export class LogWriter {
     return this.#plannedEntries === 0;
   }
 
-  /** Whether the segment that the next append goes to has room for it, and is young enough. */
-  fits(bytes: number, entries: number, { segmentBytes, segmentMs = Number.POSITIVE_INFINITY }: LogSettings): boolean {
+  /** Whether the segment that the next append goes to has room for it. */
+  hasRoom({ bytes, entries, nextOffset }: Appended, { segmentBytes, segmentRecords = Number.POSITIVE_INFINITY }: LogSettings): boolean {
     if (this.atRoll) return true;
-    const hasRoom = this.#plannedBytes + bytes <= segmentBytes && this.#plannedEntries + entries <= MAX_SEGMENT_ENTRIES;
+    const fits = this.#plannedBytes + bytes <= segmentBytes && this.#plannedEntries + entries <= MAX_SEGMENT_ENTRIES;
+    return fits && nextOffset - this.#plannedFrom <= segmentRecords;
+  }
+
+  /** Whether the segment that the next append goes to is to end because of its age, which counts from now on at the latest. */
+  isOld({ segmentMs = Number.POSITIVE_INFINITY }: LogSettings): boolean {
+    if (this.atRoll) return false;
     const now = this.#context.monotonicMs();
-    return hasRoom && now - (this.#plannedSinceMs ?? now) < segmentMs;
+    this.#plannedSinceMs ??= now;
+    return now - this.#plannedSinceMs >= segmentMs;
   }
 
   /** Entries were put to the tail, of so many bytes of payload. */
@@ -90,6 +107,7 @@ export class LogWriter {
     this.#rolls.push(roll);
     this.#plannedBytes = 0;
     this.#plannedEntries = 0;
+    this.#plannedFrom = roll.after.nextOffset;
     this.#plannedSinceMs = undefined;
   }
 

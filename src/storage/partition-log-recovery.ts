@@ -7,8 +7,8 @@ import type { KeptSnapshot, LogStart } from './log-snapshots.ts';
 import { decodeLogStart } from './log-start.ts';
 import type { Checksums } from './payload.ts';
 import { Segment } from './segment.ts';
-import { type FoundSegment, findSegments } from './segment-directory.ts';
-import { parseSegmentName, type SegmentName } from './segment-files.ts';
+import { type FoundSegment, findSegments, rowsOf } from './segment-directory.ts';
+import { EXTENSIONS, type SegmentName, segmentName } from './segment-files.ts';
 import type { IndexRow } from './segment-index.ts';
 import { positionOf, readSnapshot, type SegmentSnapshot } from './segment-snapshot.ts';
 import { decodeTombstoneFloor } from './tombstone-floor.ts';
@@ -42,8 +42,11 @@ const EMPTY: LogPosition = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, cha
  * outlived a failed sync can't be trusted (hazard B25). Undefined: not known, the write-ahead log was damaged; then everything that verifies stays.
  */
 export async function loadLog(access: Access, synced: number | undefined): Promise<LoadedLog> {
-  const snapshot = await readSnapshot(access.disk, access.directory, synced ?? Number.MAX_SAFE_INTEGER, access.checksums.crc32);
-  const found = await openSegments(access, synced, snapshot?.firstIndex ?? 1);
+  const { disk, directory, checksums } = access;
+  // Once: there are thousands of logs to open at a start.
+  const names = await disk.list(directory);
+  const snapshot = await readSnapshot(disk, directory, synced ?? Number.MAX_SAFE_INTEGER, checksums.crc32, names);
+  const found = await openSegments(access, names, synced, snapshot?.firstIndex ?? 1);
   const { segments } = found;
   let whole = found.whole && covers(snapshot, segments);
   const active = segments.at(-1);
@@ -54,6 +57,7 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
     whole = false;
   const history = new History(snapshot?.terms ?? []);
   const after = snapshot?.lastIndex ?? 0;
+  let lastRow: IndexRow | undefined;
   for (const segment of segments) {
     if (segment.lastIndex <= after || (segment === active && !segment.cleaned)) continue;
     // Without a row the terms behind it are not known, and Raft compares logs by them.
@@ -65,13 +69,17 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
     if (active.lastIndex < (synced ?? 0)) whole = false;
   } else if (active !== undefined) {
     const limit = synced === undefined ? Number.MAX_SAFE_INTEGER : synced - active.base.index + 1;
-    const rows = await active.recover(limit, (row) => row.index > after && history.add(row, active), synced === undefined);
+    const visit = (row: IndexRow): void => {
+      lastRow = row;
+      if (row.index > after) history.add(row, active);
+    };
+    const rows = await active.recover(limit, visit, synced === undefined);
     if (synced !== undefined && rows < limit) whole = false;
-    await active.trim();
+    await active.trim(names);
   }
   if (!whole) access.log.error('segments not whole', { directory: access.directory, synced });
-  const last = (await lastPosition(segments)) ?? emptied ?? EMPTY;
-  const sizeBytes = await totalBytes(access.disk, access.directory);
+  const last = lastRow ?? (await lastPosition(segments)) ?? emptied ?? EMPTY;
+  const sizeBytes = await totalBytes(access, segments, names);
   const configuration = await history.configuration(snapshot?.configuration);
   const state =
     snapshot?.state === undefined ? undefined : { index: snapshot.lastIndex, nextOffset: snapshot.nextOffset, state: snapshot.state };
@@ -90,23 +98,33 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
 /** Segments in order. Those that start above `synced` are removed, and what a crash left: of what was dropped below the log's start, and of cleaning. */
 async function openSegments(
   access: Access,
+  names: readonly string[],
   synced: number | undefined,
   firstIndex: number,
 ): Promise<{ segments: Segment[]; whole: boolean }> {
   const { disk, directory, checksums } = access;
-  const found = await findSegments(disk, directory, checksums.crc32);
+  const found = await findSegments(disk, directory, checksums.crc32, names);
   for (const name of found.leftovers) await disk.remove(`${directory}/${name}`);
   const stays = ({ name }: FoundSegment) => name.index >= firstIndex && (synced === undefined || name.index <= synced);
-  for (const other of found.segments) if (!stays(other)) await openSegment(access, other, undefined).remove();
+  for (const other of found.segments) if (!stays(other)) await removeFiles(disk, directory, names, other.name);
   const kept = found.segments.filter(stays);
+  let whole = true;
   const segments = kept.map((each, at) => openSegment(access, each, kept[at + 1]?.name));
-  const whole = kept.every((each, at) => isWhole(each, kept[at + 1]?.name));
+  for (const [at, each] of kept.entries()) whole &&= await isWhole(access, each, kept[at + 1]?.name);
   // Payloads whose rows a crash took: the segment is begun again, in files of its own.
-  for (const name of found.begun) if (synced !== undefined && name.index > synced) await newSegment(access, name).remove();
+  for (const name of found.begun) if (synced !== undefined && name.index > synced) await removeFiles(disk, directory, names, name);
   return { segments, whole };
 }
 
-function openSegment({ disk, directory, checksums }: Access, { name, rows, end }: FoundSegment, next: SegmentName | undefined): Segment {
+/** The rows last: as long as they are there, what a crash left of the segment is found. */
+async function removeFiles(disk: Disk, directory: string, names: readonly string[], segment: SegmentName): Promise<void> {
+  for (const extension of EXTENSIONS.toReversed()) {
+    const name = `${segmentName(segment)}.${extension}`;
+    if (names.includes(name)) await disk.remove(`${directory}/${name}`);
+  }
+}
+
+function openSegment({ disk, directory, checksums }: Access, { name, cleaned }: FoundSegment, next: SegmentName | undefined): Segment {
   if (name.generation === 0)
     return new Segment(disk, directory, checksums, name, { rows: next === undefined ? 0 : next.index - name.index });
   // Where a damaged one ends is where the next one begins, as far as anybody can tell.
@@ -117,7 +135,7 @@ function openSegment({ disk, directory, checksums }: Access, { name, rows, end }
     chainHigh: 0,
     chainLow: 0,
   };
-  return new Segment(disk, directory, checksums, name, { rows, end: end ?? unknown });
+  return new Segment(disk, directory, checksums, name, { rows: cleaned?.rows ?? 0, end: cleaned?.end ?? unknown });
 }
 
 function newSegment({ disk, directory, checksums }: Access, name: SegmentName): Segment {
@@ -125,9 +143,10 @@ function newSegment({ disk, directory, checksums }: Access, name: SegmentName): 
 }
 
 /** Whether it has the rows up to the next one's start. */
-function isWhole({ name, rows, end }: FoundSegment, next: SegmentName | undefined): boolean {
-  if (name.generation > 0) return end !== undefined && (next === undefined || end.index + 1 === next.index);
-  return next === undefined || rows >= next.index - name.index;
+async function isWhole({ disk, directory }: Access, { name, cleaned }: FoundSegment, next: SegmentName | undefined): Promise<boolean> {
+  if (name.generation > 0) return cleaned?.end !== undefined && (next === undefined || cleaned.end.index + 1 === next.index);
+  if (next === undefined) return true;
+  return (await rowsOf(disk, directory, name)) >= next.index - name.index;
 }
 
 /** Whether the snapshot tells of all that was cleaned: before a segment is, its start is raised past it. */
@@ -144,15 +163,17 @@ async function lastPosition(segments: readonly Segment[]): Promise<LogPosition |
   return undefined;
 }
 
-async function totalBytes(disk: Disk, directory: string): Promise<number> {
-  let bytes = 0;
-  for (const name of await disk.list(directory)) {
-    if (parseSegmentName(name, 'log') === undefined && parseSegmentName(name, 'control') === undefined) continue;
-    const file = await disk.open(`${directory}/${name}`, { create: false });
-    bytes += await file.size();
-    await file.close();
-  }
+async function totalBytes({ disk, directory }: Access, segments: readonly Segment[], names: readonly string[]): Promise<number> {
+  // Of the active one, its rows were read.
+  let bytes = (await segments.at(-1)?.payloadBytes()) ?? 0;
+  const closed = new Set(segments.slice(0, -1).flatMap(({ name }) => [`${name}.log`, `${name}.control`]));
+  for (const name of names) if (closed.has(name)) bytes += await bytesOf(disk, `${directory}/${name}`);
   return bytes;
+}
+
+async function bytesOf(disk: Disk, path: string): Promise<number> {
+  const file = await disk.open(path, { create: false });
+  return file.size().finally(() => file.close());
 }
 
 interface RowOf {

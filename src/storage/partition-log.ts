@@ -137,7 +137,7 @@ export class SegmentedLog implements PartitionLog, WritableLog {
     return this.#writer.unsyncedBytes;
   }
 
-  configure(settings: Pick<LogSettings, 'segmentBytes' | 'segmentMs'>): void {
+  configure(settings: Pick<LogSettings, 'segmentBytes' | 'segmentMs' | 'segmentRecords'>): void {
     this.#settings = { ...this.#settings, ...settings };
   }
 
@@ -146,8 +146,10 @@ export class SegmentedLog implements PartitionLog, WritableLog {
     assert(!this.#closed, 'the log is open', this.#context.directory);
     let payloadBytes = 0;
     for (const entry of entries) payloadBytes += entry.payload.length;
+    const { nextOffset } = must(entries.at(-1), 'entries are appended');
     // Between runs of commits, where the owner's state is known: the host appends a run before it applies it.
-    if (!this.#writer.fits(payloadBytes, entries.length, this.#settings)) this.#roll();
+    const fits = this.#writer.hasRoom({ bytes: payloadBytes, entries: entries.length, nextOffset }, this.#settings);
+    if (!fits || this.#writer.isOld(this.#settings)) this.#roll();
     const waiting = this.#tail.bytes;
     for (const entry of entries) this.#take(entry);
     this.#last = positionOf(this.#last);
@@ -221,6 +223,12 @@ export class SegmentedLog implements PartitionLog, WritableLog {
       this.#context.log.warn('segments not dropped', { directory: this.#context.directory, error: error.cause });
     }
     return before - this.#sizeBytes;
+  }
+
+  rollIfOld(): void {
+    if (this.#closed || !this.#writer.isOld(this.#settings)) return;
+    this.#roll();
+    this.#context.writer.added(this, 0);
   }
 
   segments(): readonly StoredSegment[] {

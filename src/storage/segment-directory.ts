@@ -11,10 +11,8 @@ export const ASIDE = '.aside';
 /** A segment that has rows. */
 export interface FoundSegment {
   readonly name: SegmentName;
-  /** As its file says. */
-  readonly rows: number;
-  /** Of a cleaned one: where the log stands behind its last entry. Undefined: its last row is damaged. */
-  readonly end: LogPosition | undefined;
+  /** Of a cleaned one, as its file says: how many rows, and where the log stands behind its last entry. `end` undefined: its last row is damaged. */
+  readonly cleaned: { readonly rows: number; readonly end: LogPosition | undefined } | undefined;
 }
 
 export interface FoundSegments {
@@ -26,16 +24,16 @@ export interface FoundSegments {
   readonly leftovers: readonly string[];
 }
 
-/** Of each segment the newest generation counts that has rows; and none that lies within one before it, which was made from it. */
-export async function findSegments(disk: Disk, directory: string, crc32: Crc32): Promise<FoundSegments> {
-  const names = await disk.list(directory);
+/** Of each segment the newest generation counts that has rows; and none that lies within one before it, which was made from it. `names`: of the directory. */
+export async function findSegments(disk: Disk, directory: string, crc32: Crc32, names: readonly string[]): Promise<FoundSegments> {
   const newest = new Map<number, SegmentName>();
   for (const name of named(names, 'entries')) {
     if (name.generation >= (newest.get(name.index)?.generation ?? 0)) newest.set(name.index, name);
   }
   const segments: FoundSegment[] = [];
   for (const name of [...newest.values()].sort((a, b) => a.index - b.index)) {
-    if (name.index > (segments.at(-1)?.end?.index ?? 0)) segments.push(await look(disk, directory, name, crc32));
+    if (name.index <= (segments.at(-1)?.cleaned?.end?.index ?? 0)) continue;
+    segments.push({ name, cleaned: name.generation === 0 ? undefined : await lookInto(disk, directory, name, crc32) });
   }
   const counting = new Set(segments.map((segment) => segmentName(segment.name)));
   const isBegun = ({ index, generation }: SegmentName) => generation === 0 && !newest.has(index);
@@ -52,13 +50,19 @@ function named(names: readonly string[], extension: string): SegmentName[] {
   return names.map((name) => parseSegmentName(name, extension)).filter((name) => name !== undefined);
 }
 
-async function look(disk: Disk, directory: string, name: SegmentName, crc32: Crc32): Promise<FoundSegment> {
+/** How many rows a segment's file has. */
+export async function rowsOf(disk: Disk, directory: string, name: SegmentName): Promise<number> {
+  const file = await disk.open(`${directory}/${segmentName(name)}.entries`, { create: false });
+  const bytes = await file.size().finally(() => file.close());
+  return Math.floor(bytes / INDEX_ROW_BYTES);
+}
+
+async function lookInto(disk: Disk, directory: string, name: SegmentName, crc32: Crc32): Promise<FoundSegment['cleaned']> {
   const file = await disk.open(`${directory}/${segmentName(name)}.entries`, { create: false });
   try {
     const rows = Math.floor((await file.size()) / INDEX_ROW_BYTES);
-    if (name.generation === 0) return { name, rows, end: undefined };
     const last = readIndexRow(await file.read((rows - 1) * INDEX_ROW_BYTES, INDEX_ROW_BYTES), 0, crc32);
-    return { name, rows, end: last?.isSparse ? last : undefined };
+    return { rows, end: last?.isSparse ? last : undefined };
   } finally {
     await file.close();
   }

@@ -74,9 +74,8 @@ export class SegmentFiles {
     return (await this.#file(extension)).size();
   }
 
-  /** Cuts off what stands behind so many bytes, in a file that there may be. */
+  /** Cuts off what stands behind so many bytes. */
   async trim(extension: Extension, bytes: number): Promise<void> {
-    if (!(await this.#disk.exists(this.pathOf(extension)))) return;
     const file = await this.#file(extension);
     if ((await file.size()) <= bytes) return;
     await file.truncate(bytes);

@@ -16,9 +16,9 @@
  *
  * Rows of version 1, which stand in segments of that time and are still read, have 0 for their version, and for maxTimestamp that of their entry alone.
  */
-import { FlotillaError } from '../base/errors.ts';
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from '../raft/core/entry.ts';
 import { putUint32, putUint64, readUint32, readUint64 } from '../raft/core/entry-codec.ts';
+import { newerFormat } from './newer-format.ts';
 import { BATCH_CHECKSUM_START, batchChecksumAt, batchMaxTimestampAt, maxTimestampOf } from './payload.ts';
 import type { Crc32 } from './wal-frame.ts';
 
@@ -113,11 +113,7 @@ function putRest(bytes: Uint8Array, at: number, { version, file, position, maxTi
 export function readIndexRow(bytes: Uint8Array, at: number, crc32: Crc32): IndexRow | undefined {
   if (at + INDEX_ROW_BYTES > bytes.length || readUint32(bytes, at + 68) !== crc32(bytes.subarray(at, at + 68))) return undefined;
   const version = readUint32(bytes, at + 56) >>> 16;
-  if (version > NEWEST_VERSION)
-    throw new FlotillaError(
-      'DATA_DIRECTORY',
-      `an index row is of version ${version}, this release reads 1 to ${NEWEST_VERSION}: start the newer release`,
-    );
+  if (version > NEWEST_VERSION) throw newerFormat('a row of a segment', version, NEWEST_VERSION);
   return {
     index: readUint64(bytes, at + 8),
     term: readUint32(bytes, at + 16),

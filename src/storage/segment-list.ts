@@ -29,6 +29,11 @@ export class SegmentList implements Iterable<Segment> {
     return this.#segments.at(-1);
   }
 
+  /** The segment that follows it. */
+  after(segment: Segment): Segment | undefined {
+    return this.#segments[this.#segments.indexOf(segment) + 1];
+  }
+
   /** The one that starts last at or below the entry. */
   ofIndex(index: number): Segment | undefined {
     return this.#segments.findLast(({ base }) => base.index <= index);

@@ -19,6 +19,7 @@ import { hex } from '../base/bytes.ts';
 import type { Disk } from '../base/environment.ts';
 import type { LogPosition, TermStart } from '../raft/core/types.ts';
 import { publishFile } from './directory.ts';
+import { newerFormat } from './newer-format.ts';
 import { parseSegmentName, segmentName } from './segment-files.ts';
 import type { Crc32 } from './wal-frame.ts';
 
@@ -77,12 +78,13 @@ export function encodeSnapshot(snapshot: SegmentSnapshot, crc32: Crc32): Uint8Ar
   return bytes;
 }
 
-/** Undefined: damaged, or of another version; recovery then reads more of the log instead. */
+/** Undefined: damaged; recovery then reads more of the log instead. @throws DATA_DIRECTORY for one of a newer release. */
 export function decodeSnapshot(bytes: Uint8Array, crc32: Crc32): SegmentSnapshot | undefined {
   if (bytes.length < HEADER_BYTES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const version = view.getUint16(4);
-  if (view.getUint32(0) !== MAGIC || version < 1 || version > VERSION || view.getUint32(8) !== crc32(bytes.subarray(12))) return undefined;
+  if (view.getUint32(0) !== MAGIC || version < 1 || view.getUint32(8) !== crc32(bytes.subarray(12))) return undefined;
+  if (version > VERSION) throw newerFormat('a snapshot', version, VERSION);
   const jsonEnd = HEADER_BYTES + view.getUint32(12);
   const described = JSON.parse(new TextDecoder().decode(bytes.subarray(HEADER_BYTES, jsonEnd))) as Omit<SegmentSnapshot, 'state'>;
   const state = view.getUint16(6) === 1 ? bytes.slice(jsonEnd) : undefined;
@@ -115,9 +117,15 @@ export function oldSnapshots(names: readonly string[], synced: number): readonly
   return names.filter((name) => (parseSegmentName(name, 'snapshot')?.index ?? Number.POSITIVE_INFINITY) - 1 <= synced).slice(0, -KEPT);
 }
 
-/** The newest intact snapshot at or below an index. */
-export async function readSnapshot(disk: Disk, directory: string, lastIndex: number, crc32: Crc32): Promise<SegmentSnapshot | undefined> {
-  for (const name of (await disk.list(directory)).reverse()) {
+/** The newest intact snapshot at or below an index. `names`: of the directory, where they are known. */
+export async function readSnapshot(
+  disk: Disk,
+  directory: string,
+  lastIndex: number,
+  crc32: Crc32,
+  names?: readonly string[],
+): Promise<SegmentSnapshot | undefined> {
+  for (const name of (names ?? (await disk.list(directory))).toReversed()) {
     const base = parseSegmentName(name, 'snapshot');
     if (base === undefined || base.index - 1 > lastIndex) continue;
     const file = await disk.open(`${directory}/${name}`, { create: false });

@@ -13,8 +13,8 @@ import type { Disk } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { LogPosition } from '../raft/core/types.ts';
-import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, payloadIntact } from './payload.ts';
-import { SegmentFiles, type SegmentName } from './segment-files.ts';
+import { BATCH_HEADER_BYTES, batchBaseOffsetAt, batchNextOffsetAt, type Checksums, payloadIntact } from './payload.ts';
+import { EXTENSIONS, SegmentFiles, type SegmentName } from './segment-files.ts';
 import {
   BLOCK_ROWS,
   entryOf,
@@ -32,8 +32,14 @@ import {
 const SCAN_ROWS = 8192;
 /** Rows of one readEntries, at most. */
 const READ_ROWS = 4096;
+/** Headers are read in one piece with what lies between them, as long as that is less than a read of its own would cost. */
+const MAX_GAP_BYTES = 16 << 10;
+const MAX_HEADERS_BYTES = 1 << 20;
 /** A segment is never larger: positions are u32. */
 const MAX_FILE_BYTES = 2 ** 32 - 1;
+
+/** Gets the 61 bytes of a batch's header; false: it has seen enough. */
+export type HeaderVisitor = (header: Uint8Array, nextOffset: number) => boolean;
 
 /** What a segment that is there has. */
 export interface ExistingRows {
@@ -147,11 +153,11 @@ export class Segment {
     return this.#rowCount;
   }
 
-  /** Cuts off what stands behind the last row: it is in the write-ahead log, or was never acknowledged. */
-  async trim(): Promise<void> {
-    await this.#files.trim('log', this.logBytes);
-    await this.#files.trim('control', this.#controlBytes);
-    await this.#files.trim('entries', this.#rowCount * INDEX_ROW_BYTES);
+  /** Cuts off what stands behind the last row: it is in the write-ahead log, or was never acknowledged. `names`: of the directory. */
+  async trim(names: readonly string[]): Promise<void> {
+    const lengths = { log: this.logBytes, control: this.#controlBytes, entries: this.#rowCount * INDEX_ROW_BYTES };
+    for (const extension of EXTENSIONS.toReversed())
+      if (names.includes(`${this.name}.${extension}`)) await this.#files.trim(extension, lengths[extension]);
   }
 
   /** The last row, or undefined when there is none. */
@@ -189,9 +195,35 @@ export class Segment {
     const wanted = Math.min(Math.max(bytes, row.length), end - row.position);
     const stored = await this.#files.read('log', row.position, wanted, room(wanted));
     // A batch's own CRC32C, which its reader checks, does not cover the offset that the leader stamped.
-    if (batchBaseOffsetAt(stored, 0) !== row.nextOffset - row.recordCount || batchNextOffsetAt(stored, 0) !== row.nextOffset)
-      throw this.#corrupt(`entry ${row.index}`);
+    if (!isHeaderOf(row, stored)) throw this.#corrupt(`entry ${row.index}`);
     return stored;
+  }
+
+  /**
+   * Visits the headers of its batches that end above `fromOffset` and no later than at `untilOffset`; what is between those of large ones is not read.
+   * False: `visit` has seen enough.
+   */
+  async visitHeaders(fromOffset: number, untilOffset: number, visit: HeaderVisitor): Promise<boolean> {
+    const block = (await this.#loaded()).blockOfOffset(fromOffset);
+    for (let at = (block ?? Number.POSITIVE_INFINITY) * BLOCK_ROWS; at < this.#rowCount; at += READ_ROWS) {
+      const rows = await this.#rows(at, READ_ROWS);
+      if ((rows[0]?.nextOffset ?? untilOffset) > untilOffset) return true;
+      const batches = rows.filter((row) => row.file === PayloadFile.log && row.nextOffset > fromOffset && row.nextOffset <= untilOffset);
+      for (const run of headerRuns(batches)) if (!(await this.#visitRun(run, visit))) return false;
+    }
+    return true;
+  }
+
+  async #visitRun(rows: readonly IndexRow[], visit: HeaderVisitor): Promise<boolean> {
+    const start = must(rows[0], 'a run has rows').position;
+    const end = must(rows.at(-1), 'a run has rows').position + BATCH_HEADER_BYTES;
+    const bytes = await this.#files.read('log', start, end - start);
+    for (const row of rows) {
+      const header = bytes.subarray(row.position - start, row.position - start + BATCH_HEADER_BYTES);
+      if (!isHeaderOf(row, header)) throw this.#corrupt(`entry ${row.index}`);
+      if (!visit(header, row.nextOffset)) return false;
+    }
+    return true;
   }
 
   /** Entries from `index` on, about `maxBytes` of them, at least one; payloads verified. */
@@ -399,4 +431,28 @@ export class Segment {
       `${this.#files.pathOf('entries')}: ${what} is damaged; read it from another replica and check this disk`,
     );
   }
+}
+
+/** Whether the bytes start with the header of the row's batch, at the offset that the leader stamped. */
+function isHeaderOf(row: IndexRow, bytes: Uint8Array): boolean {
+  if (bytes.length < BATCH_HEADER_BYTES) return false;
+  return batchBaseOffsetAt(bytes, 0) === row.nextOffset - row.recordCount && batchNextOffsetAt(bytes, 0) === row.nextOffset;
+}
+
+/** Rows whose headers are read at once. */
+function headerRuns(rows: readonly IndexRow[]): IndexRow[][] {
+  const runs: IndexRow[][] = [];
+  let run: IndexRow[] = [];
+  let start = 0;
+  let end = Number.NEGATIVE_INFINITY;
+  for (const row of rows) {
+    if (row.position - end > MAX_GAP_BYTES || row.position - start > MAX_HEADERS_BYTES) {
+      run = [];
+      runs.push(run);
+      start = row.position;
+    }
+    run.push(row);
+    end = row.position + BATCH_HEADER_BYTES;
+  }
+  return runs;
 }

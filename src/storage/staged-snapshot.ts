@@ -9,7 +9,7 @@ import { continuesChain } from '../raft/core/append-check.ts';
 import type { LogPosition } from '../raft/core/types.ts';
 import type { Checksums } from './payload.ts';
 import { Segment } from './segment.ts';
-import { type FoundSegment, findSegments } from './segment-directory.ts';
+import { type FoundSegment, findSegments, rowsOf } from './segment-directory.ts';
 import type { SegmentBase } from './segment-files.ts';
 import { INDEX_ROW_BYTES } from './segment-index.ts';
 import { decodeSnapshot, positionOf, type SegmentSnapshot } from './segment-snapshot.ts';
@@ -129,7 +129,12 @@ export class StagedSnapshot implements Staging {
   /** Undefined: there are no segments, its state stands for them. */
   async #lastOfSegments(snapshot: SegmentSnapshot): Promise<LogPosition | undefined> {
     const { firstIndex, logStartOffset } = snapshot;
-    const { segments, leftovers } = await findSegments(this.#disk, this.directory, this.#checksums.crc32);
+    const { segments, leftovers } = await findSegments(
+      this.#disk,
+      this.directory,
+      this.#checksums.crc32,
+      await this.#disk.list(this.directory),
+    );
     if (leftovers.length > 0) throw this.#damaged(`${leftovers[0]} is of no segment`);
     let last: LogPosition | undefined;
     for (const found of segments) {
@@ -142,20 +147,21 @@ export class StagedSnapshot implements Staging {
   }
 
   async #verifySegment(
-    { name, rows, end }: FoundSegment,
+    { name, cleaned }: FoundSegment,
     before: LogPosition | undefined,
     { firstReplicableIndex }: SegmentSnapshot,
   ): Promise<LogPosition> {
-    const isCleaned = name.generation > 0;
-    if (isCleaned && (end === undefined || end.index >= firstReplicableIndex))
+    const end = cleaned?.end;
+    if (cleaned !== undefined && (end === undefined || end.index >= firstReplicableIndex))
       throw this.#damaged(`the segment from entry ${name.index} on was cleaned, and the record does not say so`);
+    const rows = cleaned?.rows ?? (await rowsOf(this.#disk, this.directory, name));
     const segment = new Segment(this.#disk, this.directory, this.#checksums, name, { rows, ...(end && { end }) });
     let previous = before;
     for (let place = 0; place < rows; ) {
       const entries = await segment.readRows(place, VERIFY_BYTES);
       for (const entry of entries) {
         // In a cleaned one entries are missing before it, and the chain is what it was.
-        if (previous !== undefined && !isCleaned && !continuesChain(previous, entry))
+        if (previous !== undefined && cleaned === undefined && !continuesChain(previous, entry))
           throw this.#damaged(`entry ${entry.index} does not continue the chain`);
         previous = entry;
       }

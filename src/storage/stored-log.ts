@@ -8,7 +8,7 @@ import { type Entry, EntryKind } from '../raft/core/entry.ts';
 import type { LogPosition } from '../raft/core/types.ts';
 import { FileWindow } from './file-window.ts';
 import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, isRecordBatch, maxTimestampOf, payloadIntact } from './payload.ts';
-import { findSegments } from './segment-directory.ts';
+import { findSegments, rowsOf } from './segment-directory.ts';
 import { EXTENSIONS, type SegmentBase, type SegmentName, segmentName } from './segment-files.ts';
 import { entryOf, headChecksumOf, INDEX_ROW_BYTES, type IndexRow, PayloadFile, readIndexRow } from './segment-index.ts';
 
@@ -51,9 +51,10 @@ export async function listSegments({
   crc32,
 }: Pick<StoredLogOptions, 'disk' | 'directory' | 'crc32'>): Promise<StoredSegment[]> {
   const names = await disk.list(directory);
-  const { segments } = await findSegments(disk, directory, crc32);
+  const { segments } = await findSegments(disk, directory, crc32, names);
   const stored: StoredSegment[] = [];
-  for (const { name: base, rows: entries, end } of segments) {
+  for (const { name: base, cleaned } of segments) {
+    const entries = cleaned?.rows ?? (await rowsOf(disk, directory, base));
     let bytes = 0;
     for (const extension of EXTENSIONS) {
       const name = `${segmentName(base)}.${extension}`;
@@ -61,7 +62,7 @@ export async function listSegments({
       const file = await disk.open(`${directory}/${name}`, { create: false });
       bytes += await file.size().finally(() => file.close());
     }
-    stored.push({ base, entries, lastIndex: end?.index ?? base.index + entries - 1, bytes });
+    stored.push({ base, entries, lastIndex: cleaned?.end?.index ?? base.index + entries - 1, bytes });
   }
   return stored;
 }

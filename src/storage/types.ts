@@ -133,7 +133,9 @@ export interface PartitionLog {
   /** All below this offset was cleaned by this replica at least once: what the tombstone floor stands on. As durable as the cleaned segments. */
   readonly cleanedTo: number;
   /** From the next segment on. */
-  configure(settings: Pick<LogSettings, 'segmentBytes' | 'segmentMs'>): void;
+  configure(settings: Pick<LogSettings, 'segmentBytes' | 'segmentMs' | 'segmentRecords'>): void;
+  /** Ends the last segment, soon, if it is older than segmentMs: at the latest the next append would, and an idle log never sees one. */
+  rollIfOld(): void;
   readonly sizeBytes: number;
   /** Writes and syncs all that was appended. */
   flush(): Promise<void>;
@@ -213,6 +215,8 @@ export interface LogSettings {
   readonly segmentBytes: number;
   /** Kafka's segment.ms, counted from the first entry that a segment took since it was opened. Default: no bound. */
   readonly segmentMs?: number;
+  /** Offsets that a segment takes. Default: no bound. */
+  readonly segmentRecords?: number;
   /** The owner's snapshot state is all that its entries made (a state machine's checkpoint): a follower needs no segments below it. */
   readonly stateAlone?: boolean;
 }

@@ -18,9 +18,11 @@ import { BatchBuilder } from '../../src/record/builder.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../src/rsm/checkpoint.ts';
 import { decodeRecords, encodeRecords } from '../../src/rsm/codec.ts';
 import { formatDirectory, initDirectory, nextIncarnation, readDirectory } from '../../src/storage/directory.ts';
+import { decodeLogStart, encodeLogStart } from '../../src/storage/log-start.ts';
 import { decodeReplicaFile, encodeReplicaFile } from '../../src/storage/replica-file.ts';
 import { type IndexRow, putIndexRow, putSparseRow, readIndexRow } from '../../src/storage/segment-index.ts';
 import { decodeSnapshot, encodeSnapshot } from '../../src/storage/segment-snapshot.ts';
+import { decodeTombstoneFloor, encodeTombstoneFloor } from '../../src/storage/tombstone-floor.ts';
 import { FrameBuffer, frameIntact, RowKind, readHeader, readRows } from '../../src/storage/wal-frame.ts';
 import { compression, text } from '../record/fixtures.ts';
 import { SimDisk } from '../sim/disk.ts';
@@ -459,6 +461,15 @@ export const formats: readonly Format[] = [
     read: (bytes) => decodeReplicaFile(bytes, crc32),
     says: 4711,
     uncovered: [],
+  },
+  // Payloads of entries, which have the checksum.
+  { name: 'log-start-v1', write: () => encodeLogStart(2 ** 33 + 1), read: decodeLogStart, says: 2 ** 33 + 1, uncovered: 'all' },
+  {
+    name: 'tombstone-floor-v1',
+    write: () => encodeTombstoneFloor(2 ** 33 + 2),
+    read: decodeTombstoneFloor,
+    says: 2 ** 33 + 2,
+    uncovered: 'all',
   },
   {
     name: 'producer-state-v1',

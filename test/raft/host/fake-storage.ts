@@ -191,6 +191,7 @@ export class FakePartitionLog implements PartitionLog {
   }
   readonly tombstoneFloor = 0;
   readonly cleanedTo = 0;
+  rollIfOld(): void {}
   cleanable(): [] {
     return [];
   }
