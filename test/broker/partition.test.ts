@@ -8,6 +8,8 @@ import { nativeCompressions } from '../../src/platform/compression-native.ts';
 import { EntryKind } from '../../src/raft/core/entry.ts';
 import { readBatchHeader, validateBatch } from '../../src/record/batch.ts';
 import { BatchBuilder } from '../../src/record/builder.ts';
+import { cleanBatch } from '../../src/record/clean.ts';
+import { CompressionTable } from '../../src/record/compression.ts';
 import { crc32c } from '../../src/record/crc32c.ts';
 import { decodeTombstoneFloor } from '../../src/storage/tombstone-floor.ts';
 import { batch, defaults, openPartition, outcome } from './batches.ts';
@@ -438,6 +440,24 @@ describe('a compacted topic', () => {
     expect(await partition.read(2, 1_000, 'read_uncommitted')).toMatchObject({ nextOffset: 6 });
     fake.fakeLog.entries.splice(1, 1, { ...fake.fakeLog.entries[1]!, kind: EntryKind.noop });
     expect(await partition.read(2, 1_000, 'read_uncommitted')).toEqual({ chunks: [], bytes: 0, nextOffset: 6 });
+  });
+
+  it('counts the sequences of batches that compaction left a part of, or nothing (B30)', async () => {
+    partition = await openPartition(fake, environment, { compacts: false });
+    for (const sequence of [0, 3]) send(batch(3, { producer: [7, 0, sequence] }), options());
+    fake.commitTo(2);
+    const last = fake.fakeLog.entries[1]!;
+    const codecs = { compression: new CompressionTable(), maxBytes: 1_000, crc32c };
+    const left = cleanBatch(last.payload, ({ offset }) => offset === 4, codecs)!;
+    expect(readBatchHeader(left)).toMatchObject({ recordCount: 1, lastOffsetDelta: 2 });
+    const log = new FakeLog();
+    log.entries = [{ ...last, payload: left }];
+    fake = new FakeReplica({ log });
+    partition = await openPartition(fake, environment, { compacts: false });
+    expect(await outcome(send(batch(3, { producer: [7, 0, 3] }), options()))).toMatchObject({ baseOffset: 3 });
+    send(batch(1, { producer: [7, 0, 6] }), options());
+    expect(fake.entries).toHaveLength(1);
+    expect(await outcome(send(batch(1, { producer: [7, 0, 9] }), options()))).toBe('OUT_OF_ORDER_SEQUENCE_NUMBER');
   });
 
   it('raises the tombstone floor on all replicas, by an entry', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { concat } from '../../src/base/bytes.ts';
 import { ALL, baseOf, check, filled, open, SIGNAL, view } from './cleaned-log.ts';
-import { cleanBy, cleaned, type Fate, Fixture, fateOf } from './fixture.ts';
+import { cleanBy, cleaned, type Fate, Fixture, fateOf, nextEntry, write } from './fixture.ts';
 
 describe('cleaning', () => {
   it('leaves what it is told to, and readers take the gaps', async () => {
@@ -102,6 +102,26 @@ describe('cleaning', () => {
     expect(await log.clean(ALL, late, SIGNAL)).toEqual({ before: 0, after: 0 });
     expect(log.cleanedTo).toBe(0);
     await check(log, all, 0);
+  });
+
+  it('keeps what it has put in place, whatever becomes of the entries that are written behind it; and that ends the process (B25)', async () => {
+    const { fixture, storage, log, all } = await filled();
+    const next = nextEntry(all.at(-1));
+    await storage.wal.append([write([next], { hardState: { term: 1, vote: 0, commit: next.index } })]);
+    fixture.disk.intercept = ({ kind, path }) => {
+      if (kind === 'rename' && path.endsWith('.aside')) {
+        log.append([next]);
+        fixture.disk.intercept = (other) => (other.kind === 'write' && other.path.endsWith('.log') ? 'EIO' : undefined);
+      }
+      return undefined;
+    };
+    await log.clean(log.cleanable()[0]?.lastIndex ?? 0, cleanBy(fateOf), SIGNAL);
+    expect(fixture.failures).toEqual([expect.objectContaining({ message: expect.stringContaining('segment could not be written') })]);
+    fixture.disk.intercept = undefined;
+    fixture.revive();
+    const again = await open(fixture);
+    expect(again.log.cleanable()[0]?.cleaned).toBe(true);
+    await check(again.log, [...all, next], again.log.cleanedTo);
   });
 
   it('refuses what was none of the batches', async () => {
