@@ -22,7 +22,7 @@ import { parseArgs } from 'node:util';
 import { type Client, connect } from '../src/client/index.ts';
 import { measureBarePipeline } from './bare-pipeline.ts';
 import { noteCompaction } from './compaction.ts';
-import { DevCluster, type Usage, usageOf } from './dev-cluster.ts';
+import { DevCluster, type Usage, usageOf, writtenByDisk } from './dev-cluster.ts';
 import { chosen, Figures, sum } from './figures.ts';
 import { noteFailover, noteIdle } from './groups.ts';
 import {
@@ -116,9 +116,11 @@ async function produce(client: Client): Promise<number> {
   const bareSeconds = Math.min(15, seconds / 4);
   const bareBefore = parts.has('bare') ? await measureBarePipeline(bareSeconds) : undefined;
   const before = usages();
+  const writtenBefore = writtenByDisk(cluster.directory);
   const turns = values.smoke ? 0 : WAL_TURNS;
   const produced = await measureProduce(client, 'load', { seconds, bytes: turns * walBytes, atMostSeconds: MOST_TIMES_AS_LONG * seconds });
   const after = usages();
+  const writtenAfter = writtenByDisk(cluster.directory);
   const bareAfter = parts.has('bare') ? await measureBarePipeline(bareSeconds) : undefined;
 
   const bytes = produced.records * RECORD_BYTES;
@@ -133,8 +135,9 @@ async function produce(client: Client): Promise<number> {
   }
   noteCpu('produce', before, after, bytes);
   noteResident('resident after produce, MB a broker (largest)', after);
-  const written = BROKERS.map((_, i) => (after[i]?.writtenBytes ?? 0) - (before[i]?.writtenBytes ?? 0));
-  figures.note('bytes written per byte produced and replica', sum(written) / BROKERS.length / bytes);
+  // With all else that writes to the disk meanwhile.
+  if (writtenBefore !== undefined && writtenAfter !== undefined)
+    figures.note('bytes written per byte produced and replica', (writtenAfter - writtenBefore) / BROKERS.length / bytes);
   curves.throughput = produced.samples;
   return produced.records;
 }

@@ -6,6 +6,10 @@ import { makeGroups } from './groups.ts';
 import { makeTopic, produceWhile } from './measures.ts';
 
 const BROKER = 1;
+const GIB = 2 ** 30;
+const WAL_FILE_BYTES = 64 << 20;
+/** Of the topic whose recovery is measured. */
+const PARTITIONS = 8;
 const ANSWERS_WITHIN_MS = 120_000;
 /** Of one try: a channel to a port where nobody listened is slow to try again. */
 const CONNECT_MS = 1_000;
@@ -33,7 +37,9 @@ export async function noteRestart(figures: Figures, partitions: number): Promise
     const { servedMs, allMs } = await restarted(cluster, places);
     figures.note(`restart after ${how}, s until the broker serves`, servedMs / 1000);
     figures.note(`restart after ${how}, s until every partition took a write`, allMs / 1000);
-    figures.note(`restart after ${how}, MB resident`, (cluster.usage(BROKER)?.residentKiB ?? Number.NaN) / 1024);
+    const usage = cluster.usage(BROKER);
+    figures.note(`restart after ${how}, CPU s of the broker until then`, usage?.cpuSeconds ?? Number.NaN);
+    figures.note(`restart after ${how}, MB resident`, (usage?.residentKiB ?? Number.NaN) / 1024);
     await pause(SETTLE_MS);
   }
   figures.note('restart, MB resident before', residentKiB / 1024);
@@ -54,19 +60,14 @@ export async function noteRecovery(figures: Figures, walBytes: number, segmentBy
   await produce(files * WAL_FILE_BYTES);
   for (const more of [0, segmentBytes]) {
     if (more > 0) await produce(more);
-    const before = cluster.usage(BROKER)?.cpuSeconds;
     await cluster.end(BROKER, 'SIGKILL');
     const { allMs } = await restarted(cluster, places);
     const gib = `${(files * WAL_FILE_BYTES) / GIB} GiB of write-ahead log, ${produced / GIB} GiB of records`;
     figures.note(`recovery of ${gib}, s`, allMs / 1000);
-    figures.note(`recovery of ${gib}, CPU s`, cluster.usage(BROKER)?.cpuSeconds ?? before ?? Number.NaN);
+    figures.note(`recovery of ${gib}, CPU s of the broker until then`, cluster.usage(BROKER)?.cpuSeconds ?? Number.NaN);
   }
   await client.close();
 }
-
-const GIB = 2 ** 30;
-const WAL_FILE_BYTES = 64 << 20;
-const PARTITIONS = 8;
 
 /** Every partition with a record in it. */
 async function filled(cluster: DevCluster, partitions: number): Promise<readonly Place[]> {

@@ -126,14 +126,18 @@ export class LogWriter {
     if (index > 0) this.#context.synced(index);
   }
 
-  /** Does work on the files while nothing is written. Its failure is its caller's alone: what waits shares the pass, and goes on. */
+  /**
+   * Does work on the files while nothing is written. What waits shares the pass, and its failure is not that of the work, which is done then or not: it ends
+   * the process (hazard B25). Nor is the work's failure that of what waits, which goes on.
+   */
   async alone<T>(work: () => Promise<T>): Promise<T> {
-    while (this.#passing !== undefined) await this.#passing;
+    while (this.#passing !== undefined) await this.#passing.catch(() => {});
     let outcome: Promise<T> | undefined;
-    await this.#pass(async () => {
+    const pass = this.#pass(async () => {
       outcome = work();
       await outcome.catch(() => {});
     });
+    await pass.catch((error: unknown) => this.#context.writer.failed(error));
     return must(outcome, 'the work was begun');
   }
 

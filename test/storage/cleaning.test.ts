@@ -1,100 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { concat } from '../../src/base/bytes.ts';
-import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
-import type { SegmentedLog } from '../../src/storage/partition-log.ts';
-import type { BrokerStorage } from '../../src/storage/storage.ts';
-import { A, cleanBy, cleaned, type Fate, Fixture, nextEntry, REPLICA, write } from './fixture.ts';
-
-const settings = { segmentBytes: 4_000 };
-const SIGNAL = new AbortController().signal;
-const ALL = Number.MAX_SAFE_INTEGER;
-
-async function open(fixture: Fixture): Promise<{ storage: BrokerStorage; log: SegmentedLog }> {
-  const storage = await fixture.open();
-  const { log, tail, whole } = await storage.openLog(A, settings, REPLICA);
-  expect(whole).toBe(true);
-  log.append(tail);
-  log.snapshotSource = () => new Uint8Array(8);
-  return { storage, log: log as SegmentedLog };
-}
-
-/** Batches of several records, and entries of Raft's own between them, in some segments. */
-function entries(count: number): Entry[] {
-  const made: Entry[] = [];
-  for (let i = 0; i < count; i++) {
-    const noop = i % 7 === 3;
-    made.push(
-      nextEntry(made.at(-1), noop ? { kind: EntryKind.noop } : { bytes: 200 + 10 * (i % 13), records: 1 + (i % 3), timestamp: 1_000 + i }),
-    );
-  }
-  return made;
-}
-
-async function filled(
-  fixture = new Fixture(),
-  count = 100,
-): Promise<{ fixture: Fixture; storage: BrokerStorage; log: SegmentedLog; all: Entry[] }> {
-  const { storage, log } = await open(fixture);
-  const all = entries(count);
-  for (const entry of all) {
-    await storage.wal.append([write([entry], { hardState: { term: 1, vote: 0, commit: entry.index } })]);
-    log.append([entry]);
-  }
-  await log.flush();
-  await storage.wal.append([]);
-  return { fixture, storage, log, all };
-}
-
-/** Every third batch stays as it is, every third loses records, every third goes. */
-const fate = (baseOffset: number): Fate => (['kept', 'thinned', 'gone'] as const)[baseOffset % 3] ?? 'kept';
-
-/** Compares all that readers see with what is due; batches that end at or below `cleanedTo` were cleaned. */
-async function check(
-  log: SegmentedLog,
-  all: readonly Entry[],
-  cleanedTo: number,
-  fateOf: (baseOffset: number) => Fate = fate,
-): Promise<void> {
-  const due: Uint8Array[] = [];
-  for (const { payload, nextOffset, recordCount } of all) {
-    if (recordCount === 0) continue;
-    const left = nextOffset <= cleanedTo ? cleaned(payload, fateOf(nextOffset - recordCount)) : payload;
-    if (left !== undefined) due.push(left);
-  }
-  for (const bytes of [1, 700, 1 << 20]) {
-    const read: Uint8Array[] = [];
-    for (let offset = 0; offset < log.nextOffset; ) {
-      const { chunks, nextOffset } = await log.read(offset, log.nextOffset, bytes);
-      expect(nextOffset).toBeGreaterThan(offset);
-      read.push(...chunks.map((chunk) => chunk.slice()));
-      offset = nextOffset;
-    }
-    expect(Buffer.from(concat(read)).equals(Buffer.from(concat(due)))).toBe(true);
-  }
-  // From every offset: the first batch that ends above it.
-  for (let offset = 0; offset < log.nextOffset; offset++) {
-    const wanted = due.find((batch) => nextOffsetOf(batch) > offset);
-    const { chunks } = await log.read(offset, log.nextOffset, 1);
-    expect(Buffer.from(chunks[0]?.subarray(0, 61) ?? []).equals(Buffer.from(wanted?.subarray(0, 61) ?? []))).toBe(true);
-  }
-  for (const time of [0, 1_001, 1_030, 1_059, 1_099, 2_000]) {
-    const wanted = due.find((batch) => timeOf(batch) >= time);
-    expect(await log.offsetForTime(time), `at ${time}`).toBe(wanted && baseOf(wanted));
-  }
-  const headers: number[] = [];
-  await log.scanBatchHeaders(0, (_header, nextOffset) => void headers.push(nextOffset));
-  expect(headers).toEqual(due.map(nextOffsetOf));
-  const stored: Entry[] = [];
-  const first = log.firstReplicableIndex;
-  while (first + stored.length <= log.lastIndex) stored.push(...(await log.readEntries(first + stored.length, 5_000)));
-  expect(stored.map(({ index }) => index)).toEqual(all.slice(first - 1).map(({ index }) => index));
-  if (first > 1) await expect(log.readEntries(first - 1, 1)).rejects.toMatchObject({ code: 'OFFSET_OUT_OF_RANGE' });
-}
-
-const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset);
-const baseOf = (batch: Uint8Array) => Number(view(batch).getBigInt64(0));
-const nextOffsetOf = (batch: Uint8Array) => baseOf(batch) + view(batch).getInt32(23) + 1;
-const timeOf = (batch: Uint8Array) => Number(view(batch).getBigInt64(35));
+import { ALL, baseOf, check, filled, open, SIGNAL, view } from './cleaned-log.ts';
+import { cleanBy, cleaned, type Fate, Fixture, fateOf, nextEntry, write } from './fixture.ts';
 
 describe('cleaning', () => {
   it('leaves what it is told to, and readers take the gaps', async () => {
@@ -104,7 +11,7 @@ describe('cleaning', () => {
     expect(cleanable.some((segment) => segment.cleaned)).toBe(false);
     expect(log.cleanedTo).toBe(0);
     const bytes = log.sizeBytes;
-    const { before, after } = await log.clean(ALL, cleanBy(fate), SIGNAL);
+    const { before, after } = await log.clean(ALL, cleanBy(fateOf), SIGNAL);
     expect(after).toBeLessThan(before);
     expect(log.sizeBytes).toBe(bytes - before + after);
     const end = cleanable.at(-1);
@@ -127,12 +34,11 @@ describe('cleaning', () => {
 
   it('makes one segment of neighbours, and again, until they fill one', async () => {
     const { log, all, fixture } = await filled(new Fixture(), 200);
-    await log.clean(ALL, cleanBy(fate), SIGNAL);
+    await log.clean(ALL, cleanBy(fateOf), SIGNAL);
     const first = log.cleanable().length;
     const few = (baseOffset: number): Fate => (baseOffset % 3 === 0 && baseOffset % 5 === 0 ? 'kept' : 'gone');
     await log.clean(ALL, cleanBy(few), SIGNAL);
     expect(log.cleanable().length).toBeLessThan(first);
-    // Twice thinned is another thing than once, so what is left of the first cleaning is what was kept whole.
     await check(log, all, log.cleanedTo, few);
     expect(fixture.disk.files().filter((name) => name.endsWith('.entries')).length).toBe(log.segments().length);
   });
@@ -154,7 +60,7 @@ describe('cleaning', () => {
   it('goes as far as it is asked to, and starts at the beginning', async () => {
     const { log, all } = await filled();
     const [, second] = log.cleanable();
-    await log.clean(second?.lastIndex ?? 0, cleanBy(fate), SIGNAL);
+    await log.clean(second?.lastIndex ?? 0, cleanBy(fateOf), SIGNAL);
     expect(log.cleanedTo).toBe(second?.nextOffset);
     expect(log.firstReplicableIndex).toBe((second?.lastIndex ?? 0) + 1);
     await check(log, all, log.cleanedTo);
@@ -185,17 +91,37 @@ describe('cleaning', () => {
   it('lets be what a follower reads', async () => {
     const { log, all } = await filled();
     const snapshot = await log.openSnapshot();
-    expect(await log.clean(ALL, cleanBy(fate), SIGNAL)).toEqual({ before: 0, after: 0 });
+    expect(await log.clean(ALL, cleanBy(fateOf), SIGNAL)).toEqual({ before: 0, after: 0 });
     snapshot?.release();
     // Also what begins to while a segment is being rewritten.
     let isOpen = false;
     const late = async (batches: Uint8Array) => {
       if (!isOpen) isOpen = (await log.openSnapshot()) !== undefined;
-      return cleanBy(fate)(batches);
+      return cleanBy(fateOf)(batches);
     };
     expect(await log.clean(ALL, late, SIGNAL)).toEqual({ before: 0, after: 0 });
     expect(log.cleanedTo).toBe(0);
     await check(log, all, 0);
+  });
+
+  it('keeps what it has put in place, whatever becomes of the entries that are written behind it; and that ends the process (B25)', async () => {
+    const { fixture, storage, log, all } = await filled();
+    const next = nextEntry(all.at(-1));
+    await storage.wal.append([write([next], { hardState: { term: 1, vote: 0, commit: next.index } })]);
+    fixture.disk.intercept = ({ kind, path }) => {
+      if (kind === 'rename' && path.endsWith('.aside')) {
+        log.append([next]);
+        fixture.disk.intercept = (other) => (other.kind === 'write' && other.path.endsWith('.log') ? 'EIO' : undefined);
+      }
+      return undefined;
+    };
+    await log.clean(log.cleanable()[0]?.lastIndex ?? 0, cleanBy(fateOf), SIGNAL);
+    expect(fixture.failures).toEqual([expect.objectContaining({ message: expect.stringContaining('segment could not be written') })]);
+    fixture.disk.intercept = undefined;
+    fixture.revive();
+    const again = await open(fixture);
+    expect(again.log.cleanable()[0]?.cleaned).toBe(true);
+    await check(again.log, [...all, next], again.log.cleanedTo);
   });
 
   it('refuses what was none of the batches', async () => {
@@ -214,7 +140,7 @@ describe('cleaning', () => {
     for (const { payload, nextOffset, recordCount } of all) {
       const base = nextOffset - recordCount;
       if (recordCount > 0)
-        batches.set(base, new Set([payload, cleaned(payload, fate(base)) ?? payload].map((bytes) => Buffer.from(bytes).toString('hex'))));
+        batches.set(base, new Set([payload, cleaned(payload, fateOf(base)) ?? payload].map((bytes) => Buffer.from(bytes).toString('hex'))));
     }
     const reader = async (seed: number): Promise<number> => {
       let reads = 0;
@@ -228,7 +154,7 @@ describe('cleaning', () => {
       return reads;
     };
     const readers = Promise.all([1, 2, 3, 4].map(reader));
-    await log.clean(ALL, cleanBy(fate), SIGNAL);
+    await log.clean(ALL, cleanBy(fateOf), SIGNAL);
     cleaning = false;
     expect(Math.min(...(await readers))).toBeGreaterThan(0);
     await check(log, all, log.cleanedTo);
@@ -236,13 +162,13 @@ describe('cleaning', () => {
 
   it('goes on where retention has dropped the beginning, and drops what was cleaned', async () => {
     const { log, storage } = await filled();
-    await log.clean(ALL, cleanBy(fate), SIGNAL);
+    await log.clean(ALL, cleanBy(fateOf), SIGNAL);
     const first = log.firstReplicableIndex;
     const [, second] = log.cleanable();
     expect(await log.dropBefore(second?.base.index ?? 0)).toBe(first);
     expect(log.logStartOffset).toBe(second?.base.offset);
     expect(log.segments()[0]?.base).toEqual(second?.base);
-    await log.clean(ALL, cleanBy(fate), SIGNAL);
+    await log.clean(ALL, cleanBy(fateOf), SIGNAL);
     expect(log.firstReplicableIndex).toBe(first);
     await storage.close();
   });

@@ -5,7 +5,7 @@ import { type Environment, silentLogger } from '../../src/base/environment.ts';
 import { type BrokerId, encodeGroupKey, type GroupKey, type ReplicaId, type TopicId } from '../../src/base/ids.ts';
 import { crc32 } from '../../src/platform/crc32.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
-import { makeEntry, putUint32, putUint64 } from '../../src/raft/core/entry-codec.ts';
+import { makeEntry, putUint32, putUint64, readUint32 } from '../../src/raft/core/entry-codec.ts';
 import { initDirectory } from '../../src/storage/directory.ts';
 import { batchBaseOffsetAt, batchLengthAt } from '../../src/storage/payload.ts';
 import { type BrokerStorage, openStorage, type StorageSettings } from '../../src/storage/storage.ts';
@@ -190,10 +190,17 @@ export function cleanBy(fateOf: (baseOffset: number) => Fate): (batches: Uint8Ar
   return async (batches) => concat(batchesIn(batches).flatMap((batch) => cleaned(batch, fateOf(batchBaseOffsetAt(batch, 0))) ?? []));
 }
 
-/** A batch as {@link cleanBy} leaves it. */
+/** Each of them now and then. */
+export function fateOf(baseOffset: number): Fate {
+  return (['kept', 'thinned', 'gone'] as const)[baseOffset % 3] ?? 'kept';
+}
+
+/** A batch as {@link cleanBy} leaves it, however often. */
 export function cleaned(batch: Uint8Array, fate: Fate): Uint8Array | undefined {
-  if (fate !== 'thinned') return fate === 'kept' ? batch.slice() : undefined;
-  const left = batch.slice(0, Math.max(61, batch.length - 20));
+  if (fate === 'gone') return undefined;
+  // One record is left of it, or was.
+  if (fate === 'kept' || readUint32(batch, 57) === 1) return batch.slice();
+  const left = batch.slice(0, 61 + ((batch.length - 61) >> 1));
   putUint32(left, 8, left.length - 12);
   putUint32(left, 57, 1);
   putUint32(left, 17, crc32c(left.subarray(21)));
