@@ -88,12 +88,12 @@ export async function noteIdle(figures: Figures, groups: number): Promise<void> 
   figures.note('idle, KiB resident a group', kibPerGroup);
 }
 
-/** So many partitions with three replicas, over topics, and waits until all of them are led. */
-async function makeGroups(client: Client, groups: number): Promise<string[]> {
+/** So many partitions, over topics, and waits until all of them are led. */
+export async function makeGroups(client: Client, groups: number, replicas = 3): Promise<string[]> {
   const topics: string[] = [];
   for (let left = groups; left > 0; left -= MAX_PARTITIONS) {
     const topic = `groups-${topics.length}`;
-    await makeLargeTopic(client, topic, Math.min(left, MAX_PARTITIONS));
+    await makeLargeTopic(client, topic, Math.min(left, MAX_PARTITIONS), replicas);
     topics.push(topic);
   }
   const deadline = performance.now() + OPENED_WITHIN_MS;
@@ -109,11 +109,11 @@ async function makeGroups(client: Client, groups: number): Promise<string[]> {
 }
 
 /** A try that took longer than a request may have created the topic after all; brokers that are busy with the last topic may count as gone for a moment. */
-async function makeLargeTopic(client: Client, topic: string, partitions: number): Promise<void> {
+async function makeLargeTopic(client: Client, topic: string, partitions: number, replicas: number): Promise<void> {
   const deadline = performance.now() + OPENED_WITHIN_MS;
   for (;;) {
     try {
-      await makeTopic(client, topic, partitions, 3);
+      await makeTopic(client, topic, partitions, replicas);
       return;
     } catch (error) {
       if (!(error instanceof FlotillaError)) throw error;

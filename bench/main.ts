@@ -1,9 +1,12 @@
 /**
  * `npm run bench`: starts three brokers as processes, and measures them and their client on one machine.
  *
- *   --only produce,consume   some parts: latency, produce, consume, bare, gaps, catch-up; `dev to ready` always
+ *   --only produce,consume   some parts: latency, produce, consume, bare, gaps, catch-up, old-read; `dev to ready` always
  *   --only failover,idle     what many groups cost, in clusters of their own: kill -9 of the leader of 1,000, and 10,000 at rest
+ *   --only compaction        produce while a compacted topic is cleaned, in a cluster of its own: 128 MB a replica, or as many as --megabytes says (2048)
  *   --groups N               another number of them
+ *   --only restart,recovery  how long a broker takes to come back: with --partitions N (default 1,000), and with --wal GiB of write-ahead log (default 1)
+ *                            and --segments GiB of closed segments (default 2)
  *   --seconds N              of produce (default 60); it goes on until the write-ahead log was written over three times
  *   --smoke                  all parts in a few seconds: that it runs, not what it says
  *   --json                   one object at the end
@@ -11,12 +14,15 @@
  *
  * Times depend on the machine and its hour: `npm run bench:peers` measures others in turn with it.
  */
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Client, connect } from '../src/client/index.ts';
 import { measureBarePipeline } from './bare-pipeline.ts';
-import { DevCluster, type Usage, usageOf } from './dev-cluster.ts';
+import { noteCompaction } from './compaction.ts';
+import { DevCluster, type Usage, usageOf, writtenByDisk } from './dev-cluster.ts';
 import { chosen, Figures, sum } from './figures.ts';
 import { noteFailover, noteIdle } from './groups.ts';
 import {
@@ -31,6 +37,7 @@ import {
 } from './measures.ts';
 import { plot } from './plot.ts';
 import { measureSwallowedGap } from './proxied.ts';
+import { noteRecovery, noteRestart } from './restart.ts';
 import { measureStalledDisk } from './stalled-disk.ts';
 
 const BROKERS = [1, 2, 3];
@@ -42,10 +49,15 @@ const MOST_TIMES_AS_LONG = 3;
 const CONSUME_SECONDS = 15;
 /** A rest after a fault. */
 const RECOVER_MS = 3000;
+const GIB = 2 ** 30;
 
 const { values } = parseArgs({
   options: {
     groups: { type: 'string' },
+    partitions: { type: 'string' },
+    wal: { type: 'string' },
+    segments: { type: 'string' },
+    megabytes: { type: 'string' },
     seconds: { type: 'string' },
     only: { type: 'string' },
     smoke: { type: 'boolean', default: false },
@@ -53,16 +65,22 @@ const { values } = parseArgs({
     plot: { type: 'string' },
   },
 });
-const groupParts = ['failover', 'idle'] as const;
-const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'catch-up', 'gaps', ...groupParts]);
+const apart = ['failover', 'idle', 'restart', 'recovery', 'compaction'] as const;
+const parts = chosen(values.only, ['latency', 'produce', 'consume', 'bare', 'catch-up', 'old-read', 'gaps', ...apart]);
 const seconds = Number(values.seconds ?? (values.smoke ? 2 : 60));
 const latencyRecords = values.smoke ? 300 : 5000;
 const figures = new Figures(values.json);
 const curves: { throughput: readonly Point[]; latency: readonly Point[] } = { throughput: [], latency: [] };
 
-if (values.only !== undefined && [...groupParts].some((part) => parts.has(part))) {
+if (values.only !== undefined && [...apart].some((part) => parts.has(part))) {
   if (parts.has('failover')) await noteFailover(figures, Number(values.groups ?? 1000));
   if (parts.has('idle')) await noteIdle(figures, Number(values.groups ?? 10_000));
+  if (parts.has('restart')) await noteRestart(figures, Number(values.partitions ?? 1000));
+  if (parts.has('recovery')) await noteRecovery(figures, Number(values.wal ?? 1) * GIB, Number(values.segments ?? 2) * GIB);
+  if (parts.has('compaction')) {
+    const bytes = Number(values.megabytes ?? (values.smoke ? 24 : 128)) * 1e6;
+    await noteCompaction(figures, { bytes, seconds: Math.min(15, seconds), atMostSeconds: Math.max(60, bytes / 2e6) });
+  }
   figures.end();
   process.exit();
 }
@@ -74,6 +92,7 @@ if (parts.has('latency')) await latency(client);
 const produced = parts.has('produce') || parts.has('bare') ? await produce(client) : undefined;
 if (parts.has('consume')) await consume(client, produced);
 if (parts.has('catch-up')) await catchUp(client);
+if (parts.has('old-read')) await oldRead(client);
 // The last: one broker is killed in it.
 if (parts.has('gaps')) await gaps(client);
 if (values.plot !== undefined) writeFileSync(values.plot, plot(curves.throughput, curves.latency));
@@ -97,9 +116,11 @@ async function produce(client: Client): Promise<number> {
   const bareSeconds = Math.min(15, seconds / 4);
   const bareBefore = parts.has('bare') ? await measureBarePipeline(bareSeconds) : undefined;
   const before = usages();
+  const writtenBefore = writtenByDisk(cluster.directory);
   const turns = values.smoke ? 0 : WAL_TURNS;
   const produced = await measureProduce(client, 'load', { seconds, bytes: turns * walBytes, atMostSeconds: MOST_TIMES_AS_LONG * seconds });
   const after = usages();
+  const writtenAfter = writtenByDisk(cluster.directory);
   const bareAfter = parts.has('bare') ? await measureBarePipeline(bareSeconds) : undefined;
 
   const bytes = produced.records * RECORD_BYTES;
@@ -114,8 +135,9 @@ async function produce(client: Client): Promise<number> {
   }
   noteCpu('produce', before, after, bytes);
   noteResident('resident after produce, MB a broker (largest)', after);
-  const written = BROKERS.map((_, i) => (after[i]?.writtenBytes ?? 0) - (before[i]?.writtenBytes ?? 0));
-  figures.note('bytes written per byte produced and replica', sum(written) / BROKERS.length / bytes);
+  // With all else that writes to the disk meanwhile.
+  if (writtenBefore !== undefined && writtenAfter !== undefined)
+    figures.note('bytes written per byte produced and replica', (writtenAfter - writtenBefore) / BROKERS.length / bytes);
   curves.throughput = produced.samples;
   return produced.records;
 }
@@ -169,6 +191,26 @@ async function catchUp(client: Client): Promise<void> {
   figures.note('produce while it catches up, MB/s', duringMegabytesPerSecond);
   figures.note('produce while it catches up, share of before', duringMegabytesPerSecond / beforeMegabytesPerSecond);
   figures.note(done ? 'caught up, s' : 'not caught up within, s', took);
+}
+
+/** A consumer reads what was produced long ago, as fast as it can, while producers go on. */
+async function oldRead(client: Client): Promise<void> {
+  const amount = values.smoke ? { seconds: 2, bytes: 16 << 20 } : { seconds: Math.min(12, seconds), bytes: 2 << 30 };
+  await makeTopic(client, 'old');
+  await makeTopic(client, 'new');
+  await measureProduce(client, 'old', { bytes: amount.bytes });
+  const produceNew = async () => (await measureProduce(client, 'new', { seconds: amount.seconds })).megabytesPerSecond;
+  const before = await produceNew();
+  const reader = fork(join(import.meta.dirname, 'old-reader.ts'), [cluster.bootstrap, 'old']);
+  await once(reader, 'message');
+  const during = await produceNew();
+  reader.kill('SIGTERM');
+  const [readMegabytesPerSecond] = (await once(reader, 'message')) as [number];
+  const after = await produceNew();
+  figures.note('produce without a reader, MB/s (mean of before and after)', (before + after) / 2);
+  figures.note('produce while one reads old data, MB/s', during);
+  figures.note('produce while one reads old data, share', during / ((before + after) / 2));
+  figures.note('old data read meanwhile, MB/s', readMegabytesPerSecond);
 }
 
 /** The brokers', and last the client's, which is this process. */

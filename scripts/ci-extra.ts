@@ -20,6 +20,8 @@ const steps: readonly Step[] = [
   npm('mutants, a few', 'mutants', 'test/mutants/main.ts', '--smoke'),
   npm('exhaustive small model', 'model', 'test/model/main.ts'),
   npm('jepsen-lite', 'jepsen', 'test/jepsen-lite/main.ts', '--nemesis', 'kill,pause,partition', '--seconds', '60', '--seed', '1'),
+  npm('kill -9 of all brokers, a few', 'kill-all', 'test/jepsen-lite/kill-all.ts', '--kills', '3', '--seed', '1'),
+  npm('disks that fail, hang and fill up', 'test:faults', 'scripts/faults-test.ts'),
   {
     name: 'examples',
     command: [...tool('vitest', 'vitest'), 'run', 'test/examples.e2e.test.ts'],

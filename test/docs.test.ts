@@ -76,7 +76,7 @@ describe('the documentation holds', () => {
   test('npm scripts that are named exist', () => {
     const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
     const missing = pages.flatMap((page) =>
-      [...read(page).matchAll(/npm run ([\w:]+)/g)].flatMap(([, name = '']) => (scripts[name] === undefined ? [`${page}: ${name}`] : [])),
+      [...read(page).matchAll(/npm run ([\w:-]+)/g)].flatMap(([, name = '']) => (scripts[name] === undefined ? [`${page}: ${name}`] : [])),
     );
     expect(missing).toEqual([]);
   });

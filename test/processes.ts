@@ -75,20 +75,24 @@ export class TemporaryDirectory implements Disposable {
   }
 }
 
+export interface BrokerOptions {
+  /** All that the process may have open (POSIX shells alone can say so). */
+  readonly openFiles?: number;
+  /** A command that runs the command behind it, and is replaced by it. */
+  readonly within?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
 /** One `flotilla start`, and what it logs. */
 export class BrokerUnderTest {
   readonly #child: ChildProcess;
   readonly #ended: Promise<Ended>;
   #log = '';
 
-  /** With `openFiles`, that is all that the process may have open (POSIX shells alone can say so). */
-  constructor(argv: readonly string[], options: { readonly openFiles?: number } = {}) {
-    const { openFiles } = options;
-    const command = [process.execPath, MAIN, 'start', ...argv];
-    this.#child =
-      openFiles === undefined
-        ? start(['start', ...argv])
-        : spawn('sh', ['-c', `ulimit -n ${openFiles}; exec "$@"`, 'sh', ...command], { stdio: 'pipe' });
+  constructor(argv: readonly string[], { openFiles, within = [], environment = {} }: BrokerOptions = {}) {
+    const limited = openFiles === undefined ? [] : ['sh', '-c', `ulimit -n ${openFiles}; exec "$@"`, 'sh'];
+    const [file = '', ...args] = [...within, ...limited, process.execPath, MAIN, 'start', ...argv];
+    this.#child = spawn(file, args, { env: { ...process.env, NODE_ENV: 'production', ...environment }, stdio: 'pipe' });
     let out = '';
     this.#child.stdout!.on('data', (chunk: Buffer) => {
       out += chunk.toString();
@@ -109,6 +113,11 @@ export class BrokerUnderTest {
 
   get log(): string {
     return this.#log;
+  }
+
+  /** When it has ended, by itself or otherwise. */
+  get ended(): Promise<Ended> {
+    return this.#ended;
   }
 
   async ready(): Promise<this> {

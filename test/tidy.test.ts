@@ -97,7 +97,7 @@ describe('the house is in order', () => {
   });
 
   test('the wall clock stamps records, tells their age, and decides nothing else (hazard B20)', () => {
-    const stamps = ['base/environment.ts', 'broker/partition.ts', 'broker/produce.ts', 'broker/retention.ts', 'client/producer.ts'];
+    const stamps = ['base/environment.ts', 'broker/partition.ts', 'broker/produce.ts', 'broker/trusted-clock.ts', 'client/producer.ts'];
     const readers = sources
       .filter((path) => /\bwallMs\b/.test(readFileSync(path, 'utf8')))
       .map((path) => relative(source, path).replaceAll('\\', '/'));

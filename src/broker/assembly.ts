@@ -1,4 +1,5 @@
 /** Puts the rooms of a broker together once its cluster is known, and takes them apart again. */
+import type { Compute } from '../base/compute.ts';
 import type { Disk, Environment, Logger, StateStore } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
 import { type BrokerId, type GroupKey, METADATA_GROUP, type ReplicaId, type TopicId } from '../base/ids.ts';
@@ -17,12 +18,13 @@ import type { Crc32c } from '../record/types.ts';
 import type { Connect, StreamHandler } from '../rpc/types.ts';
 import { type BrokerStorage, openStorage } from '../storage/storage.ts';
 import { adminHandlers } from './admin.ts';
+import { Cleaner } from './cleaner.ts';
 import { type BrokerConfig, validateTopicConfig } from './config.ts';
 import type { BrokerContext } from './context.ts';
 import { DiskRoom } from './disk-room.ts';
 import { fetchHandler } from './fetch.ts';
 import { type Home, ownVoter } from './home.ts';
-import { Leaders, transferLeadership } from './leaders.ts';
+import { Leaders, segmentsOfTopic, transferLeadership } from './leaders.ts';
 import { listOffsetsHandler } from './list-offsets.ts';
 import { Partitions } from './partitions.ts';
 import { produceHandler } from './produce.ts';
@@ -33,6 +35,8 @@ import { scrubHandler } from './scrub.ts';
 import { Scrubber } from './scrubber.ts';
 import { openState } from './state.ts';
 import type { Switchboard } from './switchboard.ts';
+import { TombstoneFloors } from './tombstone-floors.ts';
+import { TrustedClock } from './trusted-clock.ts';
 
 /** Segments of the metadata log. */
 const METADATA_SEGMENT_BYTES = 64 * 1024 * 1024;
@@ -66,6 +70,8 @@ export interface BrokerOptions {
   readonly crc32c: Crc32c;
   /** To look into batches: nothing that is produced or fetched needs it. */
   readonly compression: CompressionTable;
+  /** For compaction. Closed with the broker. */
+  readonly compute: Compute;
   readonly log: Logger;
   /** See RaftHostOptions.makeCore. */
   readonly makeCore?: MakeCore | undefined;
@@ -106,6 +112,9 @@ export interface Assembly {
   readonly reassignments: Reassignments;
   readonly registration: Registration;
   readonly retention: Retention;
+  readonly compute: Compute;
+  readonly cleaner: Cleaner;
+  readonly tombstoneFloors: TombstoneFloors;
   readonly scrubber: Scrubber;
   readonly diskRoom: DiskRoom;
   /** From now on clients are answered. */
@@ -130,6 +139,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
       walFileBytes: config.walFileBytes - (config.walFileBytes % PAGE_BYTES),
       walFiles: config.walFileCount,
       reserveBytes: config.diskReserveBytes,
+      deleteDelayMs: config.deleteDelayMs,
     },
     failed: fatal,
     reserveReleased: () => diskRoom?.reserveReleased(),
@@ -186,8 +196,8 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     compression: options.compression,
     checkRoom: () => diskRoom?.checkRecords(),
     log,
-    leadershipChanged: () => {
-      registration?.leadershipChanged();
+    leadershipChanged: (partition) => {
+      registration?.leadershipChanged(partition);
       reassignments?.changed();
     },
     failedChanged: () => reassignments?.changed(),
@@ -238,9 +248,12 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     log,
     requestTimeoutMs: config.requestTimeoutMs,
   });
+  const clock = new TrustedClock(environment, log);
   const retention = new Retention({
     partitions,
+    segmentsOf: (topic, signal) => segmentsOfTopic(context, leaders, topic, signal),
     environment,
+    clock,
     log,
     intervalMs: config.retentionCheckIntervalMs,
     requestTimeoutMs: config.requestTimeoutMs,
@@ -255,6 +268,17 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     intervalMs: config.scrubIntervalMs,
     mayRead: () => room.room === 'ample' && storage.wal.stalledMs() < settings.diskFreshMs,
   });
+  const { compute } = options;
+  const cleaner = new Cleaner({ partitions, compute, environment, clock, log, config: config.cleaner });
+  const tombstoneFloors = new TombstoneFloors({
+    partitions,
+    channel: (broker) => leaders.channel(context, broker),
+    isAlive: (broker) => host.isAlive(broker),
+    environment,
+    log,
+    intervalMs: config.cleaner.backoffMs,
+    requestTimeoutMs: config.requestTimeoutMs,
+  });
   const serveClients = () => {
     switchboard.addStreams(produceHandler(context), fetchHandler(context));
     const admin = adminHandlers({ context, controller: routed, local: controller, hint, leaders, host });
@@ -264,6 +288,8 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   reassignments.start();
   registration.start();
   retention.start();
+  cleaner.start();
+  tombstoneFloors.start();
   scrubber.start();
   diskRoom.start();
   const disconnect = () => {
@@ -281,6 +307,9 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     reassignments,
     registration,
     retention,
+    compute,
+    cleaner,
+    tombstoneFloors,
     scrubber,
     diskRoom,
     serveClients,
@@ -405,11 +434,15 @@ function raftSettings(config: BrokerConfig): RaftHostSettings {
 
 /** Takes the rooms apart within `ms`: whoever waits is told, then logs are flushed, then files are closed. */
 export async function disassemble(assembly: Assembly, step: (what: string, work: () => Promise<unknown>) => Promise<void>): Promise<void> {
-  const { registration, reassignments, retention, scrubber, diskRoom, partitions, follower, controller, host, store, storage } = assembly;
+  const { registration, reassignments, retention, diskRoom, partitions, follower, controller, host, store, storage } = assembly;
+  const { scrubber, compute, cleaner, tombstoneFloors } = assembly;
   await step('registration', () => registration.stop());
   await step('reassignments', () => reassignments.stop());
   await step('retention', () => retention.stop());
   await step('scrubber', () => scrubber.stop());
+  await step('cleaner', () => cleaner.stop());
+  await step('compute', () => compute.close());
+  await step('tombstone floors', () => tombstoneFloors.stop());
   await step('disk room', () => diskRoom.stop());
   follower?.stop();
   await step('partitions', () => partitions.stop());

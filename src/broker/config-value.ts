@@ -1,7 +1,7 @@
 /** Configuration values: how their text is read, checked and explained. Units are those people write: `64MiB`, `30s`, or a plain number. */
 import { FlotillaError } from '../base/errors.ts';
 
-export type ConfigType = 'int' | 'bytes' | 'duration' | 'string' | 'list' | 'enum';
+export type ConfigType = 'int' | 'number' | 'bytes' | 'duration' | 'string' | 'list' | 'enum';
 
 /** One row of a configuration table. */
 export interface ConfigKey {
@@ -9,7 +9,7 @@ export interface ConfigKey {
   readonly type: ConfigType;
   /** As text, in the form that a person would write. Undefined: none, the value is absent unless set. */
   readonly default: string | undefined;
-  /** Inclusive, in bytes, milliseconds or units. */
+  /** Inclusive, in bytes, milliseconds or units; of a list, its items. */
   readonly min?: number;
   readonly max?: number;
   /** Allowed values of an enum, or of each item of a list. */
@@ -43,14 +43,22 @@ export function parseConfigValue(row: ConfigKey, text: string): ConfigValue {
     case 'enum':
       return parseEnum(row, trimmed);
     case 'list':
-      return trimmed === '' ? [] : trimmed.split(',').map((item) => (row.values === undefined ? item.trim() : parseEnum(row, item.trim())));
+      return parseList(row, trimmed);
     case 'int':
+      return whole(row, trimmed, parseNumber(row, trimmed, { '': 1 }));
+    case 'number':
       return parseNumber(row, trimmed, { '': 1 });
     case 'bytes':
-      return parseNumber(row, trimmed, byteUnits);
+      return whole(row, trimmed, parseNumber(row, trimmed, byteUnits));
     case 'duration':
-      return parseNumber(row, trimmed, durationUnits);
+      return whole(row, trimmed, parseNumber(row, trimmed, durationUnits));
   }
+}
+
+function parseList(row: ConfigKey, text: string): readonly string[] {
+  const items = text === '' ? [] : text.split(',').map((item) => (row.values === undefined ? item.trim() : parseEnum(row, item.trim())));
+  if (items.length < (row.min ?? 0)) throw invalid(row, text);
+  return items;
 }
 
 function parseEnum(row: ConfigKey, text: string): string {
@@ -63,8 +71,13 @@ function parseNumber(row: ConfigKey, text: string, units: Readonly<Record<string
   const match = /^(-?\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text);
   const unit = match === null ? undefined : units[(match[2] ?? '').toLowerCase()];
   const value = match === null || unit === undefined ? Number.NaN : Number(match[1]) * unit;
-  if (!Number.isSafeInteger(value)) throw invalid(row, text);
+  if (!Number.isFinite(value)) throw invalid(row, text);
   if (value < (row.min ?? Number.MIN_SAFE_INTEGER) || value > (row.max ?? Number.MAX_SAFE_INTEGER)) throw invalid(row, text);
+  return value;
+}
+
+function whole(row: ConfigKey, text: string, value: number): number {
+  if (!Number.isSafeInteger(value)) throw invalid(row, text);
   return value;
 }
 
@@ -83,6 +96,8 @@ export function describeAllowed(row: ConfigKey): string {
       return row.values === undefined ? 'a comma-separated list' : `a comma-separated list of ${row.values.join(', ')}`;
     case 'int':
       return `a whole number${range(row)}`;
+    case 'number':
+      return `a number${range(row)}`;
     case 'bytes':
       return `a size like 1048576, 64MiB or 1GiB${range(row)}`;
     case 'duration':

@@ -6,6 +6,8 @@
 import { must } from '../base/assert.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { type BrokerId, type ClusterId, isUuid } from '../base/ids.ts';
+import { mapCapacity } from '../record/offset-map.ts';
+import type { LogSettings } from '../storage/types.ts';
 import { type BrokerKey, brokerKeys, type TopicKey, topicKeys } from './config-keys.ts';
 import { type ConfigKey, type ConfigValue, nearest, parseConfigValue, unknownKey } from './config-value.ts';
 
@@ -37,9 +39,28 @@ export interface TopicConfig {
   readonly retentionMs: number;
   /** Of a partition; -1: all. */
   readonly retentionBytes: number;
+  /** Of the topic, all its partitions together; -1: all. */
+  readonly retentionTopicBytes: number;
+  /** cleanup.policy has delete: records go by age and size. */
+  readonly deletes: boolean;
+  /** cleanup.policy has compact: the newest record of each key stays. */
+  readonly compacts: boolean;
+  /** Offsets in a segment of a compacted log: so that its keys fit into the memory that there is for them. */
+  readonly compactedSegmentRecords: number;
+  readonly minCleanableRatio: number;
+  readonly minCompactionLagMs: number;
+  readonly maxCompactionLagMs: number;
+  readonly deleteRetentionMs: number;
   readonly timestampType: 'CreateTime' | 'LogAppendTime';
   readonly timestampBeforeMaxMs: number;
   readonly timestampAfterMaxMs: number;
+}
+
+/** How this broker cleans compacted logs. */
+export interface CleanerConfig {
+  readonly dedupeBufferBytes: number;
+  readonly ioBytesPerSecond: number;
+  readonly backoffMs: number;
 }
 
 export interface EffectiveSetting {
@@ -69,9 +90,12 @@ export interface BrokerConfig {
   readonly heartbeatIntervalMs: number;
   readonly sessionTimeoutMs: number;
   readonly retentionCheckIntervalMs: number;
+  readonly cleaner: CleanerConfig;
   readonly diskMinFreeBytes: number;
   readonly diskMinFreePercent: number;
   readonly diskReserveBytes: number;
+  /** How long deleted data stay in quarantine. */
+  readonly deleteDelayMs: number;
   readonly diskStallTimeoutMs: number;
   readonly catchUpBytesPerSecond: number;
   readonly snapshotBytesPerSecond: number;
@@ -145,7 +169,8 @@ export function validateTopicConfig(configs: ReadonlyMap<string, string>, defaul
   };
   for (const key of configs.keys()) if (!topicKeys.some((row) => row.key === key)) throw unknownKey(key, topicRows, 'of a topic');
   checkBatchFits('max.message.bytes', value('max.message.bytes') as number | undefined, defaults.largestBatchBytes);
-  return {
+  const policy = value('cleanup.policy') as readonly string[] | undefined;
+  return checkedLags({
     ...defaults,
     minInsyncReplicas: (value('min.insync.replicas') as number | undefined) ?? defaults.minInsyncReplicas,
     maxMessageBytes: (value('max.message.bytes') as number | undefined) ?? defaults.maxMessageBytes,
@@ -153,11 +178,36 @@ export function validateTopicConfig(configs: ReadonlyMap<string, string>, defaul
     segmentMs: (value('segment.ms') as number | undefined) ?? defaults.segmentMs,
     retentionMs: (value('retention.ms') as number | undefined) ?? defaults.retentionMs,
     retentionBytes: (value('retention.bytes') as number | undefined) ?? defaults.retentionBytes,
+    retentionTopicBytes: (value('retention.topic.bytes') as number | undefined) ?? defaults.retentionTopicBytes,
+    ...(policy !== undefined && { deletes: policy.includes('delete'), compacts: policy.includes('compact') }),
+    minCleanableRatio: (value('min.cleanable.dirty.ratio') as number | undefined) ?? defaults.minCleanableRatio,
+    minCompactionLagMs: (value('min.compaction.lag.ms') as number | undefined) ?? defaults.minCompactionLagMs,
+    maxCompactionLagMs: (value('max.compaction.lag.ms') as number | undefined) ?? defaults.maxCompactionLagMs,
+    deleteRetentionMs: (value('delete.retention.ms') as number | undefined) ?? defaults.deleteRetentionMs,
     timestampType: (value('message.timestamp.type') as TopicConfig['timestampType'] | undefined) ?? defaults.timestampType,
     timestampBeforeMaxMs: (value('message.timestamp.before.max.ms') as number | undefined) ?? defaults.timestampBeforeMaxMs,
     timestampAfterMaxMs: (value('message.timestamp.after.max.ms') as number | undefined) ?? defaults.timestampAfterMaxMs,
-  };
+  });
 }
+
+/** As a partition's log takes them. What is in the last segment is not cleaned, so that of a compacted log ends when something in it is due. */
+export function logSettingsOf(config: TopicConfig): Required<Pick<LogSettings, 'segmentBytes' | 'segmentMs' | 'segmentRecords'>> {
+  const { segmentBytes, segmentMs, compacts, maxCompactionLagMs, compactedSegmentRecords } = config;
+  if (!compacts) return { segmentBytes, segmentMs, segmentRecords: Number.POSITIVE_INFINITY };
+  return { segmentBytes, segmentMs: Math.min(segmentMs, maxCompactionLagMs), segmentRecords: compactedSegmentRecords };
+}
+
+function checkedLags(config: TopicConfig): TopicConfig {
+  const { minCompactionLagMs, maxCompactionLagMs } = config;
+  if (minCompactionLagMs <= maxCompactionLagMs) return config;
+  throw new FlotillaError(
+    'INVALID_CONFIG',
+    `min.compaction.lag.ms=${minCompactionLagMs} is more than max.compaction.lag.ms=${maxCompactionLagMs}. Make it smaller, or the other larger.`,
+  );
+}
+
+/** Of the keys that fit into the memory for them: runs of commits are not cut where a segment ends. */
+const SEGMENT_SHARE_OF_KEYS = 0.5;
 
 /** A batch is never cut: it goes into one file of the write-ahead log, behind what that file starts with. */
 const LARGEST_BATCH_SHARE = 0.5;
@@ -217,8 +267,14 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
     heartbeatIntervalMs: number('broker.heartbeat.interval.ms'),
     sessionTimeoutMs: number('broker.session.timeout.ms'),
     retentionCheckIntervalMs: number('log.retention.check.interval.ms'),
+    cleaner: {
+      dedupeBufferBytes: number('log.cleaner.dedupe.buffer.size'),
+      ioBytesPerSecond: number('log.cleaner.io.max.bytes.per.second'),
+      backoffMs: number('log.cleaner.backoff.ms'),
+    },
     diskMinFreeBytes: number('flotilla.disk.free.min.bytes'),
     diskMinFreePercent: number('flotilla.disk.free.min.percent'),
+    deleteDelayMs: number('log.segment.delete.delay.ms'),
     diskReserveBytes: number('flotilla.disk.reserve.bytes'),
     diskStallTimeoutMs: number('flotilla.disk.stall.timeout.ms'),
     catchUpBytesPerSecond: number('flotilla.catch.up.bytes.per.second'),
@@ -229,7 +285,7 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
     raftHeartbeatIntervalMs: number('flotilla.raft.heartbeat.interval.ms'),
     walFileBytes: number('flotilla.wal.file.bytes'),
     walFileCount: number('flotilla.wal.file.count'),
-    topicDefaults: {
+    topicDefaults: checkedLags({
       minInsyncReplicas: number('min.insync.replicas'),
       maxMessageBytes: given('message.max.bytes') ? number('message.max.bytes') : Math.min(number('message.max.bytes'), largestBatchBytes),
       largestBatchBytes,
@@ -237,10 +293,18 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
       segmentMs: milliseconds(values, 'log.roll'),
       retentionMs: milliseconds(values, 'log.retention'),
       retentionBytes: number('log.retention.bytes'),
+      retentionTopicBytes: number('log.retention.topic.bytes'),
+      deletes: list('log.cleanup.policy').includes('delete'),
+      compacts: list('log.cleanup.policy').includes('compact'),
+      compactedSegmentRecords: Math.floor(mapCapacity(number('log.cleaner.dedupe.buffer.size')) * SEGMENT_SHARE_OF_KEYS),
+      minCleanableRatio: number('log.cleaner.min.cleanable.ratio'),
+      minCompactionLagMs: number('log.cleaner.min.compaction.lag.ms'),
+      maxCompactionLagMs: number('log.cleaner.max.compaction.lag.ms'),
+      deleteRetentionMs: number('log.cleaner.delete.retention.ms'),
       timestampType: text('log.message.timestamp.type') as TopicConfig['timestampType'],
       timestampBeforeMaxMs: number('log.message.timestamp.before.max.ms'),
       timestampAfterMaxMs: number('log.message.timestamp.after.max.ms'),
-    },
+    }),
     settings,
   };
   return checked(withOwnVoter(given('process.roles') ? config : withRoleOfVoters(config)));

@@ -216,7 +216,8 @@ class FetchStream implements StreamReceiver<FetchRequest> {
       if (reader.removed || this.#closed || run.bytes === 0) run.release?.();
       if (!reader.removed && !this.#closed) {
         const advanced = run.nextOffset > reader.offset || this.#endOf(reader.partition) > end;
-        if (run.bytes > 0) {
+        // Without bytes the client learns where it goes on: what was there is compacted away.
+        if (run.bytes > 0 || run.nextOffset > reader.offset) {
           spent = run.bytes;
           this.#push(this.#resultOf(reader, run), run.bytes, run.release);
         }

@@ -5,10 +5,13 @@ import { type BrokerId, type TopicId, topicIdToBytes } from '../base/ids.ts';
 import {
   Admin,
   type DescribeTopicRequest,
+  DescribeTopicRequestSchema,
   type DescribeTopicResponse,
   DescribeTopicResponseSchema,
   type PartitionDescription,
   PartitionDescriptionSchema,
+  type SegmentDescription,
+  SegmentDescriptionSchema,
   type TransferLeaderRequest,
   TransferLeaderRequestSchema,
   TransferLeaderResponseSchema,
@@ -18,6 +21,7 @@ import { type CallContext, type Connect, type RpcChannel, type UnaryHandler, una
 import { answerError, type BrokerContext } from './context.ts';
 import { within } from './deadline.ts';
 import type { Partition } from './partition.ts';
+import { type SegmentSize, segmentSizes } from './topic-retention.ts';
 import { configEntries } from './topic-view.ts';
 import { fromWireError } from './wire.ts';
 
@@ -73,16 +77,18 @@ export function transferLeaderHandler(context: BrokerContext, leaders: Leaders):
   });
 }
 
-async function describeTopic(
+/** What all its leaders say of a topic, as far as they answer. Errors: UNKNOWN_TOPIC_OR_PARTITION. */
+export async function describeTopic(
   context: BrokerContext,
   leaders: Leaders,
   request: DescribeTopicRequest,
-  call: CallContext,
+  call: Pick<CallContext, 'listener' | 'headers' | 'signal'>,
 ): Promise<DescribeTopicResponse> {
   const topicId = context.partitions.topicIdOf(request.name);
   const topic = context.metadata.image.topics.get(topicId);
   if (topic === undefined) throw new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `There is no topic ${request.name}.`);
-  const partitions = topic.partitions.map((image) => describeHere(context, topic, image, call));
+  const partitions: PartitionDescription[] = [];
+  for (const image of topic.partitions) partitions.push(await describeHere(context, topic, image, request, call));
   const response = create(DescribeTopicResponseSchema, {
     name: topic.name,
     topicId: topicIdToBytes(topicId),
@@ -109,7 +115,13 @@ async function describeTopic(
 }
 
 /** What this broker can say: everything as the leader, else what the metadata says and an error. */
-function describeHere(context: BrokerContext, topic: TopicImage, image: PartitionImage, call: CallContext): PartitionDescription {
+async function describeHere(
+  context: BrokerContext,
+  topic: TopicImage,
+  image: PartitionImage,
+  { includeSegments }: DescribeTopicRequest,
+  call: Pick<CallContext, 'listener'>,
+): Promise<PartitionDescription> {
   const description = create(PartitionDescriptionSchema, {
     partition: image.partition,
     leader: image.leader ?? 0,
@@ -119,13 +131,15 @@ function describeHere(context: BrokerContext, topic: TopicImage, image: Partitio
     highWatermark: -1n,
   });
   try {
-    const status = context.partitions.find(topic.topicId, image.partition).status();
+    const partition = context.partitions.find(topic.topicId, image.partition);
+    const status = partition.status();
     description.leader = context.config.nodeId;
     description.leaderEpoch = status.leaderEpoch;
     description.logStartOffset = BigInt(status.logStartOffset);
     description.highWatermark = BigInt(status.highWatermark);
     description.sizeBytes = BigInt(status.sizeBytes);
     description.inSync = [...status.inSync];
+    if (includeSegments) for await (const segment of segmentSizes(partition.replica.log)) description.segments.push(segmentToWire(segment));
   } catch (error) {
     description.error = answerError(context, call.listener, error);
   }
@@ -139,7 +153,7 @@ async function askDescription(
   broker: BrokerId,
   request: DescribeTopicRequest,
   timeoutMs: number,
-  call: CallContext,
+  call: Pick<CallContext, 'signal'>,
 ): Promise<readonly PartitionDescription[]> {
   try {
     const answer = await leaders.channel(context, broker).unary(Admin.method.describeTopic, request, {
@@ -151,6 +165,34 @@ async function askDescription(
   } catch {
     return [];
   }
+}
+
+function segmentToWire({ nextOffset, sizeBytes, maxTimestampMs }: SegmentSize): SegmentDescription {
+  return create(SegmentDescriptionSchema, {
+    nextOffset: BigInt(nextOffset),
+    sizeBytes: BigInt(sizeBytes),
+    maxTimestampMs: BigInt(maxTimestampMs),
+  });
+}
+
+/** The segments of a topic, by partition, of the leaders that can be asked. Errors: UNKNOWN_TOPIC_OR_PARTITION. */
+export async function segmentsOfTopic(
+  context: BrokerContext,
+  leaders: Leaders,
+  topic: string,
+  signal: AbortSignal,
+): Promise<ReadonlyMap<number, readonly SegmentSize[]>> {
+  const request = create(DescribeTopicRequestSchema, { name: topic, includeSegments: true });
+  const { partitions } = await describeTopic(context, leaders, request, {
+    listener: context.config.interBrokerListener,
+    headers: {},
+    signal,
+  });
+  return new Map(partitions.map(({ partition, segments }) => [partition, segments.map(segmentFromWire)]));
+}
+
+function segmentFromWire({ nextOffset, sizeBytes, maxTimestampMs }: SegmentDescription): SegmentSize {
+  return { nextOffset: Number(nextOffset), sizeBytes: Number(sizeBytes), maxTimestampMs: Number(maxTimestampMs) };
 }
 
 export interface Transfer {

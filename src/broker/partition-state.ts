@@ -33,7 +33,7 @@ export const MAX_SUBSCRIBERS = 10_000;
 /** Byte positions in a RecordBatch v2 header (Kafka protocol guide). */
 const EPOCH_AT = 51;
 const SEQUENCE_AT = 53;
-const RECORD_COUNT_AT = 57;
+const LAST_OFFSET_DELTA_AT = 23;
 
 export class PartitionState implements ReplicaOwner {
   readonly #replica: Replica;
@@ -277,7 +277,8 @@ function record(producers: ProducerState, header: Uint8Array, nextOffset: number
     producers.advance(nextOffset);
     return;
   }
-  const recordCount = int32(header, RECORD_COUNT_AT);
+  // Not what it holds: of one that was compacted some records are gone, and their sequences are not (hazard B30).
+  const recordCount = int32(header, LAST_OFFSET_DELTA_AT) + 1;
   const firstSequence = int32(header, SEQUENCE_AT);
   producers.append({
     producerId,

@@ -7,11 +7,14 @@ import { crc32 } from '../raft/core/crc32.ts';
 import { EntryKind } from '../raft/core/entry.ts';
 import type { Replica } from '../raft/types.ts';
 import { decodeBatch, stampBatch, stampLogAppendTime, statedCrc, validateBatch } from '../record/batch.ts';
+import { MAX_LOOKED_INTO_BYTES } from '../record/cleaning.ts';
 import type { CompressionTable } from '../record/compression.ts';
 import type { BatchHeader, Crc32c } from '../record/types.ts';
 import { encodeLogStart } from '../storage/log-start.ts';
+import { encodeTombstoneFloor } from '../storage/tombstone-floor.ts';
 import type { BatchRun } from '../storage/types.ts';
-import type { TopicConfig } from './config.ts';
+import { CleanedPoints } from './cleaned-points.ts';
+import { logSettingsOf, type TopicConfig } from './config.ts';
 import { PartitionState, type PartitionSubscriber, type ProduceResult } from './partition-state.ts';
 
 /** quorum: durable on a majority (and min.insync.replicas). leader: durable here. none: answered at once. */
@@ -23,8 +26,7 @@ export type Isolation = 'read_uncommitted' | 'read_committed';
 export const LATEST_TIMESTAMP = -1;
 export const EARLIEST_TIMESTAMP = -2;
 
-/** Of one batch, to find a record by its time. */
-const MAX_DECOMPRESSED_BYTES = 16 << 20;
+const FOR_EVER = { retentionMs: -1, retentionBytes: -1, retentionTopicBytes: -1 } as const;
 
 export interface ProduceOptions {
   readonly acks: Acks;
@@ -50,12 +52,12 @@ export interface PartitionOptions {
   readonly config: TopicConfig;
   readonly environment: Environment;
   readonly crc32c: Crc32c;
-  /** For what is asked by time. */
+  /** For what is asked by time, and for the keys of what is compacted. */
   readonly compression: CompressionTable;
   /** @throws STORAGE_ERROR while this broker's disk has no room for records. */
   readonly checkRoom?: (() => void) | undefined;
   /** Told when this replica's role, term or readiness changed. */
-  readonly leadershipChanged?: (() => void) | undefined;
+  readonly leadershipChanged?: ((partition: Partition) => void) | undefined;
 }
 
 export class Partition {
@@ -68,6 +70,7 @@ export class Partition {
   readonly #crc32c: Crc32c;
   readonly #compression: CompressionTable;
   readonly #checkRoom: (() => void) | undefined;
+  readonly #cleaned = new CleanedPoints();
   #config: TopicConfig;
 
   /** Made by the raft host when it opens the replica: {@link state} is the replica's owner. */
@@ -83,19 +86,32 @@ export class Partition {
     this.#config = options.config;
     this.state = new PartitionState(replica, options.environment, {
       minInsync: () => this.#config.minInsyncReplicas,
-      leadershipChanged: options.leadershipChanged,
+      leadershipChanged: () => options.leadershipChanged?.(this),
     });
   }
 
   /** The topic's configuration changed. */
   configure(config: TopicConfig): void {
     this.#config = config;
-    this.replica.log.configure(config);
+    this.replica.log.configure(logSettingsOf(config));
   }
 
   /** How long, and how much, it keeps. */
-  get retention(): Pick<TopicConfig, 'retentionMs' | 'retentionBytes'> {
+  get retention(): Pick<TopicConfig, 'retentionMs' | 'retentionBytes' | 'retentionTopicBytes'> {
+    return this.#config.deletes ? this.#config : FOR_EVER;
+  }
+
+  /** Whether, and when, it is compacted. */
+  get compaction(): Pick<
+    TopicConfig,
+    'compacts' | 'minCleanableRatio' | 'minCompactionLagMs' | 'maxCompactionLagMs' | 'deleteRetentionMs'
+  > {
     return this.#config;
+  }
+
+  /** All below was cleaned here delete.retention.ms ago, or earlier: what the tombstone floor stands on. To be asked now and then, so that it is noted. */
+  settledTo(): number {
+    return this.#cleaned.settledTo(this.replica.log.cleanedTo, this.#config.deleteRetentionMs, this.#environment.monotonicMs());
   }
 
   /** The largest batch that it takes. */
@@ -164,6 +180,7 @@ export class Partition {
       }
     }
 
+    if (this.#config.compacts) this.#checkKeys(batch, header);
     this.#checkRoom?.();
     if (appendTime) stampLogAppendTime(batch, now, this.#crc32c);
     const baseOffset = this.replica.nextOffset;
@@ -189,7 +206,10 @@ export class Partition {
     this.checkReadable(from);
     const until = isolation === 'read_committed' ? this.lastStableOffset : this.highWatermark;
     if (from >= until) return { chunks: [], bytes: 0, nextOffset: from };
-    return this.replica.log.read(from, until, maxBytes);
+    const { log } = this.replica;
+    const run = await log.read(from, until, maxBytes);
+    // Nothing is left in between: all of it was compacted away.
+    return run.bytes > 0 ? run : { ...run, nextOffset: Math.max(from, Math.min(until, log.nextOffset)) };
   }
 
   /** Errors: OFFSET_OUT_OF_RANGE. */
@@ -211,7 +231,7 @@ export class Partition {
   /**
    * The offset for a time (milliseconds since the epoch): of the first record at or after it, or undefined. Also
    * {@link LATEST_TIMESTAMP} and {@link EARLIEST_TIMESTAMP}. Linearizable: leadership is confirmed with a majority first. Only the start is
-   * told by followers too, as they know it, so that what is committed can be read from its beginning with a majority gone.
+   * told by followers too, as they know it, so that what is committed can be read from its beginning with a majority gone: it may be a former one.
    * Errors: NOT_LEADER_OR_FOLLOWER, OFFSET_NOT_AVAILABLE (just elected), REQUEST_TIMED_OUT.
    */
   async listOffsets(
@@ -254,7 +274,7 @@ export class Partition {
   /** Of a batch that can't be looked into (a codec that this broker lacks, too many bytes) its first offset: a reader skips what is older. */
   #firstRecord(batch: Uint8Array, from: number, timestamp: number): number | undefined {
     try {
-      const records = decodeBatch(batch, { compression: this.#compression, maxBytes: MAX_DECOMPRESSED_BYTES });
+      const records = decodeBatch(batch, { compression: this.#compression, maxBytes: MAX_LOOKED_INTO_BYTES });
       return records.find((record) => record.offset >= from && record.timestamp >= timestamp)?.offset;
     } catch (error) {
       if (error instanceof FlotillaError) return from;
@@ -278,12 +298,23 @@ export class Partition {
         `${this.topic}-${this.partition} can't start at offset ${start}: it holds ${this.logStartOffset} to ${this.highWatermark}.`,
       );
     }
-    if (start > this.logStartOffset) {
-      const payload = encodeLogStart(start);
-      const { index } = this.replica.propose({ kind: EntryKind.setLogStart, payload, recordCount: 0, payloadChecksum: crc32(payload) });
-      await this.state.untilCommitted(index, deadlineMs, { baseOffset: -1, leaderEpoch, logAppendTimeMs: -1 });
-    }
+    if (start > this.logStartOffset) await this.#commit(EntryKind.setLogStart, encodeLogStart(start), leaderEpoch, deadlineMs);
     return this.logStartOffset;
+  }
+
+  /**
+   * Lets all replicas drop tombstones below an offset, for good. Resolves once that has committed.
+   * Errors: NOT_LEADER_OR_FOLLOWER (the outcome is unknown), OFFSET_NOT_AVAILABLE, THROTTLING_QUOTA_EXCEEDED, REQUEST_TIMED_OUT.
+   */
+  async raiseTombstoneFloor(floor: number, deadlineMs: number): Promise<void> {
+    const leaderEpoch = this.#checkLeader(0);
+    this.#checkReady();
+    await this.#commit(EntryKind.tombstoneFloor, encodeTombstoneFloor(floor), leaderEpoch, deadlineMs);
+  }
+
+  async #commit(kind: EntryKind, payload: Uint8Array, leaderEpoch: number, deadlineMs: number): Promise<void> {
+    const { index } = this.replica.propose({ kind, payload, recordCount: 0, payloadChecksum: crc32(payload) });
+    await this.state.untilCommitted(index, deadlineMs, { baseOffset: -1, leaderEpoch, logAppendTimeMs: -1 });
   }
 
   /** Errors: NOT_LEADER_OR_FOLLOWER. */
@@ -325,6 +356,16 @@ export class Partition {
       ? [header.baseTimestamp, 'message.timestamp.before.max.ms', timestampBeforeMaxMs]
       : [header.maxTimestamp, 'message.timestamp.after.max.ms', timestampAfterMaxMs];
     throw new FlotillaError('INVALID_TIMESTAMP', `Timestamp ${time} is more than ${key}=${bound} from the broker's clock, ${now}.`);
+  }
+
+  /** The only batches that are looked into before they are taken. What can't be looked into could never be compacted. */
+  #checkKeys(batch: Uint8Array, header: BatchHeader): void {
+    const records = decodeBatch(batch, { compression: this.#compression, maxBytes: MAX_LOOKED_INTO_BYTES }, header);
+    if (records.every(({ key }) => key !== null)) return;
+    throw new FlotillaError(
+      'INVALID_RECORD',
+      `Topic ${this.topic} is compacted (cleanup.policy), which keeps the newest record of each key: give every record a key, or alter cleanup.policy.`,
+    );
   }
 
   #checkInSync(): void {

@@ -19,7 +19,7 @@ import type { Configuration, Member } from '../raft/core/types.ts';
 import type { RaftHost } from '../raft/types.ts';
 import type { CompressionTable } from '../record/compression.ts';
 import type { Crc32c } from '../record/types.ts';
-import { type TopicConfig, validateTopicConfig } from './config.ts';
+import { logSettingsOf, type TopicConfig, validateTopicConfig } from './config.ts';
 import { NotLeaderError } from './not-leader.ts';
 import { Partition } from './partition.ts';
 
@@ -54,8 +54,8 @@ export interface PartitionsOptions {
   /** @throws STORAGE_ERROR while this broker's disk has no room for records. */
   readonly checkRoom: () => void;
   readonly log: Logger;
-  /** A partition began or ceased to lead. */
-  readonly leadershipChanged: () => void;
+  /** It began or ceased to lead, or was opened. */
+  readonly leadershipChanged: (partition: Partition) => void;
   /** See {@link Partitions.failed}. */
   readonly failedChanged?: () => void;
   /** Told when so many replicas wait to be opened that memory is worth care, and when the last of them is done. */
@@ -372,7 +372,7 @@ export class Partitions {
       group: slot.group,
       replicaId: wanted.replicaId,
       configuration: configurationOf(partition),
-      settings: { segmentBytes: config.segmentBytes, segmentMs: config.segmentMs },
+      settings: logSettingsOf(config),
       internal: topic.name.startsWith(INTERNAL_PREFIX),
       // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
       campaign: partition.leader === undefined && partition.replicas[0]?.replicaId === wanted.replicaId,
@@ -399,7 +399,7 @@ export class Partitions {
     byNumber.set(name.partition, opened);
     // Found out while producer state was being restored.
     if (opened.replica.quarantined !== undefined) this.#hide(slot, isBad(opened));
-    leadershipChanged();
+    leadershipChanged(opened);
     log.debug('partition.opened', { topic: name.topic, partition: name.partition, replicaId: wanted.replicaId });
   }
 

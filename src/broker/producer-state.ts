@@ -182,7 +182,10 @@ export class ProducerState {
     const view = new DataView(encoded.buffer, encoded.byteOffset, encoded.byteLength);
     const version = encoded.length < SNAPSHOT_HEADER_BYTES ? 0 : view.getUint8(0);
     if (version !== SNAPSHOT_VERSION)
-      throw new FlotillaError('STORAGE_ERROR', `A producer snapshot has version ${version}; this broker reads 1.`);
+      throw new FlotillaError(
+        'STORAGE_ERROR',
+        `A producer snapshot has version ${version}; this broker reads ${SNAPSHOT_VERSION}: start the release that wrote it.`,
+      );
     let at = SNAPSHOT_HEADER_BYTES;
     for (let left = view.getUint32(1); left > 0; left--) {
       const producerId = Number(view.getBigInt64(at));

@@ -105,7 +105,12 @@ class OwnReplicas {
     const group = encodeGroupKey({ topicId, partition, groupGeneration });
     const open = this.#host.get(group);
     if (open !== undefined) {
-      yield wireReplica(name, identity, open.describe());
+      const replica = wireReplica(name, identity, open.describe());
+      replica.cleanedTo = BigInt(open.log.cleanedTo);
+      replica.tombstoneFloor = BigInt(open.log.tombstoneFloor);
+      const here = this.#context.partitions.get(topicId, partition);
+      if (here?.replica === open) replica.settledTo = BigInt(here.settledTo());
+      yield replica;
       return;
     }
     const assigned = replicas.find(({ brokerId }) => brokerId === this.#context.config.nodeId);

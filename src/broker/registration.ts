@@ -5,11 +5,11 @@
 
 import type { Environment, Logger } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
-import type { GroupKey } from '../base/ids.ts';
 import { pause } from '../controller/pause.ts';
 import type { BrokerHeartbeat, Controller, RegisterBroker } from '../controller/types.ts';
 import type { MetadataView } from '../metadata/image.ts';
 import { within } from './deadline.ts';
+import type { Partition } from './partition.ts';
 import type { Partitions } from './partitions.ts';
 
 /** Leaderships in one heartbeat; the rest follows in the next, at once. */
@@ -32,8 +32,8 @@ export interface RegistrationOptions {
 export class Registration {
   readonly #options: RegistrationOptions;
   readonly #stop = new AbortController();
-  /** The leader epoch that was last acknowledged, by partition. */
-  readonly #acknowledged = new Map<GroupKey, number>();
+  /** Partitions whose leadership changed since it was last acknowledged: a start of thousands of them must not look at all for each. */
+  readonly #unreported = new Set<Partition>();
   #registered = false;
   #stopping = false;
   /** Something changed since the last heartbeat was put together. */
@@ -54,7 +54,12 @@ export class Registration {
   }
 
   /** A leadership changed: report it soon, with all that change in this turn. */
-  leadershipChanged(): void {
+  leadershipChanged(partition: Partition): void {
+    this.#unreported.add(partition);
+    this.#reportSoon();
+  }
+
+  #reportSoon(): void {
     if (this.#changed) return;
     this.#changed = true;
     this.#options.environment.nextTurn(() => this.#wake?.abort());
@@ -63,7 +68,7 @@ export class Registration {
   /** Tells the controller that this broker is about to stop. */
   announceStop(): void {
     this.#stopping = true;
-    this.leadershipChanged();
+    this.#reportSoon();
   }
 
   async stop(): Promise<void> {
@@ -102,7 +107,7 @@ export class Registration {
         controller.registerBroker(registration, signal),
       );
       this.#registered = true;
-      this.#acknowledged.clear();
+      for (const partition of this.#options.partitions.all()) this.#unreported.add(partition);
       this.#options.log.info('broker.registered', { brokerId: registration.brokerId });
     }
     this.#changed = false;
@@ -110,20 +115,25 @@ export class Registration {
     await within(environment, requestTimeoutMs, stopped, 'heartbeat to the controller', (signal) =>
       controller.heartbeat(heartbeat, signal),
     );
-    for (const [group, epoch] of reported) this.#acknowledged.set(group, epoch);
+    for (const [partition, epoch] of reported) if (partition.leaderEpoch === epoch) this.#unreported.delete(partition);
     if (reported.length === MAX_REPORTED_LEADERS) this.#changed = true;
   }
 
-  #compose(): { heartbeat: BrokerHeartbeat; reported: readonly (readonly [GroupKey, number])[] } {
+  #compose(): { heartbeat: BrokerHeartbeat; reported: readonly (readonly [Partition, number])[] } {
     const { registration, partitions, metadata } = this.#options;
     const { brokerId, incarnation } = registration;
     const leaders: BrokerHeartbeat['leaders'][number][] = [];
-    const reported: [GroupKey, number][] = [];
-    for (const partition of partitions.all()) {
-      const { leadership, group } = partition.replica;
-      if (!leadership.ready || this.#acknowledged.get(group) === leadership.term) continue;
-      leaders.push({ topicId: partition.topicId, partition: partition.partition, leader: brokerId, leaderEpoch: leadership.term });
-      reported.push([group, leadership.term]);
+    const reported: [Partition, number][] = [];
+    for (const changed of this.#unreported) {
+      const { topicId, partition, replica } = changed;
+      const { ready, term } = replica.leadership;
+      // Of one that is not open yet, or no more, or not ready, it is told when it is.
+      if (!ready || partitions.get(topicId, partition) !== changed) {
+        this.#unreported.delete(changed);
+        continue;
+      }
+      leaders.push({ topicId, partition, leader: brokerId, leaderEpoch: term });
+      reported.push([changed, term]);
       if (leaders.length === MAX_REPORTED_LEADERS) break;
     }
     const heartbeat = { brokerId, incarnation, leaders, stopping: this.#stopping, metadataIndex: metadata.image.index };

@@ -2,17 +2,15 @@
  * Forgets what topics are told to forget, by age and by size, whole segments at a time (Kafka: retention.ms, retention.bytes). The leader of a partition
  * decides, and says where the log starts from then on as an entry of it; every replica drops its own segments below (hazard B36).
  */
-import type { Environment, Logger, Timer } from '../base/environment.ts';
+import type { Environment, LogFields, Logger, Timer } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
 import type { PartitionLog } from '../storage/types.ts';
 import type { TopicConfig } from './config.ts';
 import type { Partition } from './partition.ts';
+import { retainedOfTopic, type SegmentSize, segmentSizes } from './topic-retention.ts';
+import type { TrustedClock } from './trusted-clock.ts';
 
-/** Hazard B41: a wall clock that moves so much more or less than time does is wrong now, or was before, and nothing goes by age … */
-export const CLOCK_JUMP_MS = 3_600_000;
-/** … for so long, in which somebody may set it right. */
-export const CLOCK_PAUSE_MS = 3_600_000;
-/** And of a log's bytes, no more than such a share (and a segment) goes by age in one check: a clock that was wrong from the start takes hours to do its harm. */
+/** Of a log's bytes, no more than such a share (and a segment) goes by age in one check: a clock that was wrong from the start takes hours to do its harm (hazard B41). */
 const MAX_SHARE_BY_AGE = 0.25;
 
 export type RetentionBounds = Pick<TopicConfig, 'retentionMs' | 'retentionBytes'>;
@@ -23,29 +21,25 @@ export async function retainedFrom(log: RetainedLog, bounds: RetentionBounds, no
   const { retentionMs, retentionBytes } = bounds;
   const end = log.nextOffset;
   const young = nowMs === undefined || retentionMs < 0 ? 0 : ((await log.offsetForTime(nowMs - retentionMs)) ?? end);
-  const segments = log.segments();
   let excess = retentionBytes < 0 ? Number.NEGATIVE_INFINITY : log.sizeBytes - retentionBytes;
   let byAge = log.sizeBytes * MAX_SHARE_BY_AGE;
-  let left = log.sizeBytes;
   let start = log.logStartOffset;
-  for (const [at, segment] of segments.entries()) {
-    const next = segments[at + 1];
-    const segmentEnd = next?.base.offset ?? end;
-    // The last one has what is not written yet.
-    const bytes = next === undefined ? left : await segment.payloadBytes();
-    const tooOld = segmentEnd <= young && byAge > 0;
-    if (!tooOld && bytes > excess) break;
-    start = Math.max(start, segmentEnd);
-    left -= bytes;
-    excess -= bytes;
-    byAge -= bytes;
+  for await (const { nextOffset, sizeBytes } of segmentSizes(log)) {
+    const tooOld = nextOffset <= young && byAge > 0;
+    if (!tooOld && sizeBytes > excess) break;
+    start = Math.max(start, nextOffset);
+    excess -= sizeBytes;
+    byAge -= sizeBytes;
   }
   return start;
 }
 
 export interface RetentionOptions {
   readonly partitions: { all(): Iterable<Partition> };
+  /** The segments of a topic, by partition, as the leaders say that can be asked. */
+  readonly segmentsOf: (topic: string, signal: AbortSignal) => Promise<ReadonlyMap<number, readonly SegmentSize[]>>;
   readonly environment: Environment;
+  readonly clock: TrustedClock;
   readonly log: Logger;
   /** Kafka's log.retention.check.interval.ms. */
   readonly intervalMs: number;
@@ -56,16 +50,11 @@ export interface RetentionOptions {
 export class Retention {
   readonly #options: RetentionOptions;
   #timer: Timer | undefined;
-  #stopped = false;
+  readonly #stop = new AbortController();
   #checking: Promise<void> | undefined;
-  /** At the last check. */
-  #clocks: { readonly wallMs: number; readonly monotonicMs: number };
-  /** Monotonic; nothing goes by age before. */
-  #ageFromMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: RetentionOptions) {
     this.#options = options;
-    this.#clocks = this.#readClocks();
   }
 
   start(): void {
@@ -73,34 +62,46 @@ export class Retention {
     this.#timer = environment.after(intervalMs, () => {
       this.#checking = this.#check().finally(() => {
         this.#checking = undefined;
-        if (!this.#stopped) this.start();
+        if (!this.#stop.signal.aborted) this.start();
       });
     });
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true;
+    this.#stop.abort();
     this.#timer?.cancel();
     await this.#checking;
   }
 
   async #check(): Promise<void> {
-    const nowMs = this.#trustedNow();
+    const nowMs = this.#options.clock.nowMs();
+    const byTopic = new Map<string, Partition[]>();
     for (const partition of [...this.#options.partitions.all()]) {
-      if (this.#stopped) return;
+      if (this.#stop.signal.aborted) return;
+      const { topic, partition: number, replica, retention } = partition;
       // Also where somebody else leads: what was being read for a follower when the start moved is dropped now.
-      partition.replica.log.reclaimSoon();
-      await this.#retain(partition, nowMs).catch((error: unknown) => {
-        const { topic, partition: number } = partition;
-        this.#options.log.warn('retention.failed', { topic, partition: number, error: messageOf(error) });
+      replica.log.reclaimSoon();
+      const { role, ready } = replica.leadership;
+      if (role !== 'leader' || !ready) continue;
+      if (retention.retentionTopicBytes >= 0) byTopic.set(topic, [...(byTopic.get(topic) ?? []), partition]);
+      await this.#tried({ topic, partition: number }, async () => {
+        this.#startAt(partition, await retainedFrom(replica.log, retention, nowMs));
       });
+    }
+    for (const [topic, led] of byTopic) await this.#tried({ topic }, () => this.#retainTopic(topic, led));
+  }
+
+  async #retainTopic(topic: string, led: readonly Partition[]): Promise<void> {
+    const { signal } = this.#stop;
+    if (signal.aborted) return;
+    const segments = await this.#options.segmentsOf(topic, signal);
+    for (const partition of led) {
+      const start = retainedOfTopic(segments, partition.retention.retentionTopicBytes).get(partition.partition);
+      if (start !== undefined) this.#startAt(partition, start);
     }
   }
 
-  async #retain(partition: Partition, nowMs: number | undefined): Promise<void> {
-    const { leadership, log } = partition.replica;
-    if (leadership.role !== 'leader' || !leadership.ready) return;
-    const start = await retainedFrom(log, partition.retention, nowMs);
+  #startAt(partition: Partition, start: number): void {
     if (start <= partition.logStartOffset) return;
     const { topic, partition: number } = partition;
     const deadlineMs = this.#options.environment.monotonicMs() + this.#options.requestTimeoutMs;
@@ -111,22 +112,11 @@ export class Retention {
     });
   }
 
-  /** Undefined: the clock jumped a while ago. */
-  #trustedNow(): number | undefined {
-    const before = this.#clocks;
-    const { wallMs, monotonicMs } = this.#readClocks();
-    this.#clocks = { wallMs, monotonicMs };
-    const jumpMs = wallMs - before.wallMs - (monotonicMs - before.monotonicMs);
-    if (Math.abs(jumpMs) > CLOCK_JUMP_MS) {
-      this.#ageFromMs = monotonicMs + CLOCK_PAUSE_MS;
-      const advice = `nothing is deleted by age for the next ${CLOCK_PAUSE_MS / 60_000} minutes; set the clock right`;
-      this.#options.log.error('clock jumped', { jumpMs: Math.round(jumpMs), advice });
+  async #tried(what: LogFields, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.#options.log.warn('retention.failed', { ...what, error: messageOf(error) });
     }
-    return monotonicMs < this.#ageFromMs ? undefined : wallMs;
-  }
-
-  #readClocks(): { wallMs: number; monotonicMs: number } {
-    const { environment } = this.#options;
-    return { wallMs: environment.wallMs(), monotonicMs: environment.monotonicMs() };
   }
 }

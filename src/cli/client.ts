@@ -43,6 +43,8 @@ export interface ConsumerSettings {
   /** All partitions when not given. */
   readonly partitions?: readonly number[];
   readonly from: StartingPoint;
+  /** 'end': records end with what was there when it began. */
+  readonly until?: 'end' | undefined;
   readonly signal: AbortSignal;
 }
 

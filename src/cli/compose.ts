@@ -4,6 +4,7 @@ import { type Broker, startBroker } from '../broker/broker.ts';
 import type { BrokerConfig } from '../broker/config.ts';
 import { nodeCompressions } from '../platform/compression.ts';
 import { nativeCompressions } from '../platform/compression-native.ts';
+import { WorkerCompute } from '../platform/compute.ts';
 import { crc32 } from '../platform/crc32.ts';
 import { nativeCrc32c } from '../platform/crc32c.ts';
 import { NodeDisk } from '../platform/disk.ts';
@@ -31,6 +32,7 @@ export function composeBroker(config: BrokerConfig, log: Logger, fatal: (error: 
     crc32,
     crc32c: nativeCrc32c,
     compression: new CompressionTable([...nodeCompressions, ...nativeCompressions]),
+    compute: new WorkerCompute(),
     openingMany: keepHeapTight,
   });
 }

@@ -17,8 +17,8 @@ export async function connectCluster(bootstrap: string, signal: AbortSignal): Pr
     admin: adminOf(client),
     producer: ({ batchBytes, ...options }) =>
       client.producer({ ...options, ...(batchBytes !== undefined && { maxBatchBytes: batchBytes }) }),
-    consumer: ({ topic, partitions, from, signal: ends }) =>
-      client.consumer({ topics: [{ topic, partitions }], from: whereOf(from), signal: ends }),
+    consumer: ({ topic, partitions, from, until, signal: ends }) =>
+      client.consumer({ topics: [{ topic, partitions }], from: whereOf(from), until, signal: ends }),
     close: () => client.close(),
     [Symbol.asyncDispose]: () => client.close(),
   };

@@ -14,6 +14,11 @@ export interface ConsumerOptions {
   readonly topics: readonly (string | { readonly topic: string; readonly partitions?: readonly number[] | undefined })[];
   /** Where to start in each partition; `time` in milliseconds since the epoch. Default: 'end'. */
   readonly from?: Where | undefined;
+  /**
+   * 'end': iterations end when each partition was read up to the end that it had when the consumer began; with the last records, later ones may come. No record need
+   * be there at the end: of a compacted topic the last ones may be gone. Default: iterations go on for ever.
+   */
+  readonly until?: 'end' | undefined;
   /** Default: read_uncommitted (all that is replicated; records of transactions before they end). */
   readonly isolation?: Isolation | undefined;
   /** Bytes that each broker may send ahead of what the application has consumed. Default 8 MiB. */
@@ -255,6 +260,7 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
         if (this.#closed && this.#failure === undefined) return { done: true, value: undefined };
         const value = take();
         if (value !== undefined) return { done: false, value };
+        if (this.#failure === undefined && this.#hasReadAll()) return { done: true, value: undefined };
         if (this.#failure !== undefined) {
           const failure = this.#failure;
           await this.close();
@@ -278,6 +284,11 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
       },
       return: () => Promise.resolve({ done: true, value: undefined }),
     };
+  }
+
+  #hasReadAll(): boolean {
+    const { until } = this.#options;
+    return until === 'end' && this.#partitions.length > 0 && this.#partitions.every(({ position, end }) => position >= end);
   }
 
   #arrived(): void {
@@ -316,12 +327,15 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
       }
     }
     const offsets = await this.#persist(() => this.#resolveOffsets(partitions, this.#options.from ?? 'end'));
+    const ends = this.#options.until === undefined ? [] : await this.#persist(() => this.#resolveOffsets(partitions, 'end'));
     if (this.#closed) return;
     this.#partitions.push(...partitions);
     for (const [index, partition] of partitions.entries()) {
       partition.moveTo(offsets[index] ?? 0);
+      partition.end = ends[index] ?? 0;
       void this.#route(partition);
     }
+    this.#arrived();
   }
 
   /** Tries for as long as the consumer is open and the error is retriable. */
@@ -359,6 +373,7 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
       const [start] = await this.#persist(() => this.#resolveOffsets([partition], 'beginning'));
       const [end] = await this.#persist(() => this.#resolveOffsets([partition], 'end'));
       if (this.#closed || partition.life !== life || start === undefined || end === undefined) return;
+      partition.end = Math.min(partition.end, end);
       // The end that an older answer did not know yet: no reason to lose the place.
       const inRange = partition.fetchOffset >= start && partition.fetchOffset <= end;
       if (inRange && !recreated) return this.#retryLater(partition);

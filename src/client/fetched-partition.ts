@@ -17,6 +17,8 @@ export class FetchedPartition {
   position = -1;
   /** Where the stream goes on: past what is buffered. */
   fetchOffset = -1;
+  /** Where reading is to end, when it is to. */
+  end = 0;
   /** Raised at each set, so that what a stream sent before can be told apart. */
   generation = 0;
   /** Raised by seek and pause: what was buffered before is dropped. */

@@ -79,6 +79,10 @@ export interface RaftReplicaDescription {
   readonly divergedIndex: number;
   /** Why the replica takes no part although it is open. Undefined: it does. */
   readonly quarantined: string | undefined;
+  /** Of a compacted partition: all below this offset was cleaned here. */
+  readonly cleanedTo: number;
+  /** Tombstones below this offset may go. */
+  readonly tombstoneFloor: number;
   /** What rotted in its segments and is being put right. Undefined: nothing, as far as is known. */
   readonly damage: string | undefined;
   /** It could not prove its log whole, and counts for nothing until it has all that it can have acknowledged. */
@@ -197,6 +201,8 @@ export function readReplica(wire: WireReplica, brokerId: number, pendingDiskByte
     },
     divergedIndex: Number(wire.divergedIndex),
     quarantined: wire.quarantined === '' ? undefined : wire.quarantined,
+    cleanedTo: Number(wire.cleanedTo),
+    tombstoneFloor: Number(wire.tombstoneFloor),
     damage: wire.damage === '' ? undefined : wire.damage,
     onProbation: wire.onProbation,
     pendingDiskBytes,

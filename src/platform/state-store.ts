@@ -39,11 +39,13 @@ class LevelStore implements StateStore {
   }
 
   async get(key: string): Promise<Uint8Array | undefined> {
-    return await this.#level.get(key);
+    const value = await this.#level.get(key);
+    return value && plain(value);
   }
 
-  entries(prefix: string): Promise<[key: string, value: Uint8Array][]> {
-    return this.#level.iterator({ gte: prefix, lt: prefix + AFTER_PREFIX }).all();
+  async entries(prefix: string): Promise<[key: string, value: Uint8Array][]> {
+    const found = await this.#level.iterator({ gte: prefix, lt: prefix + AFTER_PREFIX }).all();
+    return found.map(([key, value]) => [key, plain(value)]);
   }
 
   write(operations: readonly StateOperation[]): Promise<void> {
@@ -56,4 +58,9 @@ class LevelStore implements StateStore {
   close(): Promise<void> {
     return this.#level.close();
   }
+}
+
+/** `level` hands out Buffers, whose `slice` is no copy. */
+function plain({ buffer, byteOffset, byteLength }: Uint8Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }

@@ -106,7 +106,7 @@ export class Repairs {
     return false;
   }
 
-  /** Resolves when nothing of the group's log is known to be damaged any more: true; false when the replica was closed before. */
+  /** Resolves when nothing of the group's log is known to be damaged any more: true; false when the replica was closed before, or is to be replaced. */
   untilWhole(group: GroupKey): Promise<boolean> {
     if (this.#stopped) return Promise.resolve(false);
     if (!this.isSuspect(group)) return Promise.resolve(true);
@@ -218,6 +218,10 @@ export class Repairs {
       }
       const [worst] = damages;
       suspect.what = worst && `${worst.file}, byte ${worst.position}: ${worst.what}${count === 1 ? '' : `; ${count} entries in all`}`;
+      if (repair.isCleaned(firstIndex)) {
+        if (this.#others(replica).length > 0) this.#giveUp(replica, `a segment that compaction made is damaged: ${suspect.what}`);
+        return false;
+      }
       for (const range of ranges) {
         if (!(await this.#refetch(repair, replica, firstIndex, range))) return false;
         this.#repaired += range[1] - range[0] + 1;
@@ -240,9 +244,16 @@ export class Repairs {
       if (outcome === 'repaired') return true;
       if (outcome === 'gone') gone.add(replicaId);
     }
-    if (others.length > 0 && gone.size === others.length && !replica.closed)
-      this.#options.irreparable(replica, `entries ${first} to ${last} are damaged here and gone elsewhere`);
+    if (others.length > 0 && gone.size === others.length)
+      this.#giveUp(replica, `entries ${first} to ${last} are damaged here and gone elsewhere`);
     return false;
+  }
+
+  #giveUp(replica: RaftReplica, reason: string): void {
+    if (replica.closed) return;
+    this.#options.irreparable(replica, reason);
+    // Who waits for it may be in the way of the one that is to take its place.
+    this.#tellWaiting(replica.group, false);
   }
 
   /** The leader first: it is sure to have what is committed. */

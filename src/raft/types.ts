@@ -190,7 +190,7 @@ export interface RaftHost {
   isAlive(broker: BrokerId): boolean;
   /** A segment of the group's log, by its first index, was found damaged: it is put right from the other replicas. */
   repair(group: GroupKey, firstIndex: number): void;
-  /** Resolves with true when nothing of the log is known to be damaged any more; with false when the replica was closed before. */
+  /** Resolves with true when nothing of the log is known to be damaged any more; with false when the replica was closed before, or is to be replaced. */
   untilWhole(group: GroupKey): Promise<boolean>;
   /** What is damaged of the group's log here, for a person; undefined: nothing, as far as is known. */
   damageOf(group: GroupKey): string | undefined;

@@ -121,8 +121,7 @@ export function validateBatch(bytes: Uint8Array, options: { readonly maxBytes: n
   const size = batchSize(bytes);
   if (size !== bytes.length) throw corrupt(`the batch states ${size} bytes, ${bytes.length} came`);
   const header = readBatchHeader(bytes);
-  const crc = crc32c(bytes.subarray(BATCH_CRC_START));
-  if (crc !== header.crc) throw corrupt(`its CRC32C is ${crc}, its header states ${header.crc}`);
+  checkCrc(bytes, header, crc32c);
   if (header.compression === undefined) throw unknownCodec(header.attributes);
   const wrong = wrongInHeader(header);
   if (wrong !== undefined) throw invalid(wrong);
@@ -211,14 +210,17 @@ export function decodeRecordsOf(
 ): { readonly payload: Uint8Array; readonly records: Record[] } {
   const size = batchSize(bytes);
   if (size > bytes.length) throw corrupt(`the batch states ${size} bytes, ${bytes.length} came`);
-  if (options.crc32c !== undefined) {
-    const crc = options.crc32c(bytes.subarray(BATCH_CRC_START, size));
-    if (crc !== header.crc) throw corrupt(`its CRC32C is ${crc}, its header states ${header.crc}`);
-  }
+  if (options.crc32c !== undefined) checkCrc(bytes.subarray(0, size), header, options.crc32c);
   if (header.compression === undefined) throw unknownCodec(header.attributes);
   const stored = bytes.subarray(BATCH_HEADER_BYTES, size);
   const payload = header.compression === 'none' ? stored : decompress(stored, header.compression, options);
   return { payload, records: decodeRecords(new ByteReader(payload, 0, payload.length), header) };
+}
+
+/** @throws FlotillaError CORRUPT_MESSAGE when the batch is not what its checksum says. */
+export function checkCrc(batch: Uint8Array, header: BatchHeader, crc32c: Crc32c): void {
+  const crc = crc32c(batch.subarray(BATCH_CRC_START));
+  if (crc !== header.crc) throw corrupt(`its CRC32C is ${crc}, its header states ${header.crc}`);
 }
 
 function decompress(payload: Uint8Array, name: CompressionName, options: DecodeOptions): Uint8Array {

@@ -8,6 +8,7 @@
 import type { Disk, DiskFile, Random } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
 import { type BrokerId, type ClusterId, type DirectoryId, isUuid, mintUuid, type ReplicaId } from '../base/ids.ts';
+import { newerFormat } from './newer-format.ts';
 import type { Crc32 } from './wal-frame.ts';
 
 export const DIRECTORY_VERSION = 1;
@@ -72,10 +73,7 @@ export async function readIdentityFile({ disk, path, crc32 }: Access, file: stri
     throw damaged(name, 'its checksum does not match');
   }
   if (identity.version > DIRECTORY_VERSION) {
-    throw new FlotillaError(
-      'DATA_DIRECTORY',
-      `${path} was written by a newer release (format ${identity.version}, this one reads up to ${DIRECTORY_VERSION}); start that release`,
-    );
+    throw newerFormat(path, identity.version, DIRECTORY_VERSION);
   }
   if (!isUuid(identity.directoryId)) throw damaged(name, 'its directoryId is not a UUID');
   return identity;

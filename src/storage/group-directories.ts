@@ -5,25 +5,25 @@
  *   groups/TOPICID-PARTITION.GENERATION.new         one that is being made
  *   groups/TOPICID-PARTITION.GENERATION.staged      a snapshot that is coming from the leader (staged-snapshot.ts)
  *   groups/TOPICID-PARTITION.GENERATION.installed   one that is whole: it takes the place of the log, also after a crash
- *   quarantine/TOPICID-PARTITION.GENERATION[.N].INCARNATION.aside   a log that can't be proved whole, until the replica's probation is over: never purged
- *   quarantine/TOPICID-PARTITION.GENERATION[.N].INCARNATION    what was deleted or replaced in that process life; N from 2 on where it was more than one
+ *   quarantine/TOPICID-PARTITION.GENERATION[.N].INCARNATION.aside   a log that can't be proved whole, until the replica's probation is over
+ *   quarantine/TOPICID-PARTITION.GENERATION[.N].INCARNATION    what was deleted or replaced in that process life (quarantine.ts)
  */
 import type { Disk } from '../base/environment.ts';
 import { decodeGroupKey, encodeGroupKey, type GroupKey, isUuid, type ReplicaId, type TopicId } from '../base/ids.ts';
+import type { Quarantine } from './quarantine.ts';
 import { bindDirectory, boundTo } from './replica-file.ts';
-import { parseSegmentName } from './segment.ts';
+import { parseSegmentName } from './segment-files.ts';
 import type { Crc32 } from './wal-frame.ts';
 
 const UNNAMED = '.new';
 const STAGED = '.staged';
 const INSTALLED = '.installed';
-const ASIDE = '.aside';
 
 export interface GroupDirectoriesOptions {
   readonly disk: Disk;
   /** The data directory. */
   readonly path: string;
-  readonly incarnation: number;
+  readonly quarantine: Quarantine;
   readonly crc32: Crc32;
 }
 
@@ -95,32 +95,25 @@ export class GroupDirectories {
     this.#groups.add(group);
   }
 
-  /** Moves the group's directory out of the way; a later start purges it (hazard B24). */
+  /** Moves the group's directory out of the way (hazard B24). */
   async quarantine(group: GroupKey): Promise<void> {
     if (!this.#groups.delete(group)) return;
-    const { disk, path } = this.#options;
-    await disk.rename(this.pathOf(group), await this.#freeName(groupName(group)));
+    const { disk, path, quarantine } = this.#options;
+    await quarantine.take(this.pathOf(group), groupName(group));
     await disk.syncDirectory(`${path}/groups`);
-    await disk.syncDirectory(`${path}/quarantine`);
   }
 
-  /** Moves the group's directory out of the way, to where no start purges it: it may be the last copy. */
+  /** Moves the group's directory out of the way, to where nothing purges it: it may be the last copy. */
   async setAside(group: GroupKey): Promise<void> {
     if (!this.#groups.delete(group)) return;
-    const { disk, path } = this.#options;
-    await disk.rename(this.pathOf(group), `${await this.#freeName(groupName(group))}${ASIDE}`);
+    const { disk, path, quarantine } = this.#options;
+    await quarantine.setAside(this.pathOf(group), groupName(group));
     await disk.syncDirectory(`${path}/groups`);
-    await disk.syncDirectory(`${path}/quarantine`);
   }
 
   /** What was set aside is as any other log in quarantine from here on. */
-  async releaseAside(group: GroupKey): Promise<void> {
-    const { disk, path } = this.#options;
-    for (const name of await disk.list(`${path}/quarantine`)) {
-      if (!name.startsWith(`${groupName(group)}.`) || !name.endsWith(ASIDE)) continue;
-      await disk.rename(`${path}/quarantine/${name}`, await this.#freeName(groupName(group)));
-    }
-    await disk.syncDirectory(`${path}/quarantine`);
+  releaseAside(group: GroupKey): Promise<void> {
+    return this.#options.quarantine.releaseAside(groupName(group));
   }
 
   /** The staged snapshot is whole and verified: from here on it is the replica's log, whatever happens. */
@@ -157,14 +150,6 @@ export class GroupDirectories {
     await disk.removeTree(this.installedPathOf(group));
     await disk.syncDirectory(`${path}/groups`);
   }
-
-  async #freeName(name: string): Promise<string> {
-    const { disk, path, incarnation } = this.#options;
-    for (let n = 1; ; n++) {
-      const free = `${path}/quarantine/${name}${n === 1 ? '' : `.${n}`}.${incarnation}`;
-      if (!(await disk.exists(free)) && !(await disk.exists(`${free}${ASIDE}`))) return free;
-    }
-  }
 }
 
 function groupsNamed(names: readonly string[], suffix: string): GroupKey[] {
@@ -182,13 +167,4 @@ export function parseGroupName(name: string): GroupKey | undefined {
   const topicId = match?.[1];
   if (match === null || topicId === undefined || !isUuid(topicId)) return undefined;
   return encodeGroupKey({ topicId: topicId as TopicId, partition: Number(match[2]), groupGeneration: Number(match[3]) });
-}
-
-/** What was put there before the incarnation that has just ended is gone for good: a start lies between, to notice a mistake. */
-export async function purgeQuarantine(disk: Disk, directory: string, incarnation: number): Promise<void> {
-  for (const name of await disk.list(directory)) {
-    if (name.endsWith(ASIDE)) continue;
-    const deletedIn = Number(name.slice(name.lastIndexOf('.') + 1));
-    if (deletedIn < incarnation - 1) await disk.removeTree(`${directory}/${name}`);
-  }
 }

@@ -9,7 +9,7 @@ import { continuesChain } from '../raft/core/append-check.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { LogPosition } from '../raft/core/types.ts';
 import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, isRecordBatch, payloadIntact } from './payload.ts';
-import { parseSegmentName, type SegmentBase, segmentName } from './segment.ts';
+import { parseSegmentName, type SegmentBase, type SegmentName, segmentName } from './segment-files.ts';
 import { headChecksumOf, INDEX_ROW_BYTES, type IndexRow, PayloadFile, payloadFileOf, putIndexRow, readIndexRow } from './segment-index.ts';
 import { decodeSnapshot } from './segment-snapshot.ts';
 import { checkSegment, type Damage } from './stored-log.ts';
@@ -20,7 +20,7 @@ const SCAN_ROWS = 8192;
 
 /** What repair needs of the log. */
 export interface RepairedLog {
-  segments(): readonly { readonly base: SegmentBase }[];
+  segments(): readonly { readonly base: SegmentName }[];
   /** Segments hold all up to here; durably, after a {@link flush}. */
   readonly writtenIndex: number;
   flush(): Promise<void>;
@@ -68,12 +68,12 @@ export class SegmentsRepair implements LogRepair {
     try {
       await checkSegment({ ...this.#options, synced, report }, found.base, found.next, paced);
     } catch (error) {
-      // Dropped meanwhile: nobody needs it any more.
-      if (this.#segment(firstIndex) !== undefined) throw error;
-      return [];
+      if (this.#isThere(found)) throw error;
     }
+    // Dropped meanwhile, which nobody needs any more, or cleaned, and then another one has its place.
+    if (!this.#isThere(found)) return this.check(firstIndex, paced);
     const last = found.next === undefined ? synced : found.next.index - 1;
-    return this.#segment(firstIndex) === undefined ? [] : damages.filter(({ entries }) => (entries?.[0] ?? 0) <= last);
+    return damages.filter(({ entries }) => (entries?.[0] ?? 0) <= last);
   }
 
   async renewSnapshots(paced: (bytes: number) => Promise<void>): Promise<readonly Damage[]> {
@@ -93,16 +93,18 @@ export class SegmentsRepair implements LogRepair {
   }
 
   async write(firstIndex: number, entries: readonly Entry[], damagedTo: number): Promise<void> {
-    let refused: unknown;
     await this.#options.log.undisturbed(async () => {
       const found = this.#segment(firstIndex);
-      if (found === undefined) return;
-      await this.#write(found, entries, damagedTo).catch((error: unknown) => {
-        // Of the repair alone: what waits to be written shares this pass, and goes on.
-        refused = error;
-      });
+      if (found?.base.generation === 0) await this.#write(found, entries, damagedTo);
     });
-    if (refused !== undefined) throw refused;
+  }
+
+  isCleaned(firstIndex: number): boolean {
+    return (this.#segment(firstIndex)?.base.generation ?? 0) > 0;
+  }
+
+  #isThere({ base }: Found): boolean {
+    return this.#segment(base.index)?.base.generation === base.generation;
   }
 
   #segment(firstIndex: number): Found | undefined {
@@ -134,15 +136,22 @@ export class SegmentsRepair implements LogRepair {
   }
 
   /** The last entry before a segment. Undefined: not known any more. */
-  async #endOf(before: SegmentBase | undefined, { index }: SegmentBase): Promise<LogPosition | undefined> {
+  async #endOf(before: SegmentName | undefined, { index }: SegmentBase): Promise<LogPosition | undefined> {
     if (index === 1) return ORIGIN;
     if (before === undefined) return undefined;
     const { disk, directory } = this.#options;
     const file = await disk.open(`${directory}/${segmentName(before)}.entries`, { create: false });
-    return this.#rowAt(file, before, index - 1).finally(() => file.close());
+    try {
+      // Of a cleaned one the rows have gaps, and its last entry the last row.
+      const place = before.generation === 0 ? index - 1 - before.index : Math.floor((await file.size()) / INDEX_ROW_BYTES) - 1;
+      const row = readIndexRow(await file.read(place * INDEX_ROW_BYTES, INDEX_ROW_BYTES), 0, this.#options.crc32);
+      return row?.index === index - 1 ? row : undefined;
+    } finally {
+      await file.close();
+    }
   }
 
-  async #rowAt(file: DiskFile, base: SegmentBase, index: number): Promise<IndexRow | undefined> {
+  async #rowAt(file: DiskFile, base: SegmentName, index: number): Promise<IndexRow | undefined> {
     const rows = await this.#rows(file, base, index, index);
     return rows.get(index);
   }
@@ -167,7 +176,7 @@ export class SegmentsRepair implements LogRepair {
     if (!isAnchored && !entries.some((entry) => isOwn(rows.get(entry.index), entry))) throw foreign(first, 'anything that is left here');
   }
 
-  async #put(files: SegmentFiles, base: SegmentBase, entry: Entry, rows: ReadonlyMap<number, IndexRow>, place: Place): Promise<void> {
+  async #put(files: SegmentFiles, base: SegmentName, entry: Entry, rows: ReadonlyMap<number, IndexRow>, place: Place): Promise<void> {
     const { crc32 } = this.#options;
     const file = payloadFileOf(entry);
     const own = rows.get(entry.index);
@@ -182,15 +191,15 @@ export class SegmentsRepair implements LogRepair {
   }
 
   /** Those of the rows from..to that are intact. */
-  async #rows(file: DiskFile, base: SegmentBase, from: number, to: number): Promise<Map<number, IndexRow>> {
+  async #rows(file: DiskFile, base: SegmentName, from: number, to: number): Promise<Map<number, IndexRow>> {
     const rows = new Map<number, IndexRow>();
     await this.#scan(file, base, from, to, (row) => rows.set(row.index, row));
     return rows;
   }
 
   /** Where an entry of the segment belongs, and the one before it. */
-  async #placeOf(file: DiskFile, base: SegmentBase, index: number): Promise<{ place: Place; previous: IndexRow | undefined }> {
-    const place: Place = { ends: { [PayloadFile.log]: 0, [PayloadFile.control]: 0 }, timestamp: -1 };
+  async #placeOf(file: DiskFile, base: SegmentName, index: number): Promise<{ place: Place; previous: IndexRow | undefined }> {
+    const place: Place = { ends: { [PayloadFile.log]: 0, [PayloadFile.control]: 0, [PayloadFile.gone]: 0 }, timestamp: -1 };
     let previous: IndexRow | undefined;
     let seen = base.index;
     await this.#scan(file, base, base.index, index - 1, (row) => {
@@ -204,7 +213,7 @@ export class SegmentsRepair implements LogRepair {
   }
 
   /** Intact rows of the entries from..to. */
-  async #scan(file: DiskFile, base: SegmentBase, from: number, to: number, visit: (row: IndexRow) => void): Promise<void> {
+  async #scan(file: DiskFile, base: SegmentName, from: number, to: number, visit: (row: IndexRow) => void): Promise<void> {
     for (let index = from; index <= to; index += SCAN_ROWS) {
       const count = Math.min(SCAN_ROWS, to - index + 1);
       const bytes = await file.read((index - base.index) * INDEX_ROW_BYTES, count * INDEX_ROW_BYTES);
@@ -220,9 +229,9 @@ const NOTHING = new Uint8Array(0);
 const ORIGIN: LogPosition = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, chainLow: 0 };
 
 interface Found {
-  readonly base: SegmentBase;
-  readonly next: SegmentBase | undefined;
-  readonly before: SegmentBase | undefined;
+  readonly base: SegmentName;
+  readonly next: SegmentName | undefined;
+  readonly before: SegmentName | undefined;
 }
 
 /** What stands before and behind the entries, as far as it is whole. */

@@ -2,7 +2,8 @@
 import { assert, must } from '../base/assert.ts';
 import type { Disk } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
-import { parseSegmentName, type Segment } from './segment.ts';
+import type { Segment } from './segment.ts';
+import { parseSegmentName } from './segment-files.ts';
 import { encodeSnapshot, oldSnapshots, readSnapshot, type SegmentSnapshot, snapshotName, writeSnapshot } from './segment-snapshot.ts';
 import type { LogSnapshot, SnapshotFile } from './types.ts';
 import type { Crc32 } from './wal-frame.ts';
@@ -10,8 +11,9 @@ import type { Crc32 } from './wal-frame.ts';
 /** An opened snapshot that was not read for so long is given up: its segments may go. */
 export const SNAPSHOT_IDLE_MS = 60_000;
 
-/** Where a log starts: its first entry, and the first offset that readers get. */
+/** Where a log starts: the first entry of its segments, the first that they have as it was, and the first offset that readers get. */
 export interface LogStart {
+  readonly firstIndex: number;
   readonly firstReplicableIndex: number;
   readonly logStartOffset: number;
 }
@@ -126,8 +128,8 @@ export class LogSnapshots {
 }
 
 /** Readers may start behind a snapshot's end, by an entry that comes after it. */
-function asOf({ nextOffset }: KeptSnapshot, { firstReplicableIndex, logStartOffset }: LogStart): LogStart {
-  return { firstReplicableIndex, logStartOffset: Math.min(logStartOffset, nextOffset) };
+function asOf({ nextOffset }: KeptSnapshot, { logStartOffset, ...start }: LogStart): LogStart {
+  return { ...start, logStartOffset: Math.min(logStartOffset, nextOffset) };
 }
 
 class OpenedSnapshot implements LogSnapshot {

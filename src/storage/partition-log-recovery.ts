@@ -6,9 +6,12 @@ import type { Configuration, LogPosition, TermStart } from '../raft/core/types.t
 import type { KeptSnapshot, LogStart } from './log-snapshots.ts';
 import { decodeLogStart } from './log-start.ts';
 import type { Checksums } from './payload.ts';
-import { parseSegmentName, Segment, type SegmentBase } from './segment.ts';
-import { INDEX_ROW_BYTES, type IndexRow } from './segment-index.ts';
-import { positionOf, readSnapshot } from './segment-snapshot.ts';
+import { Segment } from './segment.ts';
+import { type FoundSegment, findSegments, rowsOf } from './segment-directory.ts';
+import { EXTENSIONS, type SegmentName, segmentName } from './segment-files.ts';
+import type { IndexRow } from './segment-index.ts';
+import { positionOf, readSnapshot, type SegmentSnapshot } from './segment-snapshot.ts';
+import { decodeTombstoneFloor } from './tombstone-floor.ts';
 import type { PartitionLog } from './types.ts';
 
 export interface LoadedLog {
@@ -19,6 +22,7 @@ export interface LoadedLog {
   readonly snapshot: PartitionLog['snapshot'];
   readonly newestSnapshot: KeptSnapshot | undefined;
   readonly start: LogStart;
+  readonly tombstoneFloor: number;
   readonly sizeBytes: number;
   /** False: something that was synced is not there any more. */
   readonly whole: boolean;
@@ -38,10 +42,14 @@ const EMPTY: LogPosition = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, cha
  * outlived a failed sync can't be trusted (hazard B25). Undefined: not known, the write-ahead log was damaged; then everything that verifies stays.
  */
 export async function loadLog(access: Access, synced: number | undefined): Promise<LoadedLog> {
-  const snapshot = await readSnapshot(access.disk, access.directory, synced ?? Number.MAX_SAFE_INTEGER, access.checksums.crc32);
-  const segments = await openSegments(access, synced, snapshot?.firstReplicableIndex ?? 1);
+  const { disk, directory, checksums } = access;
+  // Once: there are thousands of logs to open at a start.
+  const names = await disk.list(directory);
+  const snapshot = await readSnapshot(disk, directory, synced ?? Number.MAX_SAFE_INTEGER, checksums.crc32, names);
+  const found = await openSegments(access, names, synced, snapshot?.firstIndex ?? 1);
+  const { segments } = found;
+  let whole = found.whole && covers(snapshot, segments);
   const active = segments.at(-1);
-  let whole = await consecutive(access, segments);
   // An emptied log ends where its snapshot does; one that lost its beginning has a snapshot that tells of it.
   const emptied = snapshot === undefined ? undefined : positionOf(snapshot);
   const first = active === undefined ? (synced ?? 0) + 1 : (segments[0]?.base.index ?? 1);
@@ -49,60 +57,102 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
     whole = false;
   const history = new History(snapshot?.terms ?? []);
   const after = snapshot?.lastIndex ?? 0;
-  if (active !== undefined) {
-    for (const closed of segments.slice(0, -1)) {
-      if (closed.lastIndex <= after) continue;
-      // Without a row the terms behind it are not known, and Raft compares logs by them.
-      if (!(await closed.visitRows(Math.max(after + 1, closed.base.index), (row) => history.add(row, closed)))) whole = false;
-    }
+  let lastRow: IndexRow | undefined;
+  for (const segment of segments) {
+    if (segment.lastIndex <= after || (segment === active && !segment.cleaned)) continue;
+    // Without a row the terms behind it are not known, and Raft compares logs by them.
+    const known =
+      !segment.cleaned && (await segment.visitRows(Math.max(after + 1, segment.base.index), (row) => history.add(row, segment)));
+    if (!known) whole = false;
+  }
+  if (active?.cleaned) {
+    if (active.lastIndex < (synced ?? 0)) whole = false;
+  } else if (active !== undefined) {
     const limit = synced === undefined ? Number.MAX_SAFE_INTEGER : synced - active.base.index + 1;
-    const rows = await active.recover(limit, (row) => row.index > after && history.add(row, active), synced === undefined);
+    const visit = (row: IndexRow): void => {
+      lastRow = row;
+      if (row.index > after) history.add(row, active);
+    };
+    const rows = await active.recover(limit, visit, synced === undefined);
     if (synced !== undefined && rows < limit) whole = false;
-    await active.trim();
+    await active.trim(names);
   }
   if (!whole) access.log.error('segments not whole', { directory: access.directory, synced });
-  const last = (await lastPosition(segments)) ?? emptied ?? EMPTY;
-  const sizeBytes = await totalBytes(access.disk, access.directory);
+  const last = lastRow ?? (await lastPosition(segments)) ?? emptied ?? EMPTY;
+  const sizeBytes = await totalBytes(access, segments, names);
   const configuration = await history.configuration(snapshot?.configuration);
   const state =
     snapshot?.state === undefined ? undefined : { index: snapshot.lastIndex, nextOffset: snapshot.nextOffset, state: snapshot.state };
   const { base } = segments[0] ?? { base: { index: last.index + 1, offset: last.nextOffset } };
   const logStartOffset = Math.max(base.offset, snapshot?.logStartOffset ?? 0, await history.logStartOffset());
-  const start = { firstReplicableIndex: base.index, logStartOffset };
+  const firstReplicableIndex = Math.max(base.index, snapshot?.firstReplicableIndex ?? 1);
+  const start = { firstIndex: base.index, firstReplicableIndex, logStartOffset };
+  const tombstoneFloor = Math.max(snapshot?.tombstoneFloor ?? 0, await history.tombstoneFloor());
   // One without state, of an earlier release, serves recovery but no follower.
   const newestSnapshot = state && { lastIndex: state.index, nextOffset: state.nextOffset };
-  return { segments, last, terms: history.terms, configuration, snapshot: state, newestSnapshot, start, sizeBytes, whole };
+  // What is cleaned takes no entries.
+  if (active?.cleaned) segments.push(newSegment(access, { index: last.index + 1, offset: last.nextOffset, generation: 0 }));
+  return { segments, last, terms: history.terms, configuration, snapshot: state, newestSnapshot, start, tombstoneFloor, sizeBytes, whole };
 }
 
-/** Segments in order; those that start above `synced` are removed, and those below the log's start, which a crash left there. */
-async function openSegments({ disk, directory, checksums }: Access, synced: number | undefined, firstIndex: number): Promise<Segment[]> {
-  const names = await disk.list(directory);
-  const basesOf = (extension: string) => names.map((name) => parseSegmentName(name, extension)).filter((base) => base !== undefined);
-  const bases = basesOf('entries').sort((a, b) => a.index - b.index);
-  const segments: Segment[] = [];
-  for (let i = 0; i < bases.length; i++) {
-    const base = bases[i] as SegmentBase;
-    const next = bases[i + 1];
-    const segment = new Segment(disk, directory, checksums, base, { rows: next === undefined ? 0 : next.index - base.index });
-    if (base.index < firstIndex || (synced !== undefined && base.index > synced)) await segment.remove();
-    else segments.push(segment);
-  }
+/** Segments in order. Those that start above `synced` are removed, and what a crash left: of what was dropped below the log's start, and of cleaning. */
+async function openSegments(
+  access: Access,
+  names: readonly string[],
+  synced: number | undefined,
+  firstIndex: number,
+): Promise<{ segments: Segment[]; whole: boolean }> {
+  const { disk, directory, checksums } = access;
+  const found = await findSegments(disk, directory, checksums.crc32, names);
+  for (const name of found.leftovers) await disk.remove(`${directory}/${name}`);
+  const stays = ({ name }: FoundSegment) => name.index >= firstIndex && (synced === undefined || name.index <= synced);
+  for (const other of found.segments) if (!stays(other)) await removeFiles(disk, directory, names, other.name);
+  const kept = found.segments.filter(stays);
+  let whole = true;
+  const segments = kept.map((each, at) => openSegment(access, each, kept[at + 1]?.name));
+  for (const [at, each] of kept.entries()) whole &&= await isWhole(access, each, kept[at + 1]?.name);
   // Payloads whose rows a crash took: the segment is begun again, in files of its own.
-  const rowless = [...basesOf('log'), ...basesOf('control')].filter(({ index }) => !bases.some((base) => base.index === index));
-  for (const base of rowless)
-    if (synced !== undefined && base.index > synced) await new Segment(disk, directory, checksums, base, undefined).remove();
-  return segments;
+  for (const name of found.begun) if (synced !== undefined && name.index > synced) await removeFiles(disk, directory, names, name);
+  return { segments, whole };
 }
 
-/** Whether each closed segment has the rows up to the next one's start. */
-async function consecutive({ disk, directory }: Access, segments: readonly Segment[]): Promise<boolean> {
-  for (const segment of segments.slice(0, -1)) {
-    const file = await disk.open(`${directory}/${segment.name}.entries`, { create: false });
-    const bytes = await file.size();
-    await file.close();
-    if (bytes < segment.rowCount * INDEX_ROW_BYTES) return false;
+/** The rows last: as long as they are there, what a crash left of the segment is found. */
+async function removeFiles(disk: Disk, directory: string, names: readonly string[], segment: SegmentName): Promise<void> {
+  for (const extension of EXTENSIONS.toReversed()) {
+    const name = `${segmentName(segment)}.${extension}`;
+    if (names.includes(name)) await disk.remove(`${directory}/${name}`);
   }
-  return true;
+}
+
+function openSegment({ disk, directory, checksums }: Access, { name, cleaned }: FoundSegment, next: SegmentName | undefined): Segment {
+  if (name.generation === 0)
+    return new Segment(disk, directory, checksums, name, { rows: next === undefined ? 0 : next.index - name.index });
+  // Where a damaged one ends is where the next one begins, as far as anybody can tell.
+  const unknown = {
+    index: (next?.index ?? name.index + 1) - 1,
+    nextOffset: next?.offset ?? name.offset,
+    term: 0,
+    chainHigh: 0,
+    chainLow: 0,
+  };
+  return new Segment(disk, directory, checksums, name, { rows: cleaned?.rows ?? 0, end: cleaned?.end ?? unknown });
+}
+
+function newSegment({ disk, directory, checksums }: Access, name: SegmentName): Segment {
+  return new Segment(disk, directory, checksums, name, undefined);
+}
+
+/** Whether it has the rows up to the next one's start. */
+async function isWhole({ disk, directory }: Access, { name, cleaned }: FoundSegment, next: SegmentName | undefined): Promise<boolean> {
+  if (name.generation > 0) return cleaned?.end !== undefined && (next === undefined || cleaned.end.index + 1 === next.index);
+  if (next === undefined) return true;
+  return (await rowsOf(disk, directory, name)) >= next.index - name.index;
+}
+
+/** Whether the snapshot tells of all that was cleaned: before a segment is, its start is raised past it. */
+function covers(snapshot: SegmentSnapshot | undefined, segments: readonly Segment[]): boolean {
+  const cleanedTo = segments.findLast(({ cleaned }) => cleaned)?.lastIndex ?? 0;
+  return cleanedTo === 0 || (snapshot !== undefined && cleanedTo <= snapshot.lastIndex && cleanedTo < snapshot.firstReplicableIndex);
 }
 
 async function lastPosition(segments: readonly Segment[]): Promise<LogPosition | undefined> {
@@ -113,15 +163,17 @@ async function lastPosition(segments: readonly Segment[]): Promise<LogPosition |
   return undefined;
 }
 
-async function totalBytes(disk: Disk, directory: string): Promise<number> {
-  let bytes = 0;
-  for (const name of await disk.list(directory)) {
-    if (parseSegmentName(name, 'log') === undefined && parseSegmentName(name, 'control') === undefined) continue;
-    const file = await disk.open(`${directory}/${name}`, { create: false });
-    bytes += await file.size();
-    await file.close();
-  }
+async function totalBytes({ disk, directory }: Access, segments: readonly Segment[], names: readonly string[]): Promise<number> {
+  // Of the active one, its rows were read.
+  let bytes = (await segments.at(-1)?.payloadBytes()) ?? 0;
+  const closed = new Set(segments.slice(0, -1).flatMap(({ name }) => [`${name}.log`, `${name}.control`]));
+  for (const name of names) if (closed.has(name)) bytes += await bytesOf(disk, `${directory}/${name}`);
   return bytes;
+}
+
+async function bytesOf(disk: Disk, path: string): Promise<number> {
+  const file = await disk.open(path, { create: false });
+  return file.size().finally(() => file.close());
 }
 
 interface RowOf {
@@ -135,6 +187,7 @@ class History {
   #configurationAt: RowOf | undefined;
   /** One for each time that it moved since the snapshot. */
   readonly #logStarts: RowOf[] = [];
+  readonly #floors: RowOf[] = [];
 
   constructor(terms: readonly TermStart[]) {
     this.terms = [...terms];
@@ -144,16 +197,17 @@ class History {
     if (row.term !== this.terms.at(-1)?.term) this.terms.push({ term: row.term, index: row.index });
     if (row.kind === EntryKind.config) this.#configurationAt = { row, segment };
     else if (row.kind === EntryKind.setLogStart) this.#logStarts.push({ row, segment });
+    else if (row.kind === EntryKind.tombstoneFloor) this.#floors.push({ row, segment });
   }
 
   /** 0: no row says. */
-  async logStartOffset(): Promise<number> {
-    let offset = 0;
-    for (const found of this.#logStarts) {
-      const entry = await entryAt(found);
-      if (entry !== undefined) offset = Math.max(offset, decodeLogStart(entry.payload));
-    }
-    return offset;
+  logStartOffset(): Promise<number> {
+    return greatest(this.#logStarts, decodeLogStart);
+  }
+
+  /** 0: no row says. */
+  tombstoneFloor(): Promise<number> {
+    return greatest(this.#floors, decodeTombstoneFloor);
   }
 
   async configuration(fromSnapshot: { index: number; payload: string } | undefined): Promise<LoadedLog['configuration']> {
@@ -166,6 +220,15 @@ class History {
     if (entry === undefined) return undefined;
     return { index: entry.index, configuration: decodeConfiguration(entry.payload), payload: entry.payload };
   }
+}
+
+async function greatest(rows: readonly RowOf[], offsetOf: (payload: Uint8Array) => number): Promise<number> {
+  let offset = 0;
+  for (const found of rows) {
+    const entry = await entryAt(found);
+    if (entry !== undefined) offset = Math.max(offset, offsetOf(entry.payload));
+  }
+  return offset;
 }
 
 async function entryAt({ row, segment }: RowOf): Promise<Entry | undefined> {

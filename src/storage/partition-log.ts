@@ -4,63 +4,25 @@
  * exactly up to the index that the write-ahead log says is synced, and writes what is above from the write-ahead log again.
  */
 import { assert, must } from '../base/assert.ts';
-import type { Disk, Logger } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { decodeConfiguration } from '../raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../raft/core/entry.ts';
-import { entrySize } from '../raft/core/entry-codec.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
+import { type CleanBatches, type Cleaned, LogCleaning } from './log-cleaning.ts';
+import type { LogContext } from './log-context.ts';
+import { LogReader } from './log-reader.ts';
 import { LogSnapshots, type LogStart } from './log-snapshots.ts';
 import { decodeLogStart } from './log-start.ts';
+import { LogTail } from './log-tail.ts';
+import { LogWriter } from './log-writer.ts';
 import type { LoadedLog } from './partition-log-recovery.ts';
-import { batchBaseOffsetAt, batchMaxTimestampAt, type Checksums, isRecordBatch, maxTimestampOf } from './payload.ts';
-import type { ReadBuffers } from './read-buffers.ts';
-import { Segment, type SegmentBase } from './segment.ts';
+import type { Segment } from './segment.ts';
+import type { SegmentBase } from './segment-files.ts';
+import { SegmentList } from './segment-list.ts';
 import { chainOf, describeConfiguration, type SegmentSnapshot } from './segment-snapshot.ts';
-import type { SegmentWriter } from './segment-writer.ts';
-import { visitHeaders, wholeBatches } from './stored-batches.ts';
-import type { BatchRun, LogSettings, LogSnapshot, PartitionLog, StoredSegment } from './types.ts';
-
-/** Bytes of one write to a segment. */
-const RUN_BYTES = 4 << 20;
-/** Entries of one segment: 72 MiB of rows. */
-const MAX_SEGMENT_ENTRIES = 1 << 20;
-const SCAN_BYTES = 1 << 20;
-
-export interface LogContext {
-  /** The raftGroup, as its directory is named. */
-  readonly group: string;
-  readonly disk: Disk;
-  readonly directory: string;
-  readonly log: Logger;
-  readonly checksums: Checksums;
-  readonly writer: SegmentWriter;
-  readonly readBuffers: ReadBuffers;
-  readonly monotonicMs: () => number;
-  /** Entries up to the index are written; the write-ahead log may forget them from memory. */
-  readonly written: (index: number) => void;
-  /** Entries up to the index are durable in segments. */
-  readonly synced: (index: number) => void;
-  /** What it has of that. */
-  readonly syncedDurably: () => number;
-  /** A read found an entry damaged in the segment that holds the index. */
-  readonly damaged: (index: number) => void;
-  /** Resolves when the write-ahead log has what {@link synced} said so far, durably. */
-  readonly settled: () => Promise<void>;
-}
-
-/** The segment to start behind an entry; configuration and the owner's state as of there. */
-interface Roll {
-  readonly after: LogPosition;
-  readonly configuration: SegmentSnapshot['configuration'];
-  readonly state: Uint8Array | undefined;
-  readonly logStartOffset: number;
-}
-
-/** Without the entry, whose bytes are a part of the frame that it came in: all of that would stay in memory with it. */
-function positionOf({ index, term, nextOffset, chainHigh, chainLow }: LogPosition): LogPosition {
-  return { index, term, nextOffset, chainHigh, chainLow };
-}
+import type { WritableLog } from './segment-writer.ts';
+import { decodeTombstoneFloor } from './tombstone-floor.ts';
+import type { BatchRun, CleanableSegment, LogSettings, LogSnapshot, PartitionLog } from './types.ts';
 
 /** Segments could not be dropped. Nothing is lost by that, and nothing is to end. */
 class DropError extends Error {
@@ -69,58 +31,62 @@ class DropError extends Error {
   }
 }
 
-export class SegmentedLog implements PartitionLog {
-  #initial: PartitionLog['initial'];
+export class SegmentedLog implements PartitionLog, WritableLog {
   readonly snapshot: PartitionLog['snapshot'];
   snapshotSource: PartitionLog['snapshotSource'];
-  #start: LogStart;
-  readonly #snapshots: LogSnapshots;
   readonly #context: LogContext;
+  readonly #segments: SegmentList;
+  readonly #tail = new LogTail();
+  readonly #snapshots: LogSnapshots;
+  readonly #reader: LogReader;
+  readonly #writer: LogWriter;
+  readonly #cleaning: LogCleaning;
   #settings: LogSettings;
-  #segments: Segment[];
+  #initial: PartitionLog['initial'];
   #terms: readonly TermStart[];
   #configuration: { readonly index: number; readonly configuration: Configuration; readonly payload: Uint8Array } | undefined;
+  #logStartOffset: number;
+  #tombstoneFloor: number;
+  /** Of the last entry, written or not. Without that, whose bytes are a part of the frame that it came in: all of it would stay in memory. */
   #last: LogPosition;
-  /** Committed, not yet written. */
-  #pending: Entry[] = [];
-  #pendingBytes = 0;
-  #written: { readonly index: number; readonly nextOffset: number };
-  #rolls: Roll[] = [];
-  /** Bytes and entries of the segment that the next append goes to, pending ones included. */
-  #plannedBytes: number;
-  #plannedEntries: number;
-  /** When the segment that the next append goes to took its first, in this life of the process. */
-  #plannedSinceMs: number | undefined;
   #sizeBytes: number;
-  #unsyncedBytes = 0;
-  #writing: Promise<void> | undefined;
   #closed = false;
-  #discarded = false;
 
   constructor(context: LogContext, settings: LogSettings, loaded: LoadedLog) {
     this.#context = context;
     this.#settings = settings;
-    this.#segments = loaded.segments;
     this.#terms = loaded.terms;
     this.#configuration = loaded.configuration;
     this.#last = positionOf(loaded.last);
-    this.#written = { index: loaded.last.index, nextOffset: loaded.last.nextOffset };
     this.#sizeBytes = loaded.sizeBytes;
-    this.#plannedBytes = loaded.segments.at(-1)?.logBytes ?? 0;
-    this.#plannedEntries = loaded.segments.at(-1)?.rowCount ?? 0;
-    this.#start = loaded.start;
+    this.#logStartOffset = loaded.start.logStartOffset;
+    this.#tombstoneFloor = loaded.tombstoneFloor;
     this.snapshot = loaded.snapshot;
     const { disk, directory, checksums, monotonicMs, syncedDurably } = context;
+    const { firstReplicableIndex } = loaded.start;
+    this.#segments = new SegmentList(loaded.segments, firstReplicableIndex);
     this.#snapshots = new LogSnapshots({ disk, directory, crc32: checksums.crc32, monotonicMs, syncedDurably }, loaded.newestSnapshot);
-    this.#initial = { base: this.#last, terms: loaded.terms, firstReplicableIndex: loaded.start.firstReplicableIndex };
+    const [segments, tail, snapshots] = [this.#segments, this.#tail, this.#snapshots];
+    this.#writer = new LogWriter(context, { segments, tail, snapshots }, loaded.last);
+    this.#reader = new LogReader({ context, segments, tail, writtenOffset: () => this.#writer.written.nextOffset });
+    const raise = (index: number) => this.#raise(this.#segments.firstIndex ?? index, index);
+    const freed = (bytes: number): void => {
+      this.#sizeBytes -= bytes;
+    };
+    this.#cleaning = new LogCleaning({ context, segments, snapshots, writer: this.#writer, raise, freed });
+    this.#initial = { base: this.#last, terms: loaded.terms, firstReplicableIndex };
   }
 
   get logStartOffset(): number {
-    return this.#start.logStartOffset;
+    return this.#logStartOffset;
+  }
+
+  get tombstoneFloor(): number {
+    return this.#tombstoneFloor;
   }
 
   get firstReplicableIndex(): number {
-    return this.#start.firstReplicableIndex;
+    return this.#segments.firstReplicableIndex;
   }
 
   get initial(): PartitionLog['initial'] {
@@ -154,7 +120,7 @@ export class SegmentedLog implements PartitionLog {
   }
 
   get writtenIndex(): number {
-    return this.#written.index;
+    return this.#writer.written.index;
   }
 
   get sizeBytes(): number {
@@ -166,33 +132,32 @@ export class SegmentedLog implements PartitionLog {
   }
 
   get pendingBytes(): number {
-    return this.#pendingBytes;
+    return this.#tail.bytes;
   }
 
   get unsyncedBytes(): number {
-    return this.#unsyncedBytes;
+    return this.#writer.unsyncedBytes;
   }
 
-  configure(settings: Pick<LogSettings, 'segmentBytes' | 'segmentMs'>): void {
+  configure(settings: Pick<LogSettings, 'segmentBytes' | 'segmentMs' | 'segmentRecords'>): void {
     this.#settings = { ...this.#settings, ...settings };
   }
 
   append(entries: readonly Entry[]): void {
     if (entries.length === 0) return;
     assert(!this.#closed, 'the log is open', this.#context.directory);
-    let bytes = 0;
     let payloadBytes = 0;
-    for (const entry of entries) {
-      bytes += entrySize(entry);
-      payloadBytes += entry.payload.length;
-    }
-    this.#planRoll(payloadBytes, entries.length);
+    for (const entry of entries) payloadBytes += entry.payload.length;
+    const { nextOffset } = must(entries.at(-1), 'entries are appended');
+    // Between runs of commits, where the owner's state is known: the host appends a run before it applies it.
+    const fits = this.#writer.hasRoom({ bytes: payloadBytes, entries: entries.length, nextOffset }, this.#settings);
+    if (!fits || this.#writer.isOld(this.#settings)) this.#roll();
+    const waiting = this.#tail.bytes;
     for (const entry of entries) this.#take(entry);
-    this.#pendingBytes += bytes;
-    this.#plannedBytes += payloadBytes;
-    this.#plannedEntries += entries.length;
+    this.#last = positionOf(this.#last);
+    this.#writer.planned(payloadBytes, entries.length);
     this.#sizeBytes += payloadBytes;
-    this.#context.writer.added(this, bytes);
+    this.#context.writer.added(this, this.#tail.bytes - waiting);
   }
 
   /** Takes entries that recovery knows to be committed, before anything else: the log starts behind them. */
@@ -205,111 +170,39 @@ export class SegmentedLog implements PartitionLog {
     if (fromOffset < this.logStartOffset) {
       throw new FlotillaError('OFFSET_OUT_OF_RANGE', `offset ${fromOffset} is below the log's start, ${this.logStartOffset}`);
     }
-    return this.#read(fromOffset, untilOffset, maxBytes);
-  }
-
-  /** Of what is stored, also below the start. */
-  async #read(fromOffset: number, untilOffset: number, maxBytes: number): Promise<BatchRun> {
-    if (fromOffset >= Math.min(untilOffset, this.nextOffset)) return { chunks: [], bytes: 0, nextOffset: fromOffset };
-    if (fromOffset >= this.#written.nextOffset) return this.#readPending(fromOffset, untilOffset, maxBytes);
-    const segment = must(this.#segmentOfOffset(fromOffset), 'a segment holds the offset', fromOffset);
-    const { readBuffers } = this.#context;
-    const reading = segment.readBatches(fromOffset, maxBytes, (length) => readBuffers.take(length));
-    const read = await reading.catch((error: unknown) => this.#noticed(error, segment));
-    const stored = must(read, 'the segment holds the offset', fromOffset);
-    const { bytes, nextOffset, damaged } = wholeBatches(stored, fromOffset, untilOffset, this.#context.checksums);
-    if (damaged) {
-      this.#context.damaged(segment.base.index);
-      // What stands before it is served; the next read begins with it.
-      if (bytes === 0) throw this.#damaged(fromOffset);
-    }
-    return { chunks: bytes === 0 ? [] : [stored.subarray(0, bytes)], bytes, nextOffset, release: () => readBuffers.give(stored) };
+    return this.#reader.read(fromOffset, untilOffset, maxBytes);
   }
 
   async readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]> {
-    if (fromIndex < this.firstReplicableIndex)
-      throw new FlotillaError('OFFSET_OUT_OF_RANGE', `entry ${fromIndex} is below the first that is kept, ${this.firstReplicableIndex}`);
-    if (fromIndex > this.#last.index) return [];
-    const firstPending = this.#pending[0];
-    if (firstPending !== undefined && fromIndex >= firstPending.index)
-      return this.#pendingEntries(fromIndex - firstPending.index, maxBytes);
-    const found = this.#segments.findLast(({ base }) => base.index <= fromIndex);
-    const segment = must(found, 'a segment holds the entry', fromIndex);
-    return segment.readEntries(fromIndex, maxBytes).catch((error: unknown) => this.#noticed(error, segment));
+    return fromIndex > this.#last.index ? [] : this.#reader.readEntries(fromIndex, maxBytes);
   }
 
-  /** Damage that a read found is put right soon (raft/repairs.ts). */
-  #noticed(error: unknown, { base }: Segment): never {
-    if (error instanceof FlotillaError && error.code === 'STORAGE_ERROR') this.#context.damaged(base.index);
-    throw error;
-  }
-
-  async offsetForTime(timestampMs: number, fromOffset: number = this.logStartOffset): Promise<number | undefined> {
-    const segments = [...this.#segments];
-    for (const [at, segment] of segments.entries()) {
-      const end = segments[at + 1]?.base.offset ?? this.#written.nextOffset;
-      if (end <= fromOffset || (await segment.maxTimestamp()) < timestampMs) continue;
-      const found = await segment.batchForTime(timestampMs);
-      // One that is below counts for all behind it in the index, so these are looked at one by one.
-      const offset =
-        found === undefined || found.nextOffset > fromOffset ? found?.baseOffset : await this.#scanForTime(timestampMs, fromOffset, end);
-      if (offset !== undefined) return offset;
-    }
-    for (const entry of this.#pending) {
-      if (entry.nextOffset > fromOffset && maxTimestampOf(entry) >= timestampMs) return entry.nextOffset - entry.recordCount;
-    }
-    return undefined;
-  }
-
-  async #scanForTime(timestampMs: number, fromOffset: number, untilOffset: number): Promise<number | undefined> {
-    let found: number | undefined;
-    await this.#scan(fromOffset, untilOffset, (header) => {
-      if (found === undefined && batchMaxTimestampAt(header, 0) >= timestampMs) found = batchBaseOffsetAt(header, 0);
-      return found === undefined;
-    });
-    return found;
+  offsetForTime(timestampMs: number, fromOffset: number = this.logStartOffset): Promise<number | undefined> {
+    return this.#reader.offsetForTime(timestampMs, fromOffset);
   }
 
   async scanBatchHeaders(fromOffset: number, visit: (header: Uint8Array, nextOffset: number) => void): Promise<void> {
     const end = this.nextOffset;
     // Producers are remembered whose batches lie below the log's start: they may send them again (hazard B30).
-    const first = this.#segments[0]?.base.offset ?? this.#written.nextOffset;
-    await this.#scan(Math.max(fromOffset, Math.min(first, end)), end, (header, nextOffset) => {
+    const first = this.#segments.first?.base.offset ?? this.#writer.written.nextOffset;
+    await this.#reader.scan(Math.max(fromOffset, Math.min(first, end)), end, (header, nextOffset) => {
       visit(header, nextOffset);
       return true;
     });
   }
 
-  /** The headers of stored batches, until `visit` says that it has seen enough. */
-  async #scan(fromOffset: number, untilOffset: number, visit: (header: Uint8Array, nextOffset: number) => boolean): Promise<void> {
-    for (let offset = fromOffset; offset < untilOffset; ) {
-      const { chunks, nextOffset, release } = await this.#read(offset, untilOffset, SCAN_BYTES);
-      const goOn = nextOffset > offset && chunks.every((chunk) => visitHeaders(chunk, visit));
-      release?.();
-      if (!goOn) return;
-      offset = nextOffset;
-    }
-  }
-
+  /** While no segment goes: those that are in it stay from then on. */
   openSnapshot(): Promise<LogSnapshot | undefined> {
-    return this.#snapshots.open(this.#segments, this.#start, this.#settings.stateAlone === true);
+    return this.#writer.alone(() => this.#snapshots.open([...this.#segments], this.#start, this.#settings.stateAlone === true));
   }
 
   async dropBefore(index: number): Promise<number> {
-    const isCovered = this.#plannedEntries === 0 && (this.#snapshots.newest?.lastIndex ?? 0) === this.#last.index;
+    const isCovered = this.#writer.atRoll && (this.#snapshots.newest?.lastIndex ?? 0) === this.#last.index;
     if (index > this.#last.index && !isCovered) this.#roll();
     await this.flush();
     // Not while segments are held up: the write-ahead log may wait for them.
     await this.#context.settled();
-    while (this.#writing !== undefined) await this.#writing;
-    let failure: unknown;
-    const drop = () =>
-      this.#drop(index).catch((error: unknown) => {
-        // Of the drop alone: what waits to be written shares this pass, and goes on.
-        failure = error;
-      });
-    if (!this.#closed) await this.#exclusively(drop);
-    if (failure !== undefined) throw new DropError(failure);
+    await this.#writer.alone(() => this.#drop(index));
     return this.firstReplicableIndex;
   }
 
@@ -320,11 +213,11 @@ export class SegmentedLog implements PartitionLog {
   /** What could not be dropped stays until the next time: the new start is durable before anything goes. */
   async reclaim(): Promise<number> {
     const before = this.#sizeBytes;
-    const { logStartOffset } = this.#start;
+    const { logStartOffset } = this;
     // A snapshot must stand for all of it, and an owner that is being restored has no state yet.
     const nothingLeft = logStartOffset === this.nextOffset && this.#sizeBytes > 0 && this.#ownState() !== undefined;
-    const index = nothingLeft ? this.lastIndex + 1 : (this.#segmentOfOffset(logStartOffset)?.base.index ?? 0);
-    if (this.#closed || index <= (this.#segments[0]?.base.index ?? 0)) return 0;
+    const index = nothingLeft ? this.lastIndex + 1 : (this.#segments.ofOffset(logStartOffset)?.base.index ?? 0);
+    if (this.#closed || index <= (this.#segments.first?.base.index ?? 0)) return 0;
     try {
       await this.dropBefore(index);
     } catch (error) {
@@ -334,7 +227,13 @@ export class SegmentedLog implements PartitionLog {
     return before - this.#sizeBytes;
   }
 
-  segments(): readonly StoredSegment[] {
+  rollIfOld(): void {
+    if (this.#closed || !this.#writer.isOld(this.#settings)) return;
+    this.#roll();
+    this.#context.writer.added(this, 0);
+  }
+
+  segments(): readonly Segment[] {
     return [...this.#segments];
   }
 
@@ -346,40 +245,40 @@ export class SegmentedLog implements PartitionLog {
     await this.flush();
   }
 
-  /** Does the work while nothing is written or dropped; not at all once the log is closed. */
-  async undisturbed(work: () => Promise<void>): Promise<void> {
-    while (this.#writing !== undefined) await this.#writing;
-    if (!this.#closed) await this.#exclusively(work);
+  /** Does the work while nothing is written, cleaned or dropped; not at all once the log is closed. */
+  undisturbed(work: () => Promise<void>): Promise<void> {
+    return this.#writer.alone(async () => {
+      if (!this.#closed) await work();
+    });
   }
 
-  /** Writes what is pending to segments, without a sync. Concurrent calls share the pass under way. */
+  cleanable(): readonly CleanableSegment[] {
+    return this.#settings.stateAlone === true ? [] : this.#cleaning.describe(this.nextOffset);
+  }
+
+  async clean(throughIndex: number, clean: CleanBatches, signal: AbortSignal): Promise<Cleaned> {
+    assert(this.#settings.stateAlone !== true, "a state machine's log has no records to clean", this.#context.directory);
+    const due = this.#cleaning.segments(this.nextOffset).filter(({ lastIndex }) => lastIndex <= throughIndex);
+    return this.#cleaning.run(due, this.#settings.segmentBytes, clean, signal);
+  }
+
+  get cleanedTo(): number {
+    return [...this.#segments].find(({ cleaned }) => !cleaned)?.base.offset ?? this.#writer.written.nextOffset;
+  }
+
+  /** Writes what waits to segments, without a sync. Concurrent calls share the pass under way. */
   write(): Promise<void> {
-    return this.#writing ?? this.#exclusively(async () => {});
+    return this.#writer.write();
   }
 
-  /** Does the work, and writes what is pending then. */
-  #exclusively(work: () => Promise<void>): Promise<void> {
-    this.#writing = work()
-      .then(() => this.#writePending())
-      .finally(() => {
-        this.#writing = undefined;
-      });
-    return this.#writing;
-  }
-
-  async flush(): Promise<void> {
-    const target = this.#last.index;
-    while (this.#isBehind(target) && !this.#discarded) await this.write();
-    if (this.#discarded) return;
-    const { index } = this.#written;
-    this.#unsyncedBytes = 0;
-    await this.#segments.at(-1)?.sync();
-    if (index > 0) this.#context.synced(index);
+  flush(): Promise<void> {
+    return this.#writer.flush(this.#last.index);
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    await this.#cleaning.close();
     await this.flush();
     for (const segment of this.#segments) await segment.close();
   }
@@ -387,11 +286,8 @@ export class SegmentedLog implements PartitionLog {
   /** Closes without writing: the log is deleted. */
   async discard(): Promise<void> {
     this.#closed = true;
-    this.#discarded = true;
-    await this.#writing;
-    this.#context.writer.written(this.#pendingBytes);
-    this.#pending = [];
-    this.#pendingBytes = 0;
+    await this.#cleaning.close();
+    await this.#writer.stop();
     this.#snapshots.releaseAll();
     const error = new FlotillaError('NOT_LEADER_OR_FOLLOWER', 'the log was deleted or replaced on this broker; refresh metadata and retry');
     for (const segment of this.#segments) await segment.retire(error);
@@ -405,186 +301,81 @@ export class SegmentedLog implements PartitionLog {
       this.#configuration = { index: entry.index, configuration: decodeConfiguration(entry.payload), payload: entry.payload };
     }
     if (entry.kind === EntryKind.setLogStart) this.#startAt(decodeLogStart(entry.payload));
+    if (entry.kind === EntryKind.tombstoneFloor) this.#tombstoneFloor = Math.max(this.#tombstoneFloor, decodeTombstoneFloor(entry.payload));
     this.#last = entry;
-    this.#pending.push(entry);
+    this.#tail.push(entry);
   }
 
   /** For readers, at once; what lies below goes with the next {@link reclaim}. */
   #startAt(offset: number): void {
     assert(offset <= this.nextOffset, 'a log starts at or before its end', { offset, nextOffset: this.nextOffset });
     if (offset <= this.logStartOffset) return;
-    this.#start = { ...this.#start, logStartOffset: offset };
+    this.#logStartOffset = offset;
     this.reclaimSoon();
   }
 
-  /** Rolls between runs of commits, where the owner's state is known: the host appends a run before it applies it. */
-  #planRoll(bytes: number, entries: number): void {
-    const { segmentBytes, segmentMs = Number.POSITIVE_INFINITY } = this.#settings;
-    const now = this.#context.monotonicMs();
-    const fits = this.#plannedBytes + bytes <= segmentBytes && this.#plannedEntries + entries <= MAX_SEGMENT_ENTRIES;
-    const isOld = now - (this.#plannedSinceMs ?? now) >= segmentMs;
-    if (this.#plannedEntries > 0 && (!fits || isOld)) this.#roll();
-    this.#plannedSinceMs ??= now;
-  }
-
   #roll(): void {
-    const after = positionOf(this.#last);
+    const after = this.#last;
     const state = this.#ownState();
-    const { logStartOffset } = this.#start;
-    this.#rolls.push({ after, configuration: describeConfiguration(this.#configuration), state, logStartOffset });
-    this.#plannedBytes = 0;
-    this.#plannedEntries = 0;
-    this.#plannedSinceMs = undefined;
+    const snapshot = state && {
+      group: this.#context.group,
+      lastIndex: after.index,
+      lastTerm: after.term,
+      nextOffset: after.nextOffset,
+      logStartOffset: this.logStartOffset,
+      chain: chainOf(after),
+      terms: this.#terms,
+      configuration: describeConfiguration(this.#configuration),
+      tombstoneFloor: this.tombstoneFloor,
+      state,
+    };
+    this.#writer.roll({ after, snapshot });
   }
 
   #ownState(): Uint8Array | undefined {
     return this.snapshotSource?.(this.#last.nextOffset, this.#last.index);
   }
 
-  #isBehind(target: number): boolean {
-    return this.#written.index < target || this.#rolls[0]?.after.index === this.#written.index;
-  }
-
-  async #writePending(): Promise<void> {
-    const target = this.#last.index;
-    while (this.#isBehind(target) && !this.#discarded) {
-      const roll = this.#rolls[0];
-      if (roll !== undefined && roll.after.index === this.#written.index) {
-        await this.#startSegment(roll);
-        this.#rolls.shift();
-      } else await this.#writeRun(roll?.after.index ?? Number.MAX_SAFE_INTEGER);
-    }
-  }
-
-  async #writeRun(untilIndex: number): Promise<void> {
-    let count = 0;
-    let bytes = 0;
-    for (const entry of this.#pending) {
-      if (entry.index > untilIndex || (count > 0 && bytes >= RUN_BYTES)) break;
-      bytes += entrySize(entry);
-      count++;
-    }
-    const run = this.#pending.slice(0, count);
-    const last = must(run.at(-1), 'entries are pending');
-    let segment = this.#segments.at(-1);
-    if (segment === undefined) {
-      segment = this.#newSegment();
-      this.#segments = [segment];
-    }
-    await segment.append(run);
-    this.#pending = this.#pending.slice(count);
-    this.#pendingBytes -= bytes;
-    this.#unsyncedBytes += bytes;
-    this.#written = { index: last.index, nextOffset: last.nextOffset };
-    if (this.#last === last) this.#last = positionOf(last);
-    this.#context.writer.written(bytes);
-    this.#context.written(last.index);
-  }
-
-  async #startSegment({ after, configuration, state, logStartOffset }: Roll): Promise<void> {
-    await this.#segments.at(-1)?.sync();
-    // An owner that is still being restored has none: recovery then starts from the snapshot before this one.
-    if (state !== undefined) {
-      await this.#snapshots.write({
-        group: this.#context.group,
-        lastIndex: after.index,
-        lastTerm: after.term,
-        nextOffset: after.nextOffset,
-        logStartOffset,
-        firstReplicableIndex: this.#start.firstReplicableIndex,
-        chain: chainOf(after),
-        terms: this.#terms.filter(({ index }) => index <= after.index),
-        configuration,
-        state,
-      });
-    }
-    this.#context.synced(after.index);
-    // One without entries is begun already.
-    if (this.#segments.at(-1)?.rowCount !== 0) this.#segments.push(this.#newSegment());
-  }
-
   /** First the new start is durable, then the segments go: recovery removes what a crash leaves of them. */
   async #drop(index: number): Promise<void> {
     const floor = Math.min(index, this.#snapshots.coveredBelow, this.#snapshots.pinnedFrom);
-    const count = this.#segments.findLastIndex(({ base }) => base.index <= floor);
-    const first = this.#segments[count];
-    if (first === undefined || count <= 0) return;
-    const start = { firstReplicableIndex: first.base.index, logStartOffset: Math.max(first.base.offset, this.logStartOffset) };
+    const first = this.#segments.ofIndex(floor);
+    if (this.#closed || first === undefined || first === this.#segments.first) return;
+    try {
+      await this.#raise(first.base.index, first.base.index, first.base.offset);
+      for (const segment of this.#segments.dropBefore(first)) this.#sizeBytes -= await segment.remove();
+      await this.#context.disk.syncDirectory(this.#context.directory);
+    } catch (error) {
+      throw new DropError(error);
+    }
+  }
+
+  /** Says, durably, where the log starts from now on: at or above where it did. */
+  async #raise(firstIndex: number, firstReplicableIndex: number, logStartOffset = 0): Promise<void> {
+    const start = {
+      firstIndex,
+      firstReplicableIndex: Math.max(firstReplicableIndex, this.firstReplicableIndex),
+      logStartOffset: Math.max(logStartOffset, this.logStartOffset),
+    };
     await this.#snapshots.raise(start, (snapshot) => this.#completed(snapshot));
-    this.#start = start;
-    for (const segment of this.#segments.splice(0, count)) this.#sizeBytes -= await segment.remove();
-    await this.#context.disk.syncDirectory(this.#context.directory);
+    this.#segments.firstReplicableIndex = start.firstReplicableIndex;
+    this.#logStartOffset = Math.max(start.logStartOffset, this.#logStartOffset);
+  }
+
+  get #start(): LogStart {
+    const { firstReplicableIndex, logStartOffset } = this;
+    return { firstIndex: this.#segments.firstIndex ?? this.writtenIndex + 1, firstReplicableIndex, logStartOffset };
   }
 
   /** What a snapshot of an earlier release does not say of its last entry. */
   async #completed(snapshot: SegmentSnapshot): Promise<SegmentSnapshot> {
     if (snapshot.chain !== undefined) return snapshot;
-    const segment = this.#segments.findLast(({ base }) => base.index <= snapshot.lastIndex);
+    const segment = this.#segments.ofIndex(snapshot.lastIndex);
     const row = must(await segment?.rowOf(snapshot.lastIndex), 'a segment holds the last entry of the snapshot', snapshot.lastIndex);
     return { ...snapshot, group: this.#context.group, lastTerm: row.term, chain: chainOf(row) };
   }
+}
 
-  #newSegment(): Segment {
-    const { disk, directory, checksums } = this.#context;
-    const base = { index: this.#written.index + 1, offset: this.#written.nextOffset };
-    return new Segment(disk, directory, checksums, base, undefined);
-  }
-
-  #segmentOfOffset(offset: number): Segment | undefined {
-    // Segments without records share their base offset with the next: the last that starts at or below it holds the batch.
-    let low = 0;
-    let high = this.#segments.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#segments[middle]?.base.offset ?? 0) > offset) high = middle;
-      else low = middle + 1;
-    }
-    return this.#segments[low - 1];
-  }
-
-  #readPending(fromOffset: number, untilOffset: number, maxBytes: number): BatchRun {
-    const chunks: Uint8Array[] = [];
-    let bytes = 0;
-    let nextOffset = fromOffset;
-    for (let i = this.#firstPendingAbove(fromOffset); i < this.#pending.length; i++) {
-      const entry = this.#pending[i];
-      if (entry === undefined || entry.nextOffset > untilOffset) break;
-      if (!isRecordBatch(entry)) continue;
-      if (bytes > 0 && bytes + entry.payload.length > maxBytes) break;
-      chunks.push(entry.payload);
-      bytes += entry.payload.length;
-      nextOffset = entry.nextOffset;
-    }
-    return { chunks, bytes, nextOffset };
-  }
-
-  #firstPendingAbove(offset: number): number {
-    let low = 0;
-    let high = this.#pending.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#pending[middle]?.nextOffset ?? 0) > offset) high = middle;
-      else low = middle + 1;
-    }
-    return low;
-  }
-
-  #pendingEntries(from: number, maxBytes: number): Entry[] {
-    const entries: Entry[] = [];
-    let bytes = 0;
-    for (let i = from; i < this.#pending.length; i++) {
-      const entry = this.#pending[i];
-      if (entry === undefined || (bytes > 0 && bytes + entrySize(entry) > maxBytes)) break;
-      entries.push(entry);
-      bytes += entrySize(entry);
-    }
-    return entries;
-  }
-
-  #damaged(offset: number): FlotillaError {
-    return new FlotillaError(
-      'STORAGE_ERROR',
-      `${this.#context.directory}: the batch at offset ${offset} is damaged; read it from another replica`,
-    );
-  }
+function positionOf({ index, term, nextOffset, chainHigh, chainLow }: LogPosition): LogPosition {
+  return { index, term, nextOffset, chainHigh, chainLow };
 }

@@ -45,7 +45,12 @@ export function batchLengthAt(bytes: Uint8Array, at: number): number | undefined
 
 /** Whether a whole batch matches its own CRC32C. */
 export function batchIntactAt(bytes: Uint8Array, at: number, length: number, crc32c: Crc32c): boolean {
-  return crc32c(bytes.subarray(at + BATCH_CHECKSUM_START, at + length)) >>> 0 === readUint32(bytes, at + CHECKSUM_AT);
+  return crc32c(bytes.subarray(at + BATCH_CHECKSUM_START, at + length)) >>> 0 === batchChecksumAt(bytes, at);
+}
+
+/** Its CRC32C as its header states it. */
+export function batchChecksumAt(bytes: Uint8Array, at: number): number {
+  return readUint32(bytes, at + CHECKSUM_AT);
 }
 
 export function batchBaseOffsetAt(bytes: Uint8Array, at: number): number {

@@ -8,15 +8,18 @@
  *    8  u64  replicaId
  *   16  u32  crc32 of bytes 0 … 15
  */
-import type { Disk } from '../base/environment.ts';
+import type { Disk, DiskFile } from '../base/environment.ts';
 import type { ReplicaId } from '../base/ids.ts';
 import { publishFile } from './directory.ts';
+import { newerFormat } from './newer-format.ts';
 import { type Crc32, getUint53, putUint53 } from './wal-frame.ts';
 
 const FILE = 'replica';
 const MAGIC = 0x464c5250;
 const VERSION = 1;
 export const REPLICA_FILE_BYTES = 20;
+/** More than any version has. */
+const MAX_BYTES = 4096;
 
 export function encodeReplicaFile(replicaId: ReplicaId, crc32: Crc32): Uint8Array {
   const bytes = new Uint8Array(REPLICA_FILE_BYTES);
@@ -28,11 +31,15 @@ export function encodeReplicaFile(replicaId: ReplicaId, crc32: Crc32): Uint8Arra
   return bytes;
 }
 
-/** Undefined: damaged, or of another version. */
+/** Undefined: damaged. @throws DATA_DIRECTORY for one of a newer release, which ends with a checksum of all before as well. */
 export function decodeReplicaFile(bytes: Uint8Array, crc32: Crc32): ReplicaId | undefined {
-  if (bytes.length !== REPLICA_FILE_BYTES) return undefined;
+  if (bytes.length < REPLICA_FILE_BYTES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (view.getUint32(0) !== MAGIC || view.getUint16(4) !== VERSION || view.getUint32(16) !== crc32(bytes.subarray(0, 16))) return undefined;
+  const end = bytes.length - 4;
+  if (view.getUint32(0) !== MAGIC || view.getUint32(end) !== crc32(bytes.subarray(0, end))) return undefined;
+  const version = view.getUint16(4);
+  if (version > VERSION) throw newerFormat("a replica's file", version, VERSION);
+  if (version < VERSION || bytes.length !== REPLICA_FILE_BYTES) return undefined;
   return getUint53(view, 8) as ReplicaId;
 }
 
@@ -44,10 +51,16 @@ export async function bindDirectory(disk: Disk, directory: string, replicaId: Re
 /** Whose the directory is. Unbound: it was made before there were such files, or nothing was ever written to it. */
 export async function boundTo(disk: Disk, directory: string, crc32: Crc32): Promise<ReplicaId | 'unbound' | 'damaged'> {
   const path = `${directory}/${FILE}`;
-  if (!(await disk.exists(path))) return 'unbound';
-  const file = await disk.open(path, { create: false });
+  let file: DiskFile;
   try {
-    return decodeReplicaFile(await file.read(0, REPLICA_FILE_BYTES + 1), crc32) ?? 'damaged';
+    file = await disk.open(path, { create: false });
+  } catch (error) {
+    // Asked only then: it is there in each of thousands of directories.
+    if (await disk.exists(path)) throw error;
+    return 'unbound';
+  }
+  try {
+    return decodeReplicaFile(await file.read(0, MAX_BYTES), crc32) ?? 'damaged';
   } finally {
     await file.close();
   }

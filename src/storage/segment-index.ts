@@ -4,25 +4,31 @@
  *
  *    0  the entry's own 48-byte header (raft/core/entry.ts), with its checksum
  *   48  u64  maxTimestamp     milliseconds, the greatest of this entry and of all before it in the segment; 2^64 - 1: none. So the last row tells a segment's
- *   56  u16  version          2
- *   58  u16  file             0: the segment's `.log`; 1: its `.control` (what is no batch)
+ *   56  u16  version          2; 3: sparse, of a cleaned segment
+ *   58  u16  file             0: the segment's `.log`; 1: its `.control` (what is no batch); 2: none, compaction removed the payload
  *   60  u32  position         of the payload in that file
  *   64  u32  headChecksum     crc32 of the payload's first 21 bytes, which a batch's own CRC32C does not cover
  *   68  u32  rowChecksum      crc32 of bytes 0 … 67
  *
+ * A cleaned segment has rows of version 3 only: of the entries of which there is something left, by ascending index, and of its last entry in any case, so that it
+ * is known where the log stands behind it. They are found by searching, by the offset. The header in such a row is that of the entry, its index, term, offsets and
+ * chain as they were; payloadLength, payloadChecksum and headerCrc are of what is left of the payload, and `file` is 2 where that is nothing.
+ *
  * Rows of version 1, which stand in segments of that time and are still read, have 0 for their version, and for maxTimestamp that of their entry alone.
  */
-import { FlotillaError } from '../base/errors.ts';
 import { ENTRY_HEADER_BYTES, type Entry, EntryKind } from '../raft/core/entry.ts';
 import { putUint32, putUint64, readUint32, readUint64 } from '../raft/core/entry-codec.ts';
-import { BATCH_CHECKSUM_START, maxTimestampOf } from './payload.ts';
+import { newerFormat } from './newer-format.ts';
+import { BATCH_CHECKSUM_START, batchChecksumAt, batchMaxTimestampAt, maxTimestampOf } from './payload.ts';
 import type { Crc32 } from './wal-frame.ts';
 
 export const INDEX_ROW_BYTES = 72;
 const ROW_VERSION = 2;
+const SPARSE_ROW_VERSION = 3;
+const NEWEST_VERSION = SPARSE_ROW_VERSION;
 const NO_TIMESTAMP = 0xffffffff;
 
-export const PayloadFile = { log: 0, control: 1 } as const;
+export const PayloadFile = { log: 0, control: 1, gone: 2 } as const;
 export type PayloadFile = (typeof PayloadFile)[keyof typeof PayloadFile];
 
 export interface IndexRow {
@@ -39,6 +45,8 @@ export interface IndexRow {
   readonly maxTimestamp: number;
   /** That of the entries before it in the segment is in it. */
   readonly isRunning: boolean;
+  /** It is of a cleaned segment. */
+  readonly isSparse: boolean;
   readonly file: number;
   readonly position: number;
   readonly headChecksum: number;
@@ -59,25 +67,53 @@ export function putIndexRow(
   crc32: Crc32,
 ): number {
   bytes.set(entry.header, at);
-  const timestamp = Math.max(timestampBefore, maxTimestampOf(entry));
-  if (timestamp < 0) bytes.fill(0xff, at + 48, at + 56);
-  else putUint64(bytes, at + 48, timestamp);
-  putUint32(bytes, at + 56, (ROW_VERSION << 16) | payloadFileOf(entry));
+  const maxTimestamp = Math.max(timestampBefore, maxTimestampOf(entry));
+  putRest(bytes, at, { version: ROW_VERSION, file: payloadFileOf(entry), position, maxTimestamp, payload: entry.payload }, crc32);
+  return maxTimestamp;
+}
+
+/** The row of an entry in a cleaned segment, from what it was and what is left of its payload, which may be nothing. Else as {@link putIndexRow}. */
+export function putSparseRow(
+  bytes: Uint8Array,
+  at: number,
+  was: IndexRow,
+  payload: Uint8Array,
+  { position, timestampBefore }: { readonly position: number; readonly timestampBefore: number },
+  crc32: Crc32,
+): number {
+  bytes.set(was.header, at);
+  putUint32(bytes, at + 4, payload.length);
+  putUint32(bytes, at + 32, payload.length === 0 ? 0 : batchChecksumAt(payload, 0));
+  putUint32(bytes, at, crc32(bytes.subarray(at + 4, at + ENTRY_HEADER_BYTES)));
+  const file = payload.length === 0 ? PayloadFile.gone : PayloadFile.log;
+  const maxTimestamp = payload.length === 0 ? timestampBefore : Math.max(timestampBefore, batchMaxTimestampAt(payload, 0));
+  putRest(bytes, at, { version: SPARSE_ROW_VERSION, file, position, maxTimestamp, payload }, crc32);
+  return maxTimestamp;
+}
+
+interface RowRest {
+  readonly version: number;
+  readonly file: PayloadFile;
+  readonly position: number;
+  readonly maxTimestamp: number;
+  readonly payload: Uint8Array;
+}
+
+/** What stands behind the entry's header. */
+function putRest(bytes: Uint8Array, at: number, { version, file, position, maxTimestamp, payload }: RowRest, crc32: Crc32): void {
+  if (maxTimestamp < 0) bytes.fill(0xff, at + 48, at + 56);
+  else putUint64(bytes, at + 48, maxTimestamp);
+  putUint32(bytes, at + 56, (version << 16) | file);
   putUint32(bytes, at + 60, position);
-  putUint32(bytes, at + 64, headChecksumOf(entry.payload, crc32));
+  putUint32(bytes, at + 64, headChecksumOf(payload, crc32));
   putUint32(bytes, at + 68, crc32(bytes.subarray(at, at + 68)));
-  return timestamp;
 }
 
 /** The row at `at`, or undefined when it is not intact. @throws DATA_DIRECTORY for one of a newer release. */
 export function readIndexRow(bytes: Uint8Array, at: number, crc32: Crc32): IndexRow | undefined {
   if (at + INDEX_ROW_BYTES > bytes.length || readUint32(bytes, at + 68) !== crc32(bytes.subarray(at, at + 68))) return undefined;
   const version = readUint32(bytes, at + 56) >>> 16;
-  if (version > ROW_VERSION)
-    throw new FlotillaError(
-      'DATA_DIRECTORY',
-      `an index row is of version ${version}, this release reads 1 and ${ROW_VERSION}: start the newer release`,
-    );
+  if (version > NEWEST_VERSION) throw newerFormat('a row of a segment', version, NEWEST_VERSION);
   return {
     index: readUint64(bytes, at + 8),
     term: readUint32(bytes, at + 16),
@@ -89,7 +125,8 @@ export function readIndexRow(bytes: Uint8Array, at: number, crc32: Crc32): Index
     chainHigh: readUint32(bytes, at + 40),
     chainLow: readUint32(bytes, at + 44),
     maxTimestamp: readUint32(bytes, at + 48) === NO_TIMESTAMP ? -1 : readUint64(bytes, at + 48),
-    isRunning: version === ROW_VERSION,
+    isRunning: version >= ROW_VERSION,
+    isSparse: version === SPARSE_ROW_VERSION,
     file: readUint32(bytes, at + 56) & 0xffff,
     position: readUint32(bytes, at + 60),
     headChecksum: readUint32(bytes, at + 64),

@@ -3,26 +3,28 @@
  * entries which are gone. `NAME.snapshot`, NAME being that of the segment that starts behind it. Big-endian:
  *
  *    0  u32  magic 'FLSN'
- *    4  u16  version 2
+ *    4  u16  version 3
  *    6  u16  flags        1: there is state
  *    8  u32  checksum     crc32 of all that follows
  *   12  u32  jsonLength
- *   16  JSON { group, lastIndex, lastTerm, nextOffset, logStartOffset, firstReplicableIndex, chain (16 hex digits), terms, configuration? { index, payload (hex) },
- *              tombstoneFloor?, abortedTransactions? }
+ *   16  JSON { group, lastIndex, lastTerm, nextOffset, logStartOffset, firstIndex, firstReplicableIndex, chain (16 hex digits), terms,
+ *              configuration? { index, payload (hex) }, tombstoneFloor, abortedTransactions? }
  *       state: the rest
  *
- * `group` is the raftGroup as its directory is named. The last two are kept as they came; nothing writes them yet. Version 1 had no group, lastTerm,
- * logStartOffset, firstReplicableIndex and chain: it is read, and a log of that time starts at index 1.
+ * `group` is the raftGroup as its directory is named. `firstIndex` is the first entry of the first segment, and from `firstReplicableIndex` on segments have all
+ * entries: what lies between was cleaned. The last is kept as it came; nothing writes it yet. Version 2 had no firstIndex and tombstoneFloor: nothing was
+ * cleaned. Version 1 had no group, lastTerm, logStartOffset, firstReplicableIndex and chain either: it is read, and a log of that time starts at index 1.
  */
 import { hex } from '../base/bytes.ts';
 import type { Disk } from '../base/environment.ts';
 import type { LogPosition, TermStart } from '../raft/core/types.ts';
 import { publishFile } from './directory.ts';
-import { parseSegmentName, segmentName } from './segment.ts';
+import { newerFormat } from './newer-format.ts';
+import { parseSegmentName, segmentName } from './segment-files.ts';
 import type { Crc32 } from './wal-frame.ts';
 
 const MAGIC = 0x464c534e;
-const VERSION = 2;
+const VERSION = 3;
 const HEADER_BYTES = 16;
 /** Snapshots kept of those that recovery may start from: the newest, and the one before in case it rots. */
 const KEPT = 2;
@@ -34,13 +36,16 @@ export interface SegmentSnapshot {
   readonly lastTerm: number;
   readonly nextOffset: number;
   readonly logStartOffset: number;
+  /** At or below firstReplicableIndex: what is between them was cleaned. */
+  readonly firstIndex: number;
   readonly firstReplicableIndex: number;
   /** Chain hash of the last entry, 16 hex digits. Undefined: version 1. */
   readonly chain: string | undefined;
   readonly terms: readonly TermStart[];
   readonly configuration: { readonly index: number; readonly payload: string } | undefined;
+  /** 0: none. */
+  readonly tombstoneFloor: number;
   /** Reserved. */
-  readonly tombstoneFloor?: number | undefined;
   readonly abortedTransactions?: unknown;
   /** The owner's state at nextOffset. */
   readonly state: Uint8Array | undefined;
@@ -73,19 +78,22 @@ export function encodeSnapshot(snapshot: SegmentSnapshot, crc32: Crc32): Uint8Ar
   return bytes;
 }
 
-/** Undefined: damaged, or of another version; recovery then reads more of the log instead. */
+/** Undefined: damaged; recovery then reads more of the log instead. @throws DATA_DIRECTORY for one of a newer release. */
 export function decodeSnapshot(bytes: Uint8Array, crc32: Crc32): SegmentSnapshot | undefined {
   if (bytes.length < HEADER_BYTES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const version = view.getUint16(4);
-  if (view.getUint32(0) !== MAGIC || version < 1 || version > VERSION || view.getUint32(8) !== crc32(bytes.subarray(12))) return undefined;
+  if (view.getUint32(0) !== MAGIC || version < 1 || view.getUint32(8) !== crc32(bytes.subarray(12))) return undefined;
+  if (version > VERSION) throw newerFormat('a snapshot', version, VERSION);
   const jsonEnd = HEADER_BYTES + view.getUint32(12);
   const described = JSON.parse(new TextDecoder().decode(bytes.subarray(HEADER_BYTES, jsonEnd))) as Omit<SegmentSnapshot, 'state'>;
   const state = view.getUint16(6) === 1 ? bytes.slice(jsonEnd) : undefined;
   if (version === VERSION) return { ...described, configuration: described.configuration, state };
+  const uncleaned = { tombstoneFloor: 0, firstIndex: described.firstReplicableIndex ?? 1 };
+  if (version === 2) return { ...described, ...uncleaned, configuration: described.configuration, state };
   const { lastIndex, nextOffset, terms, configuration } = described;
   const lastTerm = terms.at(-1)?.term ?? 0;
-  const start = { logStartOffset: 0, firstReplicableIndex: 1 };
+  const start = { logStartOffset: 0, firstReplicableIndex: 1, ...uncleaned };
   return { group: undefined, lastIndex, lastTerm, nextOffset, ...start, chain: undefined, terms, configuration, state };
 }
 
@@ -109,9 +117,15 @@ export function oldSnapshots(names: readonly string[], synced: number): readonly
   return names.filter((name) => (parseSegmentName(name, 'snapshot')?.index ?? Number.POSITIVE_INFINITY) - 1 <= synced).slice(0, -KEPT);
 }
 
-/** The newest intact snapshot at or below an index. */
-export async function readSnapshot(disk: Disk, directory: string, lastIndex: number, crc32: Crc32): Promise<SegmentSnapshot | undefined> {
-  for (const name of (await disk.list(directory)).reverse()) {
+/** The newest intact snapshot at or below an index. `names`: of the directory, where they are known. */
+export async function readSnapshot(
+  disk: Disk,
+  directory: string,
+  lastIndex: number,
+  crc32: Crc32,
+  names?: readonly string[],
+): Promise<SegmentSnapshot | undefined> {
+  for (const name of (names ?? (await disk.list(directory))).toReversed()) {
     const base = parseSegmentName(name, 'snapshot');
     if (base === undefined || base.index - 1 > lastIndex) continue;
     const file = await disk.open(`${directory}/${name}`, { create: false });

@@ -31,7 +31,8 @@ export interface WritableLog {
 
 export class SegmentWriter {
   readonly #scheduler: Scheduler;
-  readonly #failed: (error: unknown) => void;
+  /** Entries could not be written: the process must end. */
+  readonly failed: (error: unknown) => void;
   readonly #dirty = new Set<WritableLog>();
   readonly #due: WritableLog[] = [];
   readonly #reclaimable = new Set<WritableLog>();
@@ -43,7 +44,7 @@ export class SegmentWriter {
 
   constructor(scheduler: Scheduler, failed: (error: unknown) => void) {
     this.#scheduler = scheduler;
-    this.#failed = failed;
+    this.failed = failed;
   }
 
   /** Bytes that wait, over all logs. */
@@ -105,7 +106,7 @@ export class SegmentWriter {
         await log.reclaim();
       }
     } catch (error) {
-      this.#failed(error);
+      this.failed(error);
     }
     this.#reclaiming = false;
   }
@@ -118,7 +119,7 @@ export class SegmentWriter {
         if (log.unsyncedBytes >= SYNC_AT_BYTES) await log.flush();
       }
     } catch (error) {
-      this.#failed(error);
+      this.failed(error);
     }
     this.#writing--;
   }

@@ -1,16 +1,20 @@
 /**
- * One segment of a replica's log: committed entries only, never truncated once they were synced. Its files are named by the offset and the index they
- * start at, 20 digits each, `00000000000000000042-00000000000000000057.log`:
+ * One segment of a replica's log: committed entries only, never truncated once they were synced. Three files (segment-files.ts):
  *
  *   .log      the payloads of batch entries back to back and nothing else: served to a fetch as they are
  *   .entries  a row an entry (segment-index.ts)
  *   .control  the payloads of Raft's own entries (configurations), back to back; made when the first comes
+ *
+ * A cleaned segment (cleaned-segment.ts) has what compaction left of the batches, rows of these alone, and one of the last entry in any case; it is never written to.
+ * It has no `.control`: Raft does not read it any more, and the snapshot above it says what its entries did.
  */
 import { assert, must } from '../base/assert.ts';
-import type { Disk, DiskFile } from '../base/environment.ts';
+import type { Disk } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import type { Entry } from '../raft/core/entry.ts';
-import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, payloadIntact } from './payload.ts';
+import type { LogPosition } from '../raft/core/types.ts';
+import { BATCH_HEADER_BYTES, batchBaseOffsetAt, batchNextOffsetAt, type Checksums, payloadIntact } from './payload.ts';
+import { EXTENSIONS, SegmentFiles, type SegmentName } from './segment-files.ts';
 import {
   BLOCK_ROWS,
   entryOf,
@@ -28,54 +32,44 @@ import {
 const SCAN_ROWS = 8192;
 /** Rows of one readEntries, at most. */
 const READ_ROWS = 4096;
+/** Headers are read in one piece with what lies between them, as long as that is less than a read of its own would cost. */
+const MAX_GAP_BYTES = 16 << 10;
+const MAX_HEADERS_BYTES = 1 << 20;
 /** A segment is never larger: positions are u32. */
 const MAX_FILE_BYTES = 2 ** 32 - 1;
 
-export interface SegmentBase {
-  readonly index: number;
-  readonly offset: number;
+/** Gets the 61 bytes of a batch's header; false: it has seen enough. */
+export type HeaderVisitor = (header: Uint8Array, nextOffset: number) => boolean;
+
+/** What a segment that is there has. */
+export interface ExistingRows {
+  readonly rows: number;
+  /** Of a cleaned one: where the log stands behind its last entry. */
+  readonly end?: LogPosition;
 }
 
-type Extension = 'log' | 'entries' | 'control';
-const EXTENSIONS: readonly Extension[] = ['entries', 'control', 'log'];
-
-export function segmentName({ offset, index }: SegmentBase): string {
-  return `${String(offset).padStart(20, '0')}-${String(index).padStart(20, '0')}`;
+/** Batches of a segment as they stand in its file, back to back. */
+export interface BatchRows {
+  readonly rows: readonly IndexRow[];
+  readonly bytes: Uint8Array;
 }
-
-/** The base that a file name states, or undefined when it is no segment's file with that extension. */
-export function parseSegmentName(name: string, extension: string): SegmentBase | undefined {
-  const match = /^(\d{20})-(\d{20})\.(\w+)$/.exec(name);
-  return match === null || match[3] !== extension ? undefined : { offset: Number(match[1]), index: Number(match[2]) };
-}
-
-const NOTHING = Promise.resolve();
-const NO_FILES: readonly Extension[] = [];
 
 export class Segment {
-  readonly base: SegmentBase;
+  readonly base: SegmentName;
   logBytes = 0;
   #controlBytes = 0;
   #rowCount = 0;
   #index: Promise<SparseIndex> | undefined;
-  /** Few, of three: plain, as there are thousands of segments. */
-  #files: Partial<Record<Extension, Promise<DiskFile>>> = {};
-  #dirty: readonly Extension[] = NO_FILES;
-  /** Present once its files are gone, or another log's: what those get who still read. */
-  #retired: FlotillaError | undefined;
-  /** Of a segment that was found, too, the process that made it may have been killed before it could sync the names. */
-  #namesDurable = false;
-  #syncing: Promise<void> = NOTHING;
-  readonly #disk: Disk;
-  readonly #directory: string;
+  readonly #end: LogPosition | undefined;
+  readonly #files: SegmentFiles;
   readonly #checksums: Checksums;
 
-  constructor(disk: Disk, directory: string, checksums: Checksums, base: SegmentBase, existing: { rows: number } | undefined) {
-    this.#disk = disk;
-    this.#directory = directory;
+  constructor(disk: Disk, directory: string, checksums: Checksums, base: SegmentName, existing: ExistingRows | undefined) {
+    this.#files = new SegmentFiles(disk, directory, base);
     this.#checksums = checksums;
     this.base = base;
     this.#rowCount = existing?.rows ?? 0;
+    this.#end = existing?.end;
     if (existing === undefined) this.#index = Promise.resolve(new SparseIndex());
   }
 
@@ -84,15 +78,26 @@ export class Segment {
   }
 
   get name(): string {
-    return segmentName(this.base);
+    return this.#files.name;
+  }
+
+  /** Whether compaction made it. */
+  get cleaned(): boolean {
+    return this.base.generation > 0;
   }
 
   get lastIndex(): number {
-    return this.base.index + this.#rowCount - 1;
+    return this.#end?.index ?? this.base.index + this.#rowCount - 1;
+  }
+
+  /** Of a cleaned one: the offset behind its last entry. */
+  get nextOffset(): number | undefined {
+    return this.#end?.nextOffset;
   }
 
   /** Writes entries at the end; not synced. */
   async append(entries: readonly Entry[]): Promise<void> {
+    assert(!this.cleaned, 'a cleaned segment takes no entries', this.name);
     const rows = new Uint8Array(entries.length * INDEX_ROW_BYTES);
     const logPayloads: Uint8Array[] = [];
     const controlPayloads: Uint8Array[] = [];
@@ -111,9 +116,9 @@ export class Segment {
       if (entry.payload.length > 0) (inLog ? logPayloads : controlPayloads).push(entry.payload);
     }
     assert(logEnd <= MAX_FILE_BYTES, 'a segment is below 4 GiB; lower segment.bytes', logEnd);
-    if (logPayloads.length > 0) await this.#write('log', this.logBytes, logPayloads);
-    if (controlPayloads.length > 0) await this.#write('control', this.#controlBytes, controlPayloads);
-    await this.#write('entries', this.#rowCount * INDEX_ROW_BYTES, [rows]);
+    if (logPayloads.length > 0) await this.#files.write('log', this.logBytes, logPayloads);
+    if (controlPayloads.length > 0) await this.#files.write('control', this.#controlBytes, controlPayloads);
+    await this.#files.write('entries', this.#rowCount * INDEX_ROW_BYTES, [rows]);
     for (let at = 0; at < rows.length; at += INDEX_ROW_BYTES) {
       index.add(must(readIndexRow(rows, at, this.#checksums.crc32), 'a row reads back'));
     }
@@ -124,20 +129,7 @@ export class Segment {
 
   /** Makes all that was appended durable, names included (hazard B26). */
   sync(): Promise<void> {
-    // One after the other: a second caller must not find nothing dirty while the first one's sync is in flight.
-    this.#syncing = this.#syncing.then(() => this.#syncDirty());
-    return this.#syncing;
-  }
-
-  async #syncDirty(): Promise<void> {
-    // Payloads before the rows that name them is not needed for safety: nothing counts as synced before all are.
-    for (const extension of this.#dirty) {
-      this.#dirty = this.#dirty.filter((other) => other !== extension);
-      await (await this.#file(extension)).sync();
-    }
-    if (this.#namesDurable) return;
-    this.#namesDurable = true;
-    await this.#disk.syncDirectory(this.#directory);
+    return this.#files.sync();
   }
 
   /**
@@ -147,7 +139,7 @@ export class Segment {
   async recover(rows: number, visit: (row: IndexRow) => void, verifyPayloads: boolean): Promise<number> {
     const index = new SparseIndex();
     this.#index = Promise.resolve(index);
-    const stored = Math.floor((await (await this.#file('entries')).size()) / INDEX_ROW_BYTES);
+    const stored = Math.floor((await this.#files.size('entries')) / INDEX_ROW_BYTES);
     this.#rowCount = 0;
     await this.#scan(0, Math.min(rows, stored), async (row) => {
       if (verifyPayloads && !(await this.#payloadReadable(row))) return false;
@@ -161,20 +153,11 @@ export class Segment {
     return this.#rowCount;
   }
 
-  /** Cuts off what stands behind the last row: it is in the write-ahead log, or was never acknowledged. */
-  async trim(): Promise<void> {
-    for (const [extension, bytes] of [
-      ['log', this.logBytes],
-      ['control', this.#controlBytes],
-      ['entries', this.#rowCount * INDEX_ROW_BYTES],
-    ] as const) {
-      if (!(await this.#disk.exists(this.#pathOf(extension)))) continue;
-      const file = await this.#file(extension);
-      if ((await file.size()) > bytes) {
-        await file.truncate(bytes);
-        this.#markDirty(extension);
-      }
-    }
+  /** Cuts off what stands behind the last row: it is in the write-ahead log, or was never acknowledged. `names`: of the directory. */
+  async trim(names: readonly string[]): Promise<void> {
+    const lengths = { log: this.logBytes, control: this.#controlBytes, entries: this.#rowCount * INDEX_ROW_BYTES };
+    for (const extension of EXTENSIONS.toReversed())
+      if (names.includes(`${this.name}.${extension}`)) await this.#files.trim(extension, lengths[extension]);
   }
 
   /** The last row, or undefined when there is none. */
@@ -206,18 +189,52 @@ export class Segment {
     if (block === undefined) return undefined;
     const found = (await this.#block(block)).find((candidate) => candidate.nextOffset > offset);
     const row = must(found, 'a row of the block holds the offset', offset);
+    // The last entry of a cleaned segment, whose records are gone.
+    if (row.file === PayloadFile.gone) return undefined;
     const end = await this.#logEnd();
     const wanted = Math.min(Math.max(bytes, row.length), end - row.position);
-    const stored = await (await this.#file('log')).read(row.position, wanted, room(wanted));
+    const stored = await this.#files.read('log', row.position, wanted, room(wanted));
     // A batch's own CRC32C, which its reader checks, does not cover the offset that the leader stamped.
-    if (batchBaseOffsetAt(stored, 0) !== row.nextOffset - row.recordCount || batchNextOffsetAt(stored, 0) !== row.nextOffset)
-      throw this.#corrupt(row.index);
+    if (!isHeaderOf(row, stored)) throw this.#corrupt(`entry ${row.index}`);
     return stored;
   }
 
+  /**
+   * Visits the headers of its batches that end above `fromOffset` and no later than at `untilOffset`; what is between those of large ones is not read.
+   * False: `visit` has seen enough.
+   */
+  async visitHeaders(fromOffset: number, untilOffset: number, visit: HeaderVisitor): Promise<boolean> {
+    const block = (await this.#loaded()).blockOfOffset(fromOffset);
+    for (let at = (block ?? Number.POSITIVE_INFINITY) * BLOCK_ROWS; at < this.#rowCount; at += READ_ROWS) {
+      const rows = await this.#rows(at, READ_ROWS);
+      if ((rows[0]?.nextOffset ?? untilOffset) > untilOffset) return true;
+      const batches = rows.filter((row) => row.file === PayloadFile.log && row.nextOffset > fromOffset && row.nextOffset <= untilOffset);
+      for (const run of headerRuns(batches)) if (!(await this.#visitRun(run, visit))) return false;
+    }
+    return true;
+  }
+
+  async #visitRun(rows: readonly IndexRow[], visit: HeaderVisitor): Promise<boolean> {
+    const start = must(rows[0], 'a run has rows').position;
+    const end = must(rows.at(-1), 'a run has rows').position + BATCH_HEADER_BYTES;
+    const bytes = await this.#files.read('log', start, end - start);
+    for (const row of rows) {
+      const header = bytes.subarray(row.position - start, row.position - start + BATCH_HEADER_BYTES);
+      if (!isHeaderOf(row, header)) throw this.#corrupt(`entry ${row.index}`);
+      if (!visit(header, row.nextOffset)) return false;
+    }
+    return true;
+  }
+
   /** Entries from `index` on, about `maxBytes` of them, at least one; payloads verified. */
-  async readEntries(index: number, maxBytes: number): Promise<Entry[]> {
-    const rows = await this.#rows(index - this.base.index, READ_ROWS);
+  readEntries(index: number, maxBytes: number): Promise<Entry[]> {
+    assert(!this.cleaned, 'Raft reads no cleaned segment', { name: this.name, index });
+    return this.readRows(index - this.base.index, maxBytes);
+  }
+
+  /** What stands in its rows from a place on, as {@link readEntries} gives it. */
+  async readRows(place: number, maxBytes: number): Promise<Entry[]> {
+    const rows = await this.#rows(place, READ_ROWS);
     const taken: IndexRow[] = [];
     let bytes = 0;
     for (const row of rows) {
@@ -228,6 +245,31 @@ export class Segment {
     const log = await this.#span(taken, PayloadFile.log);
     const control = await this.#span(taken, PayloadFile.control);
     return taken.map((row) => this.#entry(row, row.file === PayloadFile.log ? log : control));
+  }
+
+  /** All its batches, verified, about `maxBytes` at a time, at least one. */
+  async *batches(maxBytes: number): AsyncGenerator<BatchRows> {
+    let run: IndexRow[] = [];
+    let bytes = 0;
+    for (let place = 0; place < this.#rowCount; place += READ_ROWS) {
+      for (const row of await this.#rows(place, READ_ROWS)) {
+        if (row.file !== PayloadFile.log) continue;
+        if (run.length > 0 && bytes + row.length > maxBytes) {
+          yield await this.#batchRows(run);
+          run = [];
+          bytes = 0;
+        }
+        run.push(row);
+        bytes += row.length;
+      }
+    }
+    if (run.length > 0) yield await this.#batchRows(run);
+  }
+
+  async #batchRows(rows: readonly IndexRow[]): Promise<BatchRows> {
+    const span = await this.#span(rows, PayloadFile.log);
+    for (const row of rows) this.#entry(row, span);
+    return { rows, bytes: span.bytes };
   }
 
   /** The first batch with a timestamp at or after the time. */
@@ -251,85 +293,35 @@ export class Segment {
       return this.logBytes + this.#controlBytes;
     }
     let bytes = 0;
-    for (const { name, length } of await this.files()) if (!name.endsWith('.entries')) bytes += length;
+    for (const { name, length } of await this.#files.list()) if (!name.endsWith('.entries')) bytes += length;
     return bytes;
   }
 
   /** Closes the files; they open again when needed. */
-  async close(): Promise<void> {
-    // A sync goes from file to file: none is to be opened again behind this. Whoever asked for it hears of its failure.
-    await this.#syncing.catch(() => {});
-    const files = Object.values(this.#files);
-    this.#files = {};
-    for (const file of files) await (await file).close();
+  close(): Promise<void> {
+    return this.#files.close();
   }
 
   /** Closes the files for good; whoever still reads gets the error. */
-  async retire(error: FlotillaError): Promise<void> {
-    await this.#syncing.catch(() => {});
-    this.#retired = error;
-    await this.close();
+  retire(error: FlotillaError): Promise<void> {
+    return this.#files.retire(error);
   }
 
-  /** Returns the bytes of payloads that went. Durable once the directory is synced. */
-  async remove(): Promise<number> {
+  /** Returns the bytes of payloads that went. Whoever still reads gets the error, or that it is no longer kept. Durable once the directory is synced. */
+  async remove(error?: FlotillaError): Promise<number> {
     const bytes = await this.payloadBytes();
-    await this.retire(new FlotillaError('OFFSET_OUT_OF_RANGE', `${this.#pathOf('log')} is no longer kept; read from the log's start on`));
-    // The rows last: as long as they are there, what a crash left of the segment is found.
-    for (const extension of EXTENSIONS.toReversed()) {
-      const path = this.#pathOf(extension);
-      if (await this.#disk.exists(path)) await this.#disk.remove(path);
-    }
+    await this.#files.remove(error);
     return bytes;
   }
 
   /** Its files, with their lengths. */
-  async files(): Promise<{ readonly name: string; readonly length: number }[]> {
-    const files: { name: string; length: number }[] = [];
-    for (const extension of EXTENSIONS) {
-      if (this.#files[extension] === undefined && !(await this.#disk.exists(this.#pathOf(extension)))) continue;
-      files.push({ name: `${this.name}.${extension}`, length: await (await this.#file(extension)).size() });
-    }
-    return files;
+  files(): Promise<{ readonly name: string; readonly length: number }[]> {
+    return this.#files.list();
   }
 
   /** Bytes of one of its {@link files}. */
-  async readFile(name: string, position: number, length: number): Promise<Uint8Array> {
-    const extension = must(
-      EXTENSIONS.find((candidate) => name === `${this.name}.${candidate}`),
-      'the file is of this segment',
-      name,
-    );
-    return (await this.#file(extension)).read(position, length);
-  }
-
-  async #write(extension: Extension, position: number, buffers: readonly Uint8Array[]): Promise<void> {
-    const file = await this.#file(extension);
-    await file.write(position, buffers);
-    // Only now: a sync that ran meanwhile did not cover it.
-    this.#markDirty(extension);
-    if (position === 0) this.#namesDurable = false;
-  }
-
-  #markDirty(extension: Extension): void {
-    if (!this.#dirty.includes(extension)) this.#dirty = this.#dirty.concat(extension);
-  }
-
-  #file(extension: Extension): Promise<DiskFile> {
-    if (this.#retired !== undefined) return Promise.reject(this.#retired);
-    let file = this.#files[extension];
-    if (file === undefined) {
-      file = this.#disk.open(this.#pathOf(extension), { create: true }).catch((error: unknown) => {
-        delete this.#files[extension];
-        throw error;
-      });
-      this.#files[extension] = file;
-    }
-    return file;
-  }
-
-  #pathOf(extension: Extension): string {
-    return `${this.#directory}/${this.name}.${extension}`;
+  readFile(name: string, position: number, length: number): Promise<Uint8Array> {
+    return this.#files.readNamed(name, position, length);
   }
 
   /** The sparse index; of a segment that was closed before this process it is read on the first use. */
@@ -350,7 +342,7 @@ export class Segment {
       else this.#controlBytes = row.position + row.length;
       return true;
     });
-    if (rows < this.#rowCount) throw this.#corrupt(this.base.index + rows);
+    if (rows < this.#rowCount) throw this.#corruptRow(rows);
     return index;
   }
 
@@ -365,11 +357,11 @@ export class Segment {
 
   async #rows(from: number, count: number): Promise<IndexRow[]> {
     const wanted = Math.min(count, this.#rowCount - from);
-    const bytes = await (await this.#file('entries')).read(from * INDEX_ROW_BYTES, wanted * INDEX_ROW_BYTES);
+    const bytes = await this.#files.read('entries', from * INDEX_ROW_BYTES, wanted * INDEX_ROW_BYTES);
     const rows: IndexRow[] = [];
     for (let i = 0; i < wanted; i++) {
       const row = readIndexRow(bytes, i * INDEX_ROW_BYTES, this.#checksums.crc32);
-      if (row === undefined || row.index !== this.base.index + from + i) throw this.#corrupt(this.base.index + from + i);
+      if (row === undefined || !this.#isInPlace(row, from + i, rows.at(-1))) throw this.#corruptRow(from + i);
       rows.push(row);
     }
     return rows;
@@ -377,16 +369,24 @@ export class Segment {
 
   /** Visits rows until one is not intact, or `visit` says stop; returns how many it visited. */
   async #scan(from: number, to: number, visit: (row: IndexRow) => Promise<boolean>): Promise<number> {
-    const file = await this.#file('entries');
+    let before: IndexRow | undefined;
     for (let at = from; at < to; at += SCAN_ROWS) {
       const wanted = Math.min(SCAN_ROWS, to - at);
-      const bytes = await file.read(at * INDEX_ROW_BYTES, wanted * INDEX_ROW_BYTES);
+      const bytes = await this.#files.read('entries', at * INDEX_ROW_BYTES, wanted * INDEX_ROW_BYTES);
       for (let i = 0; i < wanted; i++) {
         const row = readIndexRow(bytes, i * INDEX_ROW_BYTES, this.#checksums.crc32);
-        if (row === undefined || row.index !== this.base.index + at + i || !(await visit(row))) return at + i - from;
+        if (row === undefined || !this.#isInPlace(row, at + i, before) || !(await visit(row))) return at + i - from;
+        before = row;
       }
     }
     return to - from;
+  }
+
+  /** Entry i of a segment stands in row i; of a cleaned one each row is of a later entry than the one before. */
+  #isInPlace(row: IndexRow, place: number, before: IndexRow | undefined): boolean {
+    if (row.isSparse !== this.cleaned) return false;
+    if (!this.cleaned) return row.index === this.base.index + place;
+    return row.index >= this.base.index && row.index > (before?.index ?? 0) && row.index <= this.lastIndex;
   }
 
   async #span(rows: readonly IndexRow[], file: PayloadFile): Promise<{ start: number; bytes: Uint8Array }> {
@@ -394,15 +394,18 @@ export class Segment {
     const first = inFile[0];
     const last = inFile.at(-1);
     if (first === undefined || last === undefined) return { start: 0, bytes: new Uint8Array(0) };
-    const source = await this.#file(file === PayloadFile.log ? 'log' : 'control');
-    return { start: first.position, bytes: await source.read(first.position, last.position + last.length - first.position) };
+    const extension = file === PayloadFile.log ? 'log' : 'control';
+    return {
+      start: first.position,
+      bytes: await this.#files.read(extension, first.position, last.position + last.length - first.position),
+    };
   }
 
   #entry(row: IndexRow, span: { start: number; bytes: Uint8Array }): Entry {
     const from = row.position - span.start;
     const payload = row.length === 0 ? new Uint8Array(0) : span.bytes.subarray(from, from + row.length);
     const entry = entryOf(row, payload);
-    if (!this.#intact(entry, row)) throw this.#corrupt(row.index);
+    if (!this.#intact(entry, row)) throw this.#corrupt(`entry ${row.index}`);
     return entry;
   }
 
@@ -417,11 +420,39 @@ export class Segment {
     return this.#intact(entryOf(row, span.bytes), row);
   }
 
+  #corruptRow(place: number): FlotillaError {
+    return this.#corrupt(this.cleaned ? `row ${place}` : `entry ${this.base.index + place}`);
+  }
+
   /** Never served and never sent on: another replica has it (hazard B23). */
-  #corrupt(index: number): FlotillaError {
+  #corrupt(what: string): FlotillaError {
     return new FlotillaError(
       'STORAGE_ERROR',
-      `${this.#pathOf('entries')}: entry ${index} is damaged; read it from another replica and check this disk`,
+      `${this.#files.pathOf('entries')}: ${what} is damaged; read it from another replica and check this disk`,
     );
   }
+}
+
+/** Whether the bytes start with the header of the row's batch, at the offset that the leader stamped. */
+function isHeaderOf(row: IndexRow, bytes: Uint8Array): boolean {
+  if (bytes.length < BATCH_HEADER_BYTES) return false;
+  return batchBaseOffsetAt(bytes, 0) === row.nextOffset - row.recordCount && batchNextOffsetAt(bytes, 0) === row.nextOffset;
+}
+
+/** Rows whose headers are read at once. */
+function headerRuns(rows: readonly IndexRow[]): IndexRow[][] {
+  const runs: IndexRow[][] = [];
+  let run: IndexRow[] = [];
+  let start = 0;
+  let end = Number.NEGATIVE_INFINITY;
+  for (const row of rows) {
+    if (row.position - end > MAX_GAP_BYTES || row.position - start > MAX_HEADERS_BYTES) {
+      run = [];
+      runs.push(run);
+      start = row.position;
+    }
+    run.push(row);
+    end = row.position + BATCH_HEADER_BYTES;
+  }
+  return runs;
 }

@@ -8,14 +8,16 @@ import { FlotillaError } from '../base/errors.ts';
 import { continuesChain } from '../raft/core/append-check.ts';
 import type { LogPosition } from '../raft/core/types.ts';
 import type { Checksums } from './payload.ts';
-import { parseSegmentName, Segment, type SegmentBase } from './segment.ts';
+import { Segment } from './segment.ts';
+import { type FoundSegment, findSegments, rowsOf } from './segment-directory.ts';
+import type { SegmentBase } from './segment-files.ts';
 import { INDEX_ROW_BYTES } from './segment-index.ts';
 import { decodeSnapshot, positionOf, type SegmentSnapshot } from './segment-snapshot.ts';
 import type { SnapshotFile, Staging } from './types.ts';
 
 /** Files of one snapshot; a leader that names more is not believed. */
 const MAX_FILES = 1 << 20;
-const FILE_NAME = /^\d{20}-\d{20}\.(log|entries|control|snapshot)$/;
+const FILE_NAME = /^\d{20}-\d{20}(\.[1-9]\d{0,9})?\.(log|entries|control|snapshot)$/;
 /** Synced each so many bytes, so that the system does not write it out in one burst. */
 const SYNC_AT_BYTES = 8 << 20;
 const VERIFY_BYTES = 4 << 20;
@@ -85,9 +87,8 @@ export class StagedSnapshot implements Staging {
     await this.#disk.syncDirectory(this.directory);
     const snapshot = await this.#record();
     const last = await this.#lastOfSegments(snapshot);
-    const { lastIndex, firstReplicableIndex, state } = snapshot;
-    if (last === undefined && firstReplicableIndex <= lastIndex && state === undefined)
-      throw this.#damaged('it has neither segments nor state');
+    const { lastIndex, firstIndex, state } = snapshot;
+    if (last === undefined && firstIndex <= lastIndex && state === undefined) throw this.#damaged('it has neither segments nor state');
     if (last !== undefined && (last.index !== lastIndex || !samePosition(last, snapshot))) {
       throw this.#damaged(`its segments end at entry ${last.index}, its record at ${lastIndex}`);
     }
@@ -126,31 +127,47 @@ export class StagedSnapshot implements Staging {
   }
 
   /** Undefined: there are no segments, its state stands for them. */
-  async #lastOfSegments({ firstReplicableIndex, logStartOffset }: SegmentSnapshot): Promise<LogPosition | undefined> {
+  async #lastOfSegments(snapshot: SegmentSnapshot): Promise<LogPosition | undefined> {
+    const { firstIndex, logStartOffset } = snapshot;
+    const { segments, leftovers } = await findSegments(
+      this.#disk,
+      this.directory,
+      this.#checksums.crc32,
+      await this.#disk.list(this.directory),
+    );
+    if (leftovers.length > 0) throw this.#damaged(`${leftovers[0]} is of no segment`);
     let last: LogPosition | undefined;
-    for (const { name, length } of this.files) {
-      const base = parseSegmentName(name, 'entries');
-      if (base === undefined) continue;
-      const follows = last === undefined ? base.index === firstReplicableIndex && base.offset <= logStartOffset : isAfter(last, base);
-      if (!follows) throw this.#damaged(`${name} does not follow what is before it`);
-      const segment = new Segment(this.#disk, this.directory, this.#checksums, base, { rows: length / INDEX_ROW_BYTES });
-      last = await this.#verifySegment(segment, last ?? (base.index === 1 ? ORIGIN : undefined));
-      await segment.close();
+    for (const found of segments) {
+      const { name } = found;
+      const follows = last === undefined ? name.index === firstIndex && name.offset <= logStartOffset : isAfter(last, name);
+      if (!follows) throw this.#damaged(`the segment from entry ${name.index} on does not follow what is before it`);
+      last = await this.#verifySegment(found, last ?? (name.index === 1 ? ORIGIN : undefined), snapshot);
     }
     return last;
   }
 
-  async #verifySegment(segment: Segment, before: LogPosition | undefined): Promise<LogPosition> {
+  async #verifySegment(
+    { name, cleaned }: FoundSegment,
+    before: LogPosition | undefined,
+    { firstReplicableIndex }: SegmentSnapshot,
+  ): Promise<LogPosition> {
+    const end = cleaned?.end;
+    if (cleaned !== undefined && (end === undefined || end.index >= firstReplicableIndex))
+      throw this.#damaged(`the segment from entry ${name.index} on was cleaned, and the record does not say so`);
+    const rows = cleaned?.rows ?? (await rowsOf(this.#disk, this.directory, name));
+    const segment = new Segment(this.#disk, this.directory, this.#checksums, name, { rows, ...(end && { end }) });
     let previous = before;
-    for (let index = segment.base.index; index <= segment.lastIndex; ) {
-      const entries = await segment.readEntries(index, VERIFY_BYTES);
+    for (let place = 0; place < rows; ) {
+      const entries = await segment.readRows(place, VERIFY_BYTES);
       for (const entry of entries) {
-        if (previous !== undefined && !continuesChain(previous, entry))
+        // In a cleaned one entries are missing before it, and the chain is what it was.
+        if (previous !== undefined && cleaned === undefined && !continuesChain(previous, entry))
           throw this.#damaged(`entry ${entry.index} does not continue the chain`);
         previous = entry;
       }
-      index += entries.length;
+      place += entries.length;
     }
+    await segment.close();
     return must(previous, 'a segment has entries');
   }
 

@@ -4,19 +4,20 @@
  *   DIR/lock, DIR/directory.json                              taken and read before anything else (directory.ts)
  *   DIR/wal/00000001.wal …                                    the write-ahead log
  *   DIR/groups/TOPICID-PARTITION.GENERATION/                  a replica's segments, and whose they are (replica-file.ts)
- *   DIR/quarantine/TOPICID-PARTITION.GENERATION.INCARNATION/  deleted and replaced replicas, purged at a later start (hazard B24)
+ *   DIR/quarantine/TOPICID-PARTITION.GENERATION.INCARNATION/  deleted and replaced replicas, purged after a while (quarantine.ts)
  */
 import type { Disk, Environment, Logger } from '../base/environment.ts';
 import { FlotillaError, messageOf, once } from '../base/errors.ts';
 import { type DirectoryId, formatGroupKey, type GroupKey, type ReplicaId } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import { type DirectoryIdentity, nextIncarnation } from './directory.ts';
-import { GroupDirectories, groupName, purgeQuarantine } from './group-directories.ts';
+import { GroupDirectories, groupName } from './group-directories.ts';
 import { SegmentsRepair } from './log-repair.ts';
 import { SegmentedLog } from './partition-log.ts';
 import { loadLog } from './partition-log-recovery.ts';
 import type { Checksums } from './payload.ts';
 import { PooledDisk } from './pooled-disk.ts';
+import { Quarantine } from './quarantine.ts';
 import { ReadBuffers } from './read-buffers.ts';
 import { ReservedDisk } from './reserved-disk.ts';
 import { readSnapshot } from './segment-snapshot.ts';
@@ -36,6 +37,8 @@ export interface StorageSettings {
   readonly walMaxFrameBytes?: number;
   /** Room that is kept back for a full disk (reserved-disk.ts). Default 0: none. */
   readonly reserveBytes?: number;
+  /** How long deleted data stay in quarantine, milliseconds. Default: for as long as the process lives. */
+  readonly deleteDelayMs?: number | undefined;
 }
 
 export interface StorageOptions extends Checksums {
@@ -68,7 +71,6 @@ export async function openStorage(given: StorageOptions): Promise<BrokerStorage>
   // Also what a process made that was killed before it could sync the name: what is built on it must outlast a power cut.
   await disk.syncDirectory(path);
   await disk.syncDirectory(`${path}/groups`);
-  await purgeQuarantine(disk, `${path}/quarantine`, identity.incarnation);
   const walSettings = {
     fileBytes: settings.walFileBytes ?? DEFAULT_WAL_SETTINGS.fileBytes,
     files: settings.walFiles ?? DEFAULT_WAL_SETTINGS.files,
@@ -80,8 +82,11 @@ export async function openStorage(given: StorageOptions): Promise<BrokerStorage>
   const walOptions = { environment, crc32, log, settings: walSettings, flushSegments, failed: options.failed };
   const wal = new Wal(walOptions, recovery.files, recovery.groups, recovery.position);
   await wal.start(recovery.position.unproven, recovery.unprovenFiles);
-  const directories = await GroupDirectories.list({ disk, path, incarnation: identity.incarnation, crc32 });
-  const storage = new BrokerStorage(options, identity, reservedDisk, { wal, logs, recovered: recovery.recovered, directories });
+  const { deleteDelayMs: delayMs } = settings;
+  const { incarnation } = identity;
+  const quarantine = await Quarantine.open({ disk, path: `${path}/quarantine`, incarnation, environment, delayMs, log });
+  const directories = await GroupDirectories.list({ disk, path, quarantine, crc32 });
+  const storage = new BrokerStorage(options, identity, reservedDisk, { wal, logs, recovered: recovery.recovered, directories, quarantine });
   await storage.finishInstalls();
   return storage;
 }
@@ -96,6 +101,7 @@ interface Opened {
   readonly logs: Map<GroupKey, SegmentedLog>;
   readonly recovered: Map<GroupKey, RecoveredGroup>;
   readonly directories: GroupDirectories;
+  readonly quarantine: Quarantine;
 }
 
 export class BrokerStorage implements Storage {
@@ -107,6 +113,7 @@ export class BrokerStorage implements Storage {
   readonly #logs: Map<GroupKey, SegmentedLog>;
   readonly #recovered: Map<GroupKey, RecoveredGroup>;
   readonly #directories: GroupDirectories;
+  readonly #quarantine: Quarantine;
   readonly #writer: SegmentWriter;
   /** Of segments. */
   readonly #segmentDisk: PooledDisk;
@@ -129,6 +136,7 @@ export class BrokerStorage implements Storage {
     this.#logs = opened.logs;
     this.#recovered = opened.recovered;
     this.#directories = opened.directories;
+    this.#quarantine = opened.quarantine;
     const { openFileLimit = Number.POSITIVE_INFINITY } = options.disk;
     this.#segmentDisk = new PooledDisk(options.disk, Math.min(MAX_OPEN_FILES, Math.floor(openFileLimit * OPEN_FILES_SHARE)));
     this.#writer = new SegmentWriter(options.environment, (error) => this.#fail(error));
@@ -273,11 +281,13 @@ export class BrokerStorage implements Storage {
     this.#logs.delete(group);
     await log?.discard();
     await this.#remove(group);
+    this.#options.log.info('log deleted', { group: formatGroupKey(group), bytes });
     return bytes;
   }
 
   async close(): Promise<void> {
     this.#writer.close();
+    await this.#quarantine.close();
     if (!this.#failed) for (const log of this.#logs.values()) await log.close();
     await this.#wal.close();
   }

@@ -6,7 +6,7 @@ import { type DirectoryIdentity, IDENTITY_FILES, readIdentityFile } from './dire
 import { parseGroupName } from './group-directories.ts';
 import type { Checksums } from './payload.ts';
 import { boundTo } from './replica-file.ts';
-import { parseSegmentName } from './segment.ts';
+import { parseSegmentName } from './segment-files.ts';
 import { decodeSnapshot, type SegmentSnapshot } from './segment-snapshot.ts';
 import { type Damage, listSegments, type StoredSegment } from './stored-log.ts';
 import { readWal, type StoredWal, type StoredWalGroup } from './wal-recovery.ts';
@@ -96,6 +96,6 @@ async function readReplica(
     if (snapshot !== undefined) snapshots.push(snapshot);
     else damage.push({ file: `${directory}/${name}`, position: 0, what: 'does not match its checksum, or is of a newer release' });
   }
-  const segments = await listSegments({ disk, directory });
+  const segments = await listSegments({ disk, directory, crc32 });
   return { group, directory, replicaId: typeof owner === 'number' ? owner : undefined, wal, segments, snapshots };
 }

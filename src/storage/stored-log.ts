@@ -4,11 +4,12 @@
  */
 import type { Disk } from '../base/environment.ts';
 import { continuesChain } from '../raft/core/append-check.ts';
-import { EntryKind } from '../raft/core/entry.ts';
+import { type Entry, EntryKind } from '../raft/core/entry.ts';
 import type { LogPosition } from '../raft/core/types.ts';
 import { FileWindow } from './file-window.ts';
 import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, isRecordBatch, maxTimestampOf, payloadIntact } from './payload.ts';
-import { parseSegmentName, type SegmentBase, segmentName } from './segment.ts';
+import { findSegments, rowsOf } from './segment-directory.ts';
+import { EXTENSIONS, type SegmentBase, type SegmentName, segmentName } from './segment-files.ts';
 import { entryOf, headChecksumOf, INDEX_ROW_BYTES, type IndexRow, PayloadFile, readIndexRow } from './segment-index.ts';
 
 /** Bytes of entries between two pauses of who checks a segment. */
@@ -31,8 +32,11 @@ export interface StoredEntry {
 }
 
 export interface StoredSegment {
-  readonly base: SegmentBase;
+  /** Of a generation above 0: a cleaned one. */
+  readonly base: SegmentName;
+  /** That it has something of. */
   readonly entries: number;
+  readonly lastIndex: number;
   /** Of all its files. */
   readonly bytes: number;
 }
@@ -45,25 +49,27 @@ export interface StoredLogOptions extends Checksums {
   readonly report: (damage: Damage) => void;
 }
 
-/** The segments of a replica's directory, in order. */
-export async function listSegments({ disk, directory }: Pick<StoredLogOptions, 'disk' | 'directory'>): Promise<StoredSegment[]> {
+/** The segments of a replica's directory, in order. What a crash left of others is not looked at: the next start removes it. */
+export async function listSegments({
+  disk,
+  directory,
+  crc32,
+}: Pick<StoredLogOptions, 'disk' | 'directory' | 'crc32'>): Promise<StoredSegment[]> {
   const names = await disk.list(directory);
-  const bases = names.map((name) => parseSegmentName(name, 'entries')).filter((base) => base !== undefined);
-  const segments: StoredSegment[] = [];
-  for (const base of bases.sort((a, b) => a.index - b.index)) {
+  const { segments } = await findSegments(disk, directory, crc32, names);
+  const stored: StoredSegment[] = [];
+  for (const { name: base, cleaned } of segments) {
+    const entries = cleaned?.rows ?? (await rowsOf(disk, directory, base));
     let bytes = 0;
-    let entries = 0;
-    for (const extension of ['log', 'entries', 'control']) {
+    for (const extension of EXTENSIONS) {
       const name = `${segmentName(base)}.${extension}`;
       if (!names.includes(name)) continue;
       const file = await disk.open(`${directory}/${name}`, { create: false });
-      const size = await file.size().finally(() => file.close());
-      bytes += size;
-      if (extension === 'entries') entries = Math.floor(size / INDEX_ROW_BYTES);
+      bytes += await file.size().finally(() => file.close());
     }
-    segments.push({ base, entries, bytes });
+    stored.push({ base, entries, lastIndex: cleaned?.end?.index ?? base.index + entries - 1, bytes });
   }
-  return segments;
+  return stored;
 }
 
 /** Every entry in the segments, in order, its payload verified; of a damaged row there is no entry. */
@@ -84,7 +90,7 @@ export async function* storedEntries(options: StoredLogOptions): AsyncGenerator<
 /** Reads a segment that ends where `next` begins (undefined: the last one) and reports what is damaged of it; `paced` is awaited after each run of entries. */
 export async function checkSegment(
   options: StoredLogOptions,
-  base: SegmentBase,
+  base: SegmentName,
   next: SegmentBase | undefined,
   paced: (bytes: number) => Promise<void>,
 ): Promise<void> {
@@ -103,11 +109,11 @@ export async function checkSegment(
   await paced(bytes);
 }
 
-type Windows = Readonly<Record<PayloadFile, FileWindow | undefined>>;
+type Windows = Readonly<Record<number, FileWindow | undefined>>;
 
 class SegmentReader {
   readonly #options: StoredLogOptions;
-  readonly #base: SegmentBase;
+  readonly #base: SegmentName;
   /** Undefined: there is no such file. */
   readonly #rows: FileWindow | undefined;
   readonly #payloads: Windows;
@@ -119,7 +125,7 @@ class SegmentReader {
 
   private constructor(
     options: StoredLogOptions,
-    base: SegmentBase,
+    base: SegmentName,
     rows: FileWindow | undefined,
     payloads: Windows,
     close: () => Promise<void>,
@@ -131,7 +137,7 @@ class SegmentReader {
     this.#close = close;
   }
 
-  static async open(options: StoredLogOptions, base: SegmentBase): Promise<SegmentReader> {
+  static async open(options: StoredLogOptions, base: SegmentName): Promise<SegmentReader> {
     const { disk, directory } = options;
     const closes: (() => Promise<void>)[] = [];
     const open = async (extension: string): Promise<FileWindow | undefined> => {
@@ -153,6 +159,10 @@ class SegmentReader {
     return this.#close();
   }
 
+  get #cleaned(): boolean {
+    return this.#base.generation > 0;
+  }
+
   /** Returns where the log stands behind it; undefined: not known. */
   async *read(next: SegmentBase | undefined, before: LogPosition | undefined): AsyncGenerator<StoredEntry, LogPosition | undefined> {
     const stored = Math.floor((this.#rows?.size ?? 0) / INDEX_ROW_BYTES);
@@ -162,10 +172,11 @@ class SegmentReader {
     for (let at = 0; at < stored; at++) {
       const row = await this.#row(at);
       if (row === undefined) {
+        const what = this.#cleaned ? 'a row' : `the row of entry ${this.#base.index + at}`;
         // Behind what is synced it may be torn, and what follows it is nothing.
-        if (!this.#counts(this.#base.index + at, next)) return undefined;
         const index = this.#base.index + at;
-        this.#report('entries', at * INDEX_ROW_BYTES, `the row of entry ${index} does not match its checksum`, index);
+        if (!this.#cleaned && !this.#counts(index, next)) return undefined;
+        this.#report('entries', at * INDEX_ROW_BYTES, `${what} does not match its checksum`, this.#cleaned ? this.#base.index : index);
         previous = undefined;
         this.#ends = {};
         this.#timestamp = undefined;
@@ -173,6 +184,13 @@ class SegmentReader {
       }
       yield await this.#entry(row, at, previous, next);
       previous = row;
+    }
+    if (this.#cleaned) {
+      if (stored === 0) this.#report('entries', 0, 'its rows are missing', this.#base.index);
+      if (stored === 0 || next === undefined || previous === undefined || previous.index + 1 === next.index) return previous;
+      const what = `it ends at entry ${previous.index}, and the next segment begins at ${next.index}`;
+      this.#report('entries', stored * INDEX_ROW_BYTES, what, previous.index);
+      return undefined;
     }
     if (stored < due) {
       const [first, last] = [this.#base.index + stored, this.#base.index + due - 1];
@@ -185,7 +203,8 @@ class SegmentReader {
   async #row(at: number): Promise<IndexRow | undefined> {
     const bytes = await this.#rows?.at(at * INDEX_ROW_BYTES, INDEX_ROW_BYTES);
     const row = bytes && readIndexRow(bytes, 0, this.#options.crc32);
-    return row?.index === this.#base.index + at ? row : undefined;
+    if (row === undefined || row.isSparse !== this.#cleaned) return undefined;
+    return this.#cleaned || row.index === this.#base.index + at ? row : undefined;
   }
 
   async #entry(row: IndexRow, at: number, previous: LogPosition | undefined, next: SegmentBase | undefined): Promise<StoredEntry> {
@@ -212,7 +231,7 @@ class SegmentReader {
 
   #whatIsWrong(row: IndexRow, payload: Uint8Array, previous: LogPosition | undefined): { in: 'row' | 'payload'; what: string } | undefined {
     const entry = entryOf(row, payload);
-    if (previous !== undefined && !continuesChain(previous, entry)) return { in: 'row', what: 'does not continue the log before it' };
+    if (previous !== undefined && !this.#continues(previous, entry)) return { in: 'row', what: 'does not continue the log before it' };
     const due = this.#ends[row.file as PayloadFile] ?? row.position;
     if (row.position !== due) return { in: 'row', what: 'is not where the payload before it ends' };
     if (payload.length < row.length) return { in: 'payload', what: `has ${payload.length} of its ${row.length} bytes` };
@@ -221,11 +240,17 @@ class SegmentReader {
     const timestamp = this.#timestamp === undefined ? row.maxTimestamp : Math.max(this.#timestamp, maxTimestampOf(entry));
     if (row.isRunning && row.maxTimestamp !== timestamp)
       return { in: 'row', what: `states ${row.maxTimestamp} as the greatest timestamp so far, not ${timestamp}` };
-    if (!isRecordBatch(row)) return undefined;
+    if (!isRecordBatch(row) || row.file === PayloadFile.gone) return undefined;
     const offsets = batchBaseOffsetAt(payload, 0) === row.nextOffset - row.recordCount && batchNextOffsetAt(payload, 0) === row.nextOffset;
     return offsets
       ? undefined
       : { in: 'payload', what: `states other offsets than ${row.nextOffset - row.recordCount} to ${row.nextOffset - 1}` };
+  }
+
+  /** In a cleaned segment entries are missing in between. */
+  #continues(previous: LogPosition, entry: Entry): boolean {
+    if (!this.#cleaned) return continuesChain(previous, entry);
+    return entry.index > previous.index && entry.nextOffset - entry.recordCount >= previous.nextOffset && entry.term >= previous.term;
   }
 
   /** Closed segments are synced; of the last one, what the write-ahead log says. */

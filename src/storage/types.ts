@@ -89,6 +89,10 @@ export interface PartitionLog {
   scanBatchHeaders(fromOffset: number, visit: (header: Uint8Array, nextOffset: number) => void): Promise<void>;
   /** State that recovery starts from (producer state, a state machine's checkpoint), written at each segment roll with where it stands. */
   readonly snapshot: { readonly index: number; readonly nextOffset: number; readonly state: Uint8Array } | undefined;
+  /**
+   * Tombstones below this offset may go: what the last tombstoneFloor entry says (tombstone-floor.ts), which the log's snapshots keep. 0: there was none.
+   */
+  readonly tombstoneFloor: number;
   /** Called at a roll to get the state as of an entry, the last one that the owner was told of; undefined: no snapshot is written. */
   snapshotSource: ((nextOffset: number, index: number) => Uint8Array | undefined) | undefined;
   /** The first entry that it still holds: a follower that needs an earlier one gets a snapshot. */
@@ -112,8 +116,29 @@ export interface PartitionLog {
   reclaimSoon(): void;
   /** In their order. The last one may have entries that are not written yet. */
   segments(): readonly StoredSegment[];
+  /** What may be cleaned, in its order from the first segment on: what was cleaned before, and then the dirty rest. */
+  cleanable(): readonly CleanableSegment[];
+  /**
+   * Rewrites cleanable segments, from the first on, up to the one that ends at `throughIndex`; neighbours that fit into segment.bytes together become one.
+   * `clean` gets runs of whole stored batches, back to back and in their order, at most {@link CLEAN_BYTES} of them or one that is larger, and gives
+   * what is left of them, back to back: a batch keeps its base offset, its last offset delta, its producer and its leader epoch, and one without
+   * records is left out. The bytes are the callee's from then on, and the log's again afterwards.
+   *
+   * Readers see a segment when all of it is durable, and those under way go on in the old files, or get an error that is to be tried again. A crash leaves each segment
+   * as it was or as it will be. What is being read for a follower stays as it is. The signal ends it between two runs, with nothing of the segment
+   * under way changed. Resolves with the payload bytes of what was rewritten, before and after.
+   */
+  clean(
+    throughIndex: number,
+    clean: (batches: Uint8Array) => Promise<Uint8Array>,
+    signal: AbortSignal,
+  ): Promise<{ readonly before: number; readonly after: number }>;
+  /** All below this offset was cleaned by this replica at least once: what the tombstone floor stands on. As durable as the cleaned segments. */
+  readonly cleanedTo: number;
   /** From the next segment on. */
-  configure(settings: Pick<LogSettings, 'segmentBytes' | 'segmentMs'>): void;
+  configure(settings: Pick<LogSettings, 'segmentBytes' | 'segmentMs' | 'segmentRecords'>): void;
+  /** Ends the last segment, soon, if it is older than segmentMs: at the latest the next append would, and an idle log never sees one. */
+  rollIfOld(): void;
   readonly sizeBytes: number;
   /** Writes and syncs all that was appended. */
   flush(): Promise<void>;
@@ -136,6 +161,8 @@ export interface LogRepair {
    * Durable when it resolves. @throws CORRUPT_MESSAGE when they are not those that this log had.
    */
   write(firstIndex: number, entries: readonly Entry[], damagedTo: number): Promise<void>;
+  /** Of a cleaned segment other replicas may have less or more, and none the entries as they were: it can't be put right, only the replica replaced. */
+  isCleaned(firstIndex: number): boolean;
 }
 
 /** What retention goes by. */
@@ -145,6 +172,18 @@ export interface StoredSegment {
   /** The greatest timestamp of its batches, milliseconds since the epoch; -1: it has none. */
   maxTimestamp(): Promise<number>;
   payloadBytes(): Promise<number>;
+}
+
+/** Bytes of one run of batches that {@link PartitionLog.clean} hands over. */
+export const CLEAN_BYTES = 1 << 20;
+
+/** A closed segment below the newest durable snapshot. */
+export interface CleanableSegment extends StoredSegment {
+  readonly lastIndex: number;
+  /** The offset behind its last record. */
+  readonly nextOffset: number;
+  /** What is in it was the newest of its key when it was rewritten. */
+  readonly cleaned: boolean;
 }
 
 export interface BatchRun {
@@ -199,6 +238,8 @@ export interface LogSettings {
   readonly segmentBytes: number;
   /** Kafka's segment.ms, counted from the first entry that a segment took since it was opened. Default: no bound. */
   readonly segmentMs?: number;
+  /** Offsets that a segment takes. Default: no bound. */
+  readonly segmentRecords?: number;
   /** The owner's snapshot state is all that its entries made (a state machine's checkpoint): a follower needs no segments below it. */
   readonly stateAlone?: boolean;
 }

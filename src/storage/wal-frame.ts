@@ -37,6 +37,7 @@ import { assert } from '../base/assert.ts';
 import { GROUP_KEY_BYTES, type GroupKey } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/core/entry.ts';
+import { newerFormat } from './newer-format.ts';
 
 /** crc32 (IEEE) of the bytes; `seed` is the sum of what came before. Injected: a native one in the broker. */
 export type Crc32 = (bytes: Uint8Array, seed?: number) => number;
@@ -193,6 +194,18 @@ export class FrameBuffer {
     view.setUint32(48, directoryChecksum);
     view.setUint32(52, bodyLength);
   }
+}
+
+/**
+ * Whatever its version, a file of this log begins with the magic, the version behind it, and a checksum of its first 60 bytes behind these.
+ * @throws DATA_DIRECTORY when a newer release wrote it.
+ */
+export function refuseNewer(head: Uint8Array, crc32: Crc32): void {
+  if (head.length < FRAME_HEADER_BYTES) return;
+  const view = new DataView(head.buffer, head.byteOffset, FRAME_HEADER_BYTES);
+  const version = view.getUint16(4);
+  if (view.getUint32(0) === MAGIC && version > VERSION && view.getUint32(60) === crc32(head.subarray(0, 60)))
+    throw newerFormat('a file of the write-ahead log', version, VERSION);
 }
 
 /** The header (or trailer) at `at`, or undefined when there is none that is intact. */

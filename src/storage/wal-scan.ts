@@ -14,6 +14,7 @@ import {
   type Row,
   readHeader,
   readRows,
+  refuseNewer,
 } from './wal-frame.ts';
 
 export interface ScannedFrame {
@@ -39,7 +40,9 @@ type FileUse = Pick<FrameHeader, 'generation' | 'nonce'>;
 /** Undefined: no frame was ever written to the file. */
 export async function scanFile(file: DiskFile, size: number, crc32: Crc32): Promise<ScannedFile | undefined> {
   const reader = new FileWindow(file, size);
-  const use = readHeader(await reader.at(0, PAGE_BYTES), 0, crc32) ?? (await newestHeader(reader, size, crc32));
+  const head = await reader.at(0, PAGE_BYTES);
+  refuseNewer(head, crc32);
+  const use = readHeader(head, 0, crc32) ?? (await newestHeader(reader, size, crc32));
   if (use === undefined) return undefined;
   const frames: ScannedFrame[] = [];
   let at = 0;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { effectiveConfig, environmentName, loadConfig, validateTopicConfig } from '../../src/broker/config.ts';
+import { effectiveConfig, environmentName, loadConfig, logSettingsOf, validateTopicConfig } from '../../src/broker/config.ts';
 import { brokerKeys } from '../../src/broker/config-keys.ts';
 import { parseConfigValue } from '../../src/broker/config-value.ts';
 
@@ -104,5 +104,38 @@ describe('validateTopicConfig', () => {
   it('names the right key and what is allowed', () => {
     expect(() => validateTopicConfig(new Map([['max.mesage.bytes', '1']]), defaults)).toThrow(/Did you mean max\.message\.bytes/);
     expect(() => validateTopicConfig(new Map([['min.insync.replicas', '0']]), defaults)).toThrow(/1 to 7/);
+  });
+});
+
+describe('what is compacted', () => {
+  const defaults = loadConfig({ set: minimal }).topicDefaults;
+  const topic = (configs: Readonly<Record<string, string>>) => validateTopicConfig(new Map(Object.entries(configs)), defaults);
+
+  it.each([
+    [{}, true, false],
+    [{ 'cleanup.policy': 'compact' }, false, true],
+    [{ 'cleanup.policy': 'compact, delete' }, true, true],
+    [{ 'cleanup.policy': 'Delete' }, true, false],
+  ])('%j', (configs, deletes, compacts) => {
+    expect(topic(configs)).toMatchObject({ deletes, compacts });
+  });
+
+  it.each([
+    [{ 'cleanup.policy': '' }, /list of delete, compact/],
+    [{ 'cleanup.policy': 'shred' }, /list of delete, compact|one of delete, compact/],
+    [{ 'min.cleanable.dirty.ratio': '1.5' }, /a number, 0 to 1/],
+    [{ 'delete.retention.ms': '0.5' }, /a duration/],
+    [{ 'min.compaction.lag.ms': '2h', 'max.compaction.lag.ms': '1h' }, /Make it smaller/],
+  ])('is not %j', (configs, message) => {
+    expect(() => topic(configs)).toThrow(message);
+    expect(() => topic(configs)).toThrow(expect.objectContaining({ code: 'INVALID_CONFIG' }));
+  });
+
+  it('ends segments in time for their records, and while their keys fit', () => {
+    const config = topic({ 'cleanup.policy': 'compact', 'max.compaction.lag.ms': '1h', 'min.cleanable.dirty.ratio': '0.25' });
+    expect(config.minCleanableRatio).toBe(0.25);
+    expect(logSettingsOf(config)).toEqual({ segmentBytes: 2 ** 30, segmentMs: 3_600_000, segmentRecords: 629_145 });
+    expect(logSettingsOf(topic({ 'max.compaction.lag.ms': '1h' }))).toMatchObject({ segmentMs: 7 * 86_400_000, segmentRecords: Infinity });
+    expect(loadConfig({ set: [...minimal, 'log.cleanup.policy=compact'] }).topicDefaults).toMatchObject({ deletes: false, compacts: true });
   });
 });

@@ -44,6 +44,8 @@ export class FakeLog {
     return this.entries.reduce((sum, { payload }) => sum + payload.length, 0);
   }
 
+  configure(): void {}
+
   append(entries: readonly Entry[]): void {
     this.entries.push(...entries);
   }

@@ -8,8 +8,11 @@ import { nativeCompressions } from '../../src/platform/compression-native.ts';
 import { EntryKind } from '../../src/raft/core/entry.ts';
 import { readBatchHeader, validateBatch } from '../../src/record/batch.ts';
 import { BatchBuilder } from '../../src/record/builder.ts';
+import { cleanBatch } from '../../src/record/clean.ts';
+import { CompressionTable } from '../../src/record/compression.ts';
 import { crc32c } from '../../src/record/crc32c.ts';
-import { batch, openPartition, outcome } from './batches.ts';
+import { decodeTombstoneFloor } from '../../src/storage/tombstone-floor.ts';
+import { batch, defaults, openPartition, outcome } from './batches.ts';
 import { FakeLog, FakeReplica } from './fake-replica.ts';
 import { ManualEnvironment } from './manual-environment.ts';
 
@@ -365,4 +368,105 @@ it('acknowledges exactly what commits, whatever happens in between', async () =>
     }),
     { numRuns: 100 },
   );
+});
+
+describe('a compacted topic', () => {
+  const keyed = (key: string | null, value: string | null = 'v') => {
+    const builder = new BatchBuilder({ crc32c });
+    const bytes = (of: string | null) => (of === null ? null : new TextEncoder().encode(of));
+    builder.append(bytes('first'), bytes('v'), [], 1_000_000);
+    builder.append(bytes(key), bytes(value), [], 1_000_000);
+    return builder.build();
+  };
+
+  beforeEach(async () => {
+    partition = await openPartition(fake, environment, { compacts: true, deletes: false, retentionMs: 1, retentionBytes: 1 });
+  });
+
+  it.each(['quorum', 'leader', 'none'] as const)('takes no record without a key, with acks=%s', async (acks) => {
+    const refused = send(keyed(null), options(acks));
+    await expect(refused).rejects.toMatchObject({
+      code: 'INVALID_RECORD',
+      retriable: false,
+      message: expect.stringMatching(/give every record a key/),
+    });
+    expect(fake.entries).toEqual([]);
+  });
+
+  it('takes records with keys, be they empty, and tombstones', async () => {
+    for (const batchOfTwo of [keyed('a'), keyed(''), keyed('a', null)]) send(batchOfTwo, options());
+    expect(fake.entries).toHaveLength(3);
+  });
+
+  it('takes nothing that it could not look into', async () => {
+    const [codec] = nativeCompressions;
+    const builder = new BatchBuilder({ crc32c, compression: codec });
+    builder.append(Uint8Array.of(1), Uint8Array.of(2), [], 1_000_000);
+    await expect(send(builder.build(), options())).rejects.toMatchObject({ code: 'UNSUPPORTED_COMPRESSION_TYPE' });
+  });
+
+  it('looks into nothing where the topic is not compacted', async () => {
+    partition.configure({ ...defaults, compacts: false });
+    send(keyed(null), options());
+    const [codec] = nativeCompressions;
+    const builder = new BatchBuilder({ crc32c, compression: codec });
+    builder.append(null, Uint8Array.of(2), [], 1_000_000);
+    send(builder.build(), options());
+    expect(fake.entries).toHaveLength(2);
+    partition.configure({ ...defaults, compacts: true });
+    await expect(send(keyed(null), options())).rejects.toMatchObject({ code: 'INVALID_RECORD' });
+  });
+
+  it('answers a batch that is sent again with its offset, also when it came before the topic was compacted', async () => {
+    partition.configure({ ...defaults, compacts: false });
+    const first = batch(1, { producer: [7, 0, 0] });
+    send(first.slice(), options());
+    partition.configure({ ...defaults, compacts: true });
+    const again = send(first, options());
+    fake.commitTo(1);
+    expect(await outcome(again)).toMatchObject({ baseOffset: 0 });
+  });
+
+  it('keeps for ever what only compaction removes', () => {
+    expect(partition.retention).toEqual({ retentionMs: -1, retentionBytes: -1, retentionTopicBytes: -1 });
+    partition.configure({ ...defaults, compacts: true, deletes: true, retentionMs: 5 });
+    expect(partition.retention.retentionMs).toBe(5);
+  });
+
+  it('a read of what is gone goes on behind it', async () => {
+    for (let i = 0; i < 3; i++) send(keyed(`${i}`), options());
+    fake.commitTo(3);
+    fake.fakeLog.entries.splice(1, 1);
+    expect(await partition.read(2, 1_000, 'read_uncommitted')).toMatchObject({ nextOffset: 6 });
+    fake.fakeLog.entries.splice(1, 1, { ...fake.fakeLog.entries[1]!, kind: EntryKind.noop });
+    expect(await partition.read(2, 1_000, 'read_uncommitted')).toEqual({ chunks: [], bytes: 0, nextOffset: 6 });
+  });
+
+  it('counts the sequences of batches that compaction left a part of, or nothing (B30)', async () => {
+    partition = await openPartition(fake, environment, { compacts: false });
+    for (const sequence of [0, 3]) send(batch(3, { producer: [7, 0, sequence] }), options());
+    fake.commitTo(2);
+    const last = fake.fakeLog.entries[1]!;
+    const codecs = { compression: new CompressionTable(), maxBytes: 1_000, crc32c };
+    const left = cleanBatch(last.payload, ({ offset }) => offset === 4, codecs)!;
+    expect(readBatchHeader(left)).toMatchObject({ recordCount: 1, lastOffsetDelta: 2 });
+    const log = new FakeLog();
+    log.entries = [{ ...last, payload: left }];
+    fake = new FakeReplica({ log });
+    partition = await openPartition(fake, environment, { compacts: false });
+    expect(await outcome(send(batch(3, { producer: [7, 0, 3] }), options()))).toMatchObject({ baseOffset: 3 });
+    send(batch(1, { producer: [7, 0, 6] }), options());
+    expect(fake.entries).toHaveLength(1);
+    expect(await outcome(send(batch(1, { producer: [7, 0, 9] }), options()))).toBe('OUT_OF_ORDER_SEQUENCE_NUMBER');
+  });
+
+  it('raises the tombstone floor on all replicas, by an entry', async () => {
+    const raised = partition.raiseTombstoneFloor(4711, 1_000);
+    raised.catch(() => undefined);
+    expect(fake.entries[0]).toMatchObject({ kind: EntryKind.tombstoneFloor, recordCount: 0 });
+    expect(decodeTombstoneFloor(fake.entries[0]!.payload)).toBe(4711);
+    expect(await outcome(raised)).toBe('pending');
+    fake.commitTo(1);
+    await raised;
+  });
 });

@@ -70,6 +70,8 @@ function secondProcess(held: readonly GroupKey[], { damaged = false, notWhole = 
     },
     close: async (group: GroupKey) => void closed.push(group),
     remove: async (group: GroupKey) => void removed.push(group),
+    // Of what is damaged nothing can be put right.
+    untilWhole: async () => false,
   } as unknown as RaftHost;
   const metadata = new MetadataStore();
   const partitions = new Partitions({

@@ -1,7 +1,8 @@
 import { beforeEach, describe, expect, it, test } from 'vitest';
 import { type LogFields, type Logger, silentLogger } from '../../src/base/environment.ts';
 import type { Partition } from '../../src/broker/partition.ts';
-import { CLOCK_PAUSE_MS, type RetainedLog, Retention, type RetentionBounds, retainedFrom } from '../../src/broker/retention.ts';
+import { type RetainedLog, Retention, type RetentionBounds, retainedFrom } from '../../src/broker/retention.ts';
+import { CLOCK_PAUSE_MS, TrustedClock } from '../../src/broker/trusted-clock.ts';
 import { ManualEnvironment, settled } from './manual-environment.ts';
 import { SimWorld } from './sim-world.ts';
 
@@ -134,7 +135,7 @@ describe('a check', () => {
       get logStartOffset() {
         return log.logStartOffset;
       },
-      retention: { retentionMs: 600_000, retentionBytes: -1 },
+      retention: { retentionMs: 600_000, retentionBytes: -1, retentionTopicBytes: -1 },
       replica: { leadership, log: Object.assign(log, { reclaimSoon: () => void log.reclaims++ }) },
       startAt: async (offset: number) => {
         starts.push(offset);
@@ -144,7 +145,17 @@ describe('a check', () => {
     };
     const logger: Logger = { ...silentLogger, error: (_message, fields = {}) => void errors.push(fields) };
     const partitions = { all: () => [partition as unknown as Partition] };
-    retention = new Retention({ partitions, environment, log: logger, intervalMs: INTERVAL_MS, requestTimeoutMs: 1_000 });
+    const clock = new TrustedClock(environment, logger);
+    const segmentsOf = async () => new Map();
+    retention = new Retention({
+      partitions,
+      segmentsOf,
+      environment,
+      clock,
+      log: logger,
+      intervalMs: INTERVAL_MS,
+      requestTimeoutMs: 1_000,
+    });
     retention.start();
   });
 

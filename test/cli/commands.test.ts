@@ -136,7 +136,10 @@ describe('topic', () => {
 
   it('deletes', async () => {
     const cluster = clusterWith();
-    expect(await flotilla(['topic', 'delete', 'orders'], { cluster })).toMatchObject({ code: 0, out: 'deleted orders\n' });
+    expect(await flotilla(['topic', 'delete', 'orders'], { cluster })).toMatchObject({
+      code: 0,
+      out: 'deleted orders: 90 B on all brokers together, given back after log.segment.delete.delay.ms\n',
+    });
     expect(cluster.topics.size).toBe(0);
   });
 });
@@ -341,6 +344,12 @@ describe('consume', () => {
       cluster: clusterWith('a', 'b', 'c', 'd'),
     });
     expect({ code, lines: out.trim().split('\n').sort() }).toEqual({ code: 0, lines: ['a', 'b', 'c', 'd'] });
+  });
+
+  it('ends at the end though the last records were compacted away', async () => {
+    const cluster = clusterWith('a', 'b', 'c', 'd');
+    for (const { logs } of cluster.topics.values()) for (const log of logs) cluster.compacted.add(log.at(-1)!);
+    expect(await flotilla(['consume', 'orders', '--from', 'beginning', '--until-end'], { cluster })).toMatchObject({ code: 0 });
   });
 
   it('ends at once where there is nothing', async () => {

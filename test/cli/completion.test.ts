@@ -39,9 +39,9 @@ function offered(shell: Shell, line: string): string[] {
 describe.each(shells)('in %s', (shell) => {
   it.each([
     ['flotilla t', ['topic']],
-    ['flotilla topic ', ['create', 'delete', 'describe', 'list']],
-    ['flotilla topic de', ['delete', 'describe']],
-    ['flotilla --json topic d', ['delete', 'describe']],
+    ['flotilla topic ', ['alter', 'create', 'delete', 'delete-records', 'describe', 'list']],
+    ['flotilla topic de', ['delete', 'delete-records', 'describe']],
+    ['flotilla --json topic d', ['delete', 'delete-records', 'describe']],
     ['flotilla --bootstrap localhost:1 cluster ', ['describe']],
     ['flotilla raft ', ['describe', 'list']],
     ['flotilla raft list --p', ['--problems']],

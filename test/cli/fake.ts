@@ -24,6 +24,8 @@ interface FakeTopic extends NewTopic {
 
 export class FakeCluster {
   readonly topics = new Map<string, FakeTopic>();
+  /** Records that are in a log no more. */
+  readonly compacted = new Set<IncomingRecord>();
   readonly producers: ProducerSettings[] = [];
   groups: RaftGroup[] = [];
   scrubs: BrokerScrub[] = [];
@@ -87,13 +89,17 @@ export class FakeCluster {
     const { logs } = this.topic(settings.topic);
     const partitions = settings.partitions ?? logs.map((_, partition) => partition);
     const positions = new Map(partitions.map((partition) => [partition, startOf(logs[partition]!, settings.from)]));
+    const { compacted } = this;
     async function* records(): AsyncGenerator<IncomingRecord> {
-      while (!settings.signal.aborted) {
+      const ends = settings.until === 'end' ? new Map(partitions.map((partition) => [partition, logs[partition]!.length])) : undefined;
+      const hasReadAll = () => ends !== undefined && partitions.every((partition) => positions.get(partition)! >= ends.get(partition)!);
+      while (!settings.signal.aborted && !hasReadAll()) {
         const ready = partitions.find((partition) => positions.get(partition)! < logs[partition]!.length);
         if (ready !== undefined) {
           const position = positions.get(ready)!;
           positions.set(ready, position + 1);
-          yield logs[ready]![position]!;
+          const record = logs[ready]![position]!;
+          if (!compacted.has(record)) yield record;
         } else await new Promise((resolve) => setImmediate(resolve));
       }
     }

@@ -323,3 +323,37 @@ describe('consumer', () => {
     await cluster.settle(client.close());
   });
 });
+
+describe('a compacted topic', () => {
+  it.each([
+    ['in the middle', 2, -2],
+    ['at the end', -3, undefined],
+    ['everywhere', 0, undefined],
+  ])('is read over what is gone, up to the end: %s', async (_where, from, to) => {
+    const { cluster, client, partition } = await filled(400);
+    for (const entry of partition.entries.slice(from, to)) partition.gone.add(entry);
+    const consumer = client.consumer({ topics: ['t'], from: 'beginning', until: 'end' });
+    expect(partition.entries.length).toBeGreaterThan(6);
+    expect(await take(cluster, consumer, Number.POSITIVE_INFINITY)).toEqual(partition.values());
+    expect(consumer.position('t', 0)).toBe(400);
+    expect(consumer.lag()).toBe(0);
+    expect(await take(cluster, consumer, 1)).toEqual([]);
+    await cluster.settle(client.close());
+  });
+
+  it('is read on from within what is gone', async () => {
+    const { cluster, client, partition } = await filled(400);
+    for (const entry of partition.entries.slice(-3)) partition.gone.add(entry);
+    const consumer = client.consumer({ topics: ['t'], from: { offset: 399 } });
+    const more = take(cluster, consumer, 3);
+    await add(cluster, client, 400, 403);
+    expect(await more).toEqual(range(400, 403));
+    await cluster.settle(client.close());
+  });
+});
+
+it('of an empty topic there is nothing to wait for until its end', async () => {
+  const { cluster, client } = await filled(0);
+  expect(await take(cluster, client.consumer({ topics: ['t'], from: 'beginning', until: 'end' }), 1)).toEqual([]);
+  await cluster.settle(client.close());
+});

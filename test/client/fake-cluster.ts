@@ -55,6 +55,8 @@ export class FakePartition {
   entries: Entry[] = [];
   committed = 0;
   startOffset = 0;
+  /** Compacted away. */
+  readonly gone = new Set<Entry>();
   /** The largest batch that it takes. */
   maxBytes = 1 << 21;
   readonly parked: { readonly entry: Entry; readonly answer: (error: WireError | undefined, baseOffset: number) => void }[] = [];
@@ -160,6 +162,7 @@ export class FakePartition {
     const options = { compression: new CompressionTable(), maxBytes: 1 << 26, crc32c };
     return this.entries
       .slice(0, this.committed)
+      .filter((entry) => !this.gone.has(entry))
       .flatMap(({ bytes }) => decodeBatch(bytes, options).map(({ value }) => text.decode(value ?? new Uint8Array())));
   }
 }
@@ -182,6 +185,11 @@ class FakeFetch {
     if (this.broker.mute || this.broker.silent) return;
     for (const entry of partition.entries.slice(0, partition.committed)) {
       if (entry.nextOffset <= reader.offset) continue;
+      if (partition.gone.has(entry)) {
+        reader.offset = entry.nextOffset;
+        this.answer(partition, reader, {});
+        continue;
+      }
       if (this.credit <= 0) return;
       this.credit -= entry.bytes.length;
       this.sent += entry.bytes.length;

@@ -38,6 +38,8 @@ export const replica = (brokerId: number, change: Partial<RaftReplicaDescription
   lastSnapshot: undefined,
   divergedIndex: 0,
   quarantined: undefined,
+  cleanedTo: 0,
+  tombstoneFloor: 0,
   damage: undefined,
   onProbation: false,
   pendingDiskBytes: 0,

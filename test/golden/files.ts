@@ -37,3 +37,13 @@ export function readGolden(name: string): Uint8Array {
 export function addGolden(name: string, bytes: Uint8Array): void {
   if (process.env['NEW_GOLDEN'] !== undefined && !existsSync(goldenPath(name))) writeFileSync(goldenPath(name), toText(bytes));
 }
+
+/** Several files as one text. */
+export function toFilesText(files: Iterable<readonly [path: string, bytes: Uint8Array]>): string {
+  return Array.from(files, ([path, bytes]) => `file ${path}\n${toText(bytes)}`).join('');
+}
+
+export function fromFilesText(text: string): [path: string, bytes: Uint8Array][] {
+  const parts = text.split(/^file /m).slice(1);
+  return parts.map((part) => [part.slice(0, part.indexOf('\n')), fromText(part.slice(part.indexOf('\n') + 1))]);
+}

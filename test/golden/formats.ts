@@ -18,13 +18,15 @@ import { BatchBuilder } from '../../src/record/builder.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../src/rsm/checkpoint.ts';
 import { decodeRecords, encodeRecords } from '../../src/rsm/codec.ts';
 import { formatDirectory, initDirectory, nextIncarnation, readDirectory } from '../../src/storage/directory.ts';
+import { decodeLogStart, encodeLogStart } from '../../src/storage/log-start.ts';
 import { decodeReplicaFile, encodeReplicaFile } from '../../src/storage/replica-file.ts';
-import { putIndexRow, readIndexRow } from '../../src/storage/segment-index.ts';
+import { type IndexRow, putIndexRow, putSparseRow, readIndexRow } from '../../src/storage/segment-index.ts';
 import { decodeSnapshot, encodeSnapshot } from '../../src/storage/segment-snapshot.ts';
+import { decodeTombstoneFloor, encodeTombstoneFloor } from '../../src/storage/tombstone-floor.ts';
 import { FrameBuffer, frameIntact, RowKind, readHeader, readRows } from '../../src/storage/wal-frame.ts';
 import { compression, text } from '../record/fixtures.ts';
 import { SimDisk } from '../sim/disk.ts';
-import { checksums, groupKey, nextEntry, seeded, TestEnvironment } from '../storage/fixture.ts';
+import { batchPayload, checksums, groupKey, nextEntry, seeded, TestEnvironment } from '../storage/fixture.ts';
 
 const { crc32, crc32c } = checksums;
 
@@ -259,7 +261,9 @@ const snapshot = {
   lastTerm: 5,
   nextOffset: 1000,
   logStartOffset: 100,
+  firstIndex: 8,
   firstReplicableIndex: 12,
+  tombstoneFloor: 90,
   chain: '0123456789abcdef',
   terms: [
     { term: 1, index: 1 },
@@ -364,6 +368,27 @@ export const formats: readonly Format[] = [
     uncovered: [[64 + 4 * 64 + 3 * 48 + 116 + 80, 4096]],
   },
   {
+    name: 'segment-index-v3',
+    write: () => {
+      const was = new Uint8Array(3 * 72);
+      for (const [at, entry] of log.entries()) putIndexRow(was, at * 72, entry, { position: 0, timestampBefore: -1 }, crc32);
+      const [, config, batch] = [0, 72, 144].map((at) => readIndexRow(was, at, crc32) as IndexRow) as [IndexRow, IndexRow, IndexRow];
+      const left = batchPayload(0, 3, 70, 900);
+      const bytes = new Uint8Array(3 * 72);
+      const timestampBefore = putSparseRow(bytes, 0, batch, left, { position: 0, timestampBefore: -1 }, crc32);
+      putSparseRow(bytes, 72, batch, new Uint8Array(0), { position: 70, timestampBefore }, crc32);
+      putSparseRow(bytes, 144, config, new Uint8Array(0), { position: 70, timestampBefore: -1 }, crc32);
+      return bytes;
+    },
+    read: (bytes) => readIndexRows(bytes, 3),
+    says: [
+      [3, 5, 0, 3, 3, 0, 0, 900, true],
+      [3, 5, 0, 3, 3, 2, 70, 900, true],
+      [2, 5, 2, 0, 0, 2, 70, -1, true],
+    ],
+    uncovered: [],
+  },
+  {
     name: 'segment-index-v2',
     write: () => {
       const bytes = new Uint8Array(4 * 72);
@@ -394,7 +419,7 @@ export const formats: readonly Format[] = [
     uncovered: [],
   },
   {
-    name: 'segment-snapshot-v2',
+    name: 'segment-snapshot-v3',
     write: () => encodeSnapshot(snapshot, crc32),
     read: (bytes) => decodeSnapshot(bytes, crc32),
     says: snapshot,
@@ -402,9 +427,16 @@ export const formats: readonly Format[] = [
     uncovered: [[6, 8]],
   },
   {
+    name: 'segment-snapshot-v2',
+    read: (bytes) => decodeSnapshot(bytes, crc32),
+    says: { ...snapshot, firstIndex: snapshot.firstReplicableIndex, tombstoneFloor: 0 },
+    // Reserved bits of the flags.
+    uncovered: [[6, 8]],
+  },
+  {
     name: 'segment-snapshot-v1',
     read: (bytes) => decodeSnapshot(bytes, crc32),
-    says: { ...snapshot, group: undefined, chain: undefined, logStartOffset: 0, firstReplicableIndex: 1 },
+    says: { ...snapshot, group: undefined, chain: undefined, logStartOffset: 0, firstIndex: 1, firstReplicableIndex: 1, tombstoneFloor: 0 },
     // Reserved bits of the flags.
     uncovered: [[6, 8]],
   },
@@ -429,6 +461,15 @@ export const formats: readonly Format[] = [
     read: (bytes) => decodeReplicaFile(bytes, crc32),
     says: 4711,
     uncovered: [],
+  },
+  // Payloads of entries, which have the checksum.
+  { name: 'log-start-v1', write: () => encodeLogStart(2 ** 33 + 1), read: decodeLogStart, says: 2 ** 33 + 1, uncovered: 'all' },
+  {
+    name: 'tombstone-floor-v1',
+    write: () => encodeTombstoneFloor(2 ** 33 + 2),
+    read: decodeTombstoneFloor,
+    says: 2 ** 33 + 2,
+    uncovered: 'all',
   },
   {
     name: 'producer-state-v1',

@@ -54,8 +54,15 @@ export type Anomaly = (typeof ANOMALIES)[number];
 
 const EVIDENCE = 10;
 
-/** `starts`: where each partition begins at the end, if records were deleted on purpose. What lay below need not be read, and may be passed over. */
-export function check(history: readonly Operation[], starts: ReadonlyMap<number, number> = new Map()): Verdict {
+/**
+ * `starts`: where each partition begins at the end, if records were deleted on purpose. What lay below need not be read, and may be passed over. `mayBeGone`: of a
+ * compacted topic, whether something has taken the value's place.
+ */
+export function check(
+  history: readonly Operation[],
+  starts: ReadonlyMap<number, number> = new Map(),
+  mayBeGone: (value: string) => boolean = () => false,
+): Verdict {
   const anomalies = Object.fromEntries(ANOMALIES.map((name) => [name, [] as string[]])) as Record<Anomaly, string[]>;
   const counts = Object.fromEntries(ANOMALIES.map((name) => [name, 0])) as Record<Anomaly, number>;
   const found = (name: Anomaly, evidence: string) => {
@@ -112,7 +119,8 @@ export function check(history: readonly Operation[], starts: ReadonlyMap<number,
 
   // Which offsets exist is known only now, so skips are found in a second pass.
   const existing = new Map<number, number[]>();
-  for (const place of valueAt.keys()) {
+  for (const [place, value] of valueAt) {
+    if (mayBeGone(value)) continue;
     const [partition = 0, offset = 0] = place.split('@').map(Number);
     const list = existing.get(partition);
     if (list === undefined) existing.set(partition, [offset]);
@@ -144,7 +152,7 @@ export function check(history: readonly Operation[], starts: ReadonlyMap<number,
   for (const value of read) if (failed.has(value)) found('aborted-read', `${value} failed, and was read`);
   for (const { partition, value, offset } of acknowledged) {
     // An acknowledgement without an offset is of a duplicate of long ago.
-    if (read.has(value) || offset < startOf(partition)) continue;
+    if (read.has(value) || offset < startOf(partition) || mayBeGone(value)) continue;
     const evidence = `${value}, acknowledged at ${partition}@${offset}, was never read`;
     if (offset <= (highestRead.get(partition) ?? -1)) found('lost-write', evidence);
     else found('unseen', evidence);

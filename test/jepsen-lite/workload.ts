@@ -8,7 +8,6 @@ import { type Client, connect } from '../../src/client/index.ts';
 import type { Operation } from './checker.ts';
 import type { Gaps } from './gaps.ts';
 
-const TOPIC = 'jepsen';
 const PARTITIONS = 3;
 const PRODUCERS = 3;
 const SEND_EVERY_MS = 4;
@@ -18,7 +17,16 @@ const PADDING = ` ${'.'.repeat(300)}`;
 const RECOVER_WITHIN_MS = 30_000;
 const START_OVER_EVERY_MS = 15_000;
 const LOOK_EVERY_MS = 50;
+/** The consumer that reads all back. */
+const READS_BACK = 99;
 const text = new TextDecoder();
+
+export interface Load {
+  /** Default `jepsen`. */
+  readonly topic?: string;
+  /** Records that each producer sends in a row, every {@link SEND_EVERY_MS}. Default 1. */
+  readonly burst?: number;
+}
 
 export class LogWorkload {
   /** Sends where they were begun, polls where they ended. */
@@ -27,6 +35,8 @@ export class LogWorkload {
   readonly failures: string[] = [];
   readonly #client: Client;
   readonly #gaps: Gaps;
+  readonly #topic: string;
+  readonly #burst: number;
   readonly #stopProducing = new AbortController();
   readonly #stopConsuming = new AbortController();
   readonly #producing: Promise<void>[] = [];
@@ -36,15 +46,17 @@ export class LogWorkload {
   /** By partition: when the newest of the sends that were acknowledged was begun. */
   readonly #newestSentAt = new Array<number>(PARTITIONS).fill(0);
 
-  private constructor(client: Client, gaps: Gaps) {
+  private constructor(client: Client, gaps: Gaps, { topic = 'jepsen', burst = 1 }: Load) {
     this.#client = client;
     this.#gaps = gaps;
+    this.#topic = topic;
+    this.#burst = burst;
   }
 
-  static async start(bootstrap: string, gaps: Gaps): Promise<LogWorkload> {
+  static async start(bootstrap: string, gaps: Gaps, load: Load = {}): Promise<LogWorkload> {
     const client = await connect({ bootstrap });
-    await client.admin.createTopic({ name: TOPIC, partitions: PARTITIONS, replicas: 3 });
-    const workload = new LogWorkload(client, gaps);
+    const workload = new LogWorkload(client, gaps, load);
+    await client.admin.createTopic({ name: workload.#topic, partitions: PARTITIONS, replicas: 3 });
     for (let producer = 1; producer <= PRODUCERS; producer++) workload.#producing.push(workload.#produce(producer));
     workload.#consuming.push(workload.#follow(1), workload.#startOver(2));
     return workload;
@@ -53,11 +65,17 @@ export class LogWorkload {
   /** The leader of partition 0. */
   async leader(): Promise<number> {
     for (;;) {
-      const description = await this.#client.admin.describeTopic(TOPIC);
+      const description = await this.#client.admin.describeTopic(this.#topic);
       const leader = description.partitions[0]?.leader;
       if (leader !== undefined && leader !== 0) return leader;
       await setTimeout(LOOK_EVERY_MS);
     }
+  }
+
+  /** What is sent from now on is acknowledged in some partition, or the signal comes. */
+  async acknowledges(signal: AbortSignal): Promise<void> {
+    const from = performance.now();
+    while (!signal.aborted && Math.max(...this.#newestSentAt) < from) await setTimeout(LOOK_EVERY_MS);
   }
 
   /** With everything healed: waits until the cluster works again, stops, and reads all back. */
@@ -68,7 +86,9 @@ export class LogWorkload {
     );
     this.#stopProducing.abort();
     await Promise.all(this.#producing);
-    const ends = await this.#client.admin.listOffsets(partitions().map((partition) => ({ topic: TOPIC, partition, at: 'end' as const })));
+    const ends = await this.#client.admin.listOffsets(
+      partitions().map((partition) => ({ topic: this.#topic, partition, at: 'end' as const })),
+    );
     await this.#within('a consumer that does not follow', () => this.#behind(ends, [1]));
     this.#stopConsuming.abort();
     await Promise.all(this.#consuming);
@@ -98,8 +118,8 @@ export class LogWorkload {
 
   async #produce(producer: number): Promise<void> {
     const handle = this.#client.producer();
-    for (let count = 0; !this.#stopProducing.signal.aborted; count++) {
-      this.#send(handle, producer, count);
+    for (let count = 0; !this.#stopProducing.signal.aborted; ) {
+      for (const end = count + this.#burst; count < end; count++) this.#send(handle, producer, count);
       await setTimeout(SEND_EVERY_MS);
     }
     await handle.close({ deadlineMs: RECOVER_WITHIN_MS });
@@ -111,7 +131,7 @@ export class LogWorkload {
     const begunAt = performance.now();
     // In the place of its beginning: what a producer sends first must stand first.
     const at = this.history.push({ type: 'send', partition, value, producer, outcome: 'info' }) - 1;
-    handle.send(TOPIC, { value: value + PADDING, partition }).then(
+    handle.send(this.#topic, { value: value + PADDING, partition }).then(
       ({ offset }) => {
         this.#gaps.acknowledged(partition);
         this.#newestSentAt[partition] = Math.max(this.#newestSentAt[partition] ?? 0, begunAt);
@@ -135,7 +155,7 @@ export class LogWorkload {
   }
 
   async #readBack(ends: readonly number[]): Promise<void> {
-    const consumer = 99;
+    const consumer = READS_BACK;
     if (ends.every((end) => end === 0)) return;
     const deadline = AbortSignal.timeout(RECOVER_WITHIN_MS + Math.ceil(this.history.length / 10));
     await this.#consume(consumer, deadline, () => this.#behind(ends, [consumer]).length === 0);
@@ -146,7 +166,7 @@ export class LogWorkload {
     const positions = new Array<number>(PARTITIONS).fill(0);
     this.#positions.set(consumer, positions);
     try {
-      await using handle = this.#client.consumer({ topics: [TOPIC], from: 'beginning', signal });
+      await using handle = this.#client.consumer({ topics: [this.#topic], from: 'beginning', signal });
       for await (const { partition, records: consumed } of handle.batches()) {
         const records = consumed.map(({ offset, value }) => ({ offset, value: unpadded(value) }));
         this.history.push({ type: 'poll', consumer, partition, records });

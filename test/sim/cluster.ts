@@ -8,6 +8,7 @@ import { loadConfig } from '../../src/broker/config.ts';
 import { nodeCompressions } from '../../src/platform/compression.ts';
 import { nativeCrc32c } from '../../src/platform/crc32c.ts';
 import type { MakeCore } from '../../src/raft/types.ts';
+import { inlineCompute } from '../../src/record/cleaning.ts';
 import { CompressionTable } from '../../src/record/compression.ts';
 import { RpcPeerTransport } from '../../src/rpc/peer-transport.ts';
 import { MemoryStateStore } from '../../src/storage/memory-state-store.ts';
@@ -125,6 +126,7 @@ export class SimCluster {
       environment: {},
       set: [],
     });
+    const compression = new CompressionTable(nodeCompressions);
     machine.broker = await startBroker({
       config,
       environment,
@@ -139,7 +141,8 @@ export class SimCluster {
       serve: (options) => this.network.serve(hostOf(id), environment, options),
       crc32,
       crc32c: nativeCrc32c,
-      compression: new CompressionTable(nodeCompressions),
+      compression,
+      compute: inlineCompute({ compression, crc32c: nativeCrc32c }),
       log: (this.#options.log ?? silentLogger).child({ broker: id }),
       makeCore: this.#options.makeCore,
       fatal: (error) => {

@@ -87,6 +87,20 @@ describe('the simulated disk', () => {
     },
   );
 
+  test('what a directory got unsynced is not in another one that takes its name', async () => {
+    const { disk, settle, cut } = world();
+    await settle(disk.makeDirectory('x'));
+    await settle(disk.syncDirectory(''));
+    await settle(disk.open('x/old', { create: true }));
+    await settle(disk.rename('x', 'y'));
+    await settle(disk.makeDirectory('x'));
+    await settle(disk.syncDirectory(''));
+    await settle(disk.open('x/new', { create: true }));
+    await settle(disk.syncDirectory('x'));
+    cut();
+    expect(disk.files().filter((path) => path.startsWith('x/'))).toEqual(['x/new']);
+  });
+
   test('a stall holds back what is under way and what comes, and then all of it goes on', async () => {
     const { environment, disk, settle, opened } = world();
     const file = await opened('a');

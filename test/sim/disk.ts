@@ -195,9 +195,8 @@ export class SimDisk implements Disk {
       let inode = this.#names.get(name);
       if (inode === undefined) {
         if (!options.create || !this.#names.get(parentOf(name))?.directory) throw systemError('ENOENT', name);
-        const created = new Inode(false);
-        inode = created;
-        this.#change([parentOf(name)], (names) => names.set(name, created));
+        inode = new Inode(false);
+        this.#add(name, inode);
       }
       if (inode.directory) throw systemError('EISDIR', name);
       return new SimFile(this, name, inode, this.#life);
@@ -211,8 +210,7 @@ export class SimDisk implements Disk {
       for (let depth = 1; depth <= parts.length; depth++) {
         const prefix = parts.slice(0, depth).join('/');
         if (prefix === '' || this.#names.has(prefix)) continue;
-        const created = new Inode(true);
-        this.#change([parentOf(prefix)], (names) => names.set(prefix, created));
+        this.#add(prefix, new Inode(true));
       }
     });
   }
@@ -375,6 +373,15 @@ export class SimDisk implements Disk {
   #change(directories: readonly string[], apply: (names: Names) => void): void {
     apply(this.#names);
     this.#nameChanges.push({ directories, apply });
+  }
+
+  #add(name: string, inode: Inode): void {
+    const directory = parentOf(name);
+    const made = this.#names.get(directory)?.number ?? 0;
+    this.#change([directory], (names) => {
+      // Where another directory has got the name meanwhile, this is none of its changes.
+      if ((names.get(directory)?.number ?? 0) <= made) names.set(name, inode);
+    });
   }
 
   #inode(path: string): Inode {

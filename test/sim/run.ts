@@ -43,6 +43,10 @@ export interface SimulationResult {
   readonly elections: number;
   /** Offsets below the starts of the logs at the end. */
   readonly deleted: number;
+  /** Offsets that compaction left nothing at, over all replicas, at the end. */
+  readonly compacted: number;
+  /** Readings of compacted partitions over one replica after the other, in time. */
+  readonly walks: number;
   /** Occurrences that took effect, by fault; the others changed nothing. */
   readonly effects: Readonly<Record<string, number>>;
   readonly effective: number;
@@ -51,6 +55,8 @@ export interface SimulationResult {
 }
 
 const CHECK_EVERY_MS = 25;
+/** Replicas of compacted topics are compared meanwhile, too: at the end all may have been cleaned. */
+const COMPARE_EVERY_MS = 1_000;
 /** For a cluster of healthy machines to form. */
 const FORM_MS = 60_000;
 /** For a healed majority to elect, tell its clients and commit. */
@@ -154,9 +160,13 @@ class Simulation {
     const { untilItCounts = true } = this.#options;
     const end = time.nowMs + safetyMs;
     const last = time.nowMs + safetyMs * MAX_SAFETY_FACTOR;
+    let compareAt = this.#workload.compacted === undefined ? Number.POSITIVE_INFINITY : time.nowMs + COMPARE_EVERY_MS;
     while (time.nowMs < end || (untilItCounts && time.nowMs < last && !this.#hasSeenEnough())) {
       await time.run(CHECK_EVERY_MS);
       this.#check();
+      if (time.nowMs < compareAt) continue;
+      await this.#settle(this.#workload.compareCompacted(), HEALED_MS);
+      compareAt = time.nowMs + COMPARE_EVERY_MS;
     }
   }
 
@@ -229,7 +239,12 @@ class Simulation {
     }
     if (this.#rots) await this.#repairRotten();
     await this.#settle(compareLogs(cluster), HEALED_MS);
-    const verdict = check(this.#workload.history, this.#workload.starts);
+    const { compacted } = this.#workload;
+    if (compacted !== undefined) {
+      await this.#settle(this.#workload.compareCompacted(), HEALED_MS);
+      compacted.readers.checkWalks();
+    }
+    const verdict = check(this.#workload.history, this.#workload.starts, (value) => compacted?.records.mayBeGone(value) ?? false);
     if (!verdict.valid) throw new Violation(`anomalies: ${JSON.stringify(verdict.anomalies)}`);
     if (verdict.sends.ok === 0) throw new Violation('nothing was acknowledged: the run proves nothing');
   }
@@ -294,6 +309,8 @@ class Simulation {
       unknown: history.filter((operation) => operation.type === 'send' && operation.outcome === 'info').length,
       elections: this.#invariants.elections,
       deleted: [...this.#workload.starts.values()].reduce((sum, start) => sum + start, 0),
+      compacted: this.#workload.compacted?.readers.gone ?? 0,
+      walks: this.#workload.compacted?.readers.walks ?? 0,
       effects: Object.fromEntries(effects),
       effective,
       inflicted,

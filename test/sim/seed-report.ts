@@ -46,13 +46,14 @@ async function runOnce({ kind, seed, overrides, steps }: SeedOrder): Promise<{ h
     return { hash, report: { seed, failure: undefined, counts: true, figures: { committed, terms, reads, crashes }, effects: {} } };
   }
   const result = await simulate({ ...overrides, seed, untilItCounts: overrides.safetyMs === undefined });
-  const { hash, counts, simulatedMs, operations, effective, elections, deleted, events, messages, effects } = result;
+  const { hash, counts, simulatedMs, operations, effective, elections, deleted, compacted, events, messages, effects } = result;
   const figures = {
     'simulated seconds': simulatedMs / 1000,
     operations,
     'faults that took effect': effective,
     elections,
     deleted,
+    compacted,
     events,
     messages,
   };

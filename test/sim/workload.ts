@@ -5,11 +5,13 @@ import type { ProducerOptions } from '../../src/client/producer.ts';
 import { sleep } from '../../src/client/wait.ts';
 import type { Operation } from '../jepsen-lite/checker.ts';
 import type { SimCluster } from './cluster.ts';
+import { KeyedRecords } from './compacted.ts';
+import { CompactedReaders, type Place } from './compacted-readers.ts';
 import type { SeededRandom } from './random.ts';
 import { Tide } from './tide.ts';
 import type { VirtualEnvironment } from './virtual-environment.ts';
 import { Administration } from './workload-administration.ts';
-import type { WorkloadShape } from './workload-shape.ts';
+import type { CompactionShape, WorkloadShape } from './workload-shape.ts';
 
 type Acknowledged = Extract<Operation, { outcome: 'ok' }>;
 
@@ -25,6 +27,8 @@ const CONNECT_MS = 600_000;
 const OBSERVE_MS = [100, 500, 3_000];
 /** Records of a producer on their way. With more, the slowest networks would still be busy with them when all has long been healed. */
 const MAX_UNANSWERED = 1_000;
+/** Readers that change replicas. */
+const WALKERS = 2;
 const text = new TextDecoder();
 
 /** SDK producers with unique values and SDK consumers from the beginning, all the while; the history is for the checker. */
@@ -42,6 +46,8 @@ export class Workload {
   readonly #ends = new Map<number, number>();
   /** Where each partition is known to begin. */
   readonly starts = new Map<number, number>();
+  /** Of compacted topics. */
+  readonly compacted: { readonly records: KeyedRecords; readonly readers: CompactedReaders } | undefined;
   readonly #administration: Administration;
   readonly #tide: Tide;
   #acknowledged = 0;
@@ -53,6 +59,10 @@ export class Workload {
     this.#cluster = cluster;
     this.shape = shape;
     this.#random = random;
+    if (shape.compaction !== undefined) {
+      const records = new KeyedRecords(random.fork(), shape.compaction.keys);
+      this.compacted = { records, readers: new CompactedReaders(cluster, records, random.fork()) };
+    }
     this.#tide = new Tide(cluster.time, random.fork(), shape.rests ? shape.topics : 0);
     this.#administration = new Administration({
       open: () => this.#open(),
@@ -80,13 +90,14 @@ export class Workload {
 
   /** Creates the topics and begins. */
   async start(): Promise<void> {
-    const { topics, partitions, replicas, producers, consumers, segmentBytes, retentionBytes, retentionMs } = this.shape;
+    const { topics, partitions, replicas, producers, consumers, segmentBytes, retentionBytes, retentionMs, compaction } = this.shape;
     const { client } = await this.#open();
     for (let topic = 0; topic < topics; topic++) {
       const configs = {
         'segment.bytes': String(segmentBytes),
         'retention.bytes': String(retentionBytes),
         'retention.ms': String(retentionMs),
+        ...(compaction !== undefined && compactionConfigs(compaction)),
       };
       await client.admin.createTopic({ name: nameOf(topic), partitions, replicas, configs }).catch((error: unknown) => {
         // An earlier try of the same call, whose answer came too late.
@@ -97,6 +108,7 @@ export class Workload {
     for (let producer = 1; producer <= producers; producer++) this.#run(this.#produce(producer));
     for (let consumer = 0; consumer < consumers; consumer++) this.#run(this.#consume());
     this.#run(this.#observe());
+    if (compaction !== undefined) for (let walker = 0; walker < WALKERS; walker++) this.#run(this.#walk(compaction.deleteRetentionMs));
     if (this.shape.administers || this.shape.deletesRecords) this.#run(this.#administration.run());
   }
 
@@ -123,6 +135,7 @@ export class Workload {
 
   /** Reads everything that was acknowledged, and not deleted on purpose, from the beginning, and ends all consumers. */
   async readBack(): Promise<void> {
+    if (this.compacted !== undefined) return this.#readCompacted();
     const wanted = new Map<string, Acknowledged>();
     for (const operation of this.history)
       if (operation.type === 'send' && operation.outcome === 'ok') wanted.set(operation.value, operation);
@@ -144,6 +157,20 @@ export class Workload {
     }
     await consumer.close();
     await reading;
+    await this.#findStarts(client);
+    this.#stopReading.abort();
+    await client.close();
+  }
+
+  /** To the ends, twice: what of it is missing must have been replaced. */
+  async #readCompacted(): Promise<void> {
+    const { client } = await this.#open();
+    for (let time = 0; time < 2; time++) {
+      const consumer = client.consumer({ topics: this.#topics(), from: 'beginning', onOutOfRange: 'beginning', until: 'end' });
+      const id = ++this.#consumers;
+      for await (const batch of consumer.batches()) this.#poll(id, batch);
+      await consumer.close();
+    }
     await this.#findStarts(client);
     this.#stopReading.abort();
     await client.close();
@@ -206,8 +233,10 @@ export class Workload {
     const slot = this.history.push({ type: 'send', partition: place, value, producer, outcome: 'info' }) - 1;
     try {
       const padded = `${value} `.padEnd(this.#random.below(valueBytes), '.');
-      const { offset } = await handle.send(nameOf(Math.floor(place / partitions)), { value: padded, partition });
+      const record = this.#keyed(place, value, padded);
+      const { offset } = await handle.send(nameOf(Math.floor(place / partitions)), { ...record, partition });
       this.#acknowledged++;
+      this.compacted?.records.seen(value, offset);
       this.history[slot] = { type: 'send', partition: place, value, producer, outcome: 'ok', offset };
       this.#endIsAtLeast(place, offset + 1);
     } catch (error) {
@@ -220,6 +249,40 @@ export class Workload {
     }
   }
 
+  /** Of a compacted topic the header says which record it is: a tombstone has no value that could. */
+  #keyed(place: number, id: string, value: string) {
+    const { compaction } = this.shape;
+    if (this.compacted === undefined || compaction === undefined) return { value };
+    const key = this.compacted.records.nextKey();
+    const isTombstone = this.#random.chance(compaction.tombstones);
+    this.compacted.records.sent(id, place, key, isTombstone);
+    return { key, value: isTombstone ? null : value, headers: { id } };
+  }
+
+  /** Readers that change replicas all the while. */
+  async #walk(deleteRetentionMs: number): Promise<void> {
+    const { environment, client } = await this.#open();
+    await this.compacted?.readers.walk(environment, this.#places(), deleteRetentionMs, this.#stop.signal);
+    await client.close();
+  }
+
+  /** All that is there of compacted topics, on all replicas that are there, is what it must be. */
+  async compareCompacted(): Promise<void> {
+    const { compaction } = this.shape;
+    if (this.compacted === undefined || compaction === undefined) return;
+    const { environment } = this.#cluster.client('comparer');
+    await this.compacted.readers.compare(environment, this.#places(), compaction.deleteRetentionMs);
+  }
+
+  #places(): readonly Place[] {
+    const { topics, partitions } = this.shape;
+    return Array.from({ length: topics * partitions }, (_, number) => ({
+      topic: nameOf(Math.floor(number / partitions)),
+      partition: number % partitions,
+      number,
+    }));
+  }
+
   /**
    * Asks for the ends of all partitions, again and again. They are linearizable: never behind what was acknowledged, or answered to
    * anybody, before the question (hazard B19).
@@ -228,6 +291,8 @@ export class Workload {
     const { client, environment } = await this.#open();
     const { topics, partitions } = this.shape;
     const places = Array.from({ length: topics * partitions }, (_, place) => place);
+    /** Where partitions began, for this client: while nobody leads them, a replica that lags may tell another one a former start. */
+    const told = new Map<number, number>();
     while (!this.#stop.signal.aborted) {
       await sleep(environment, this.#random.between(0, 200));
       const place = this.#random.pick(places);
@@ -241,9 +306,10 @@ export class Workload {
         if (end < floor) this.failures.push(new Error(`the end of partition ${place} was ${end}, after it was known to be ${floor}`));
         this.#endIsAtLeast(place, end);
         this.#acknowledged++;
-        const before = this.starts.get(place) ?? 0;
+        const before = told.get(place) ?? 0;
         const [start = -1] = await client.admin.listOffsets([{ ...partition, at: 'beginning' }], { timeoutMs });
         if (start < before) this.failures.push(new Error(`partition ${place} began at ${start}, after it had begun at ${before}`));
+        told.set(place, start);
         this.#startIsAtLeast(place, start);
       } catch (error) {
         if (!(error instanceof FlotillaError) || error.code !== 'REQUEST_TIMED_OUT') throw error;
@@ -290,9 +356,13 @@ export class Workload {
     }
   }
 
-  #poll(consumer: number, batch: { topic: string; partition: number; records: readonly { offset: number; value: Uint8Array | null }[] }) {
+  #poll(consumer: number, batch: { readonly topic: string; readonly partition: number; readonly records: readonly Polled[] }) {
     const partition = Number(batch.topic.slice(1)) * this.shape.partitions + batch.partition;
-    const records = batch.records.map(({ offset, value }) => ({ offset, value: text.decode(value ?? undefined).split(' ')[0] ?? '' }));
+    const records = batch.records.map(({ offset, value, headers }) => {
+      const id = text.decode(headers[0]?.value ?? value ?? undefined).split(' ')[0] ?? '';
+      this.compacted?.records.seen(id, offset);
+      return { offset, value: id };
+    });
     this.history.push({ type: 'poll', consumer, partition, records });
     return records.map(({ value }) => value);
   }
@@ -300,6 +370,22 @@ export class Workload {
   #topics(): string[] {
     return Array.from({ length: this.shape.topics }, (_, i) => nameOf(i));
   }
+}
+
+interface Polled {
+  readonly offset: number;
+  readonly value: Uint8Array | null;
+  readonly headers: readonly { readonly value: Uint8Array | null }[];
+}
+
+function compactionConfigs({ deletes, dirtyRatio, deleteRetentionMs, minLagMs, maxLagMs }: CompactionShape): Record<string, string> {
+  return {
+    'cleanup.policy': deletes ? 'compact,delete' : 'compact',
+    'min.cleanable.dirty.ratio': String(dirtyRatio),
+    'delete.retention.ms': String(deleteRetentionMs),
+    'min.compaction.lag.ms': String(minLagMs),
+    'max.compaction.lag.ms': String(maxLagMs),
+  };
 }
 
 /** Why a send may fail while the cluster is being broken; anything else is a defect. */

@@ -3,7 +3,7 @@ import { type Breakage, drawBreakage } from './breakage.ts';
 import { ACTIVE_FAULTS } from './faults/faults.ts';
 import type { NetworkShape } from './network.ts';
 import { SeededRandom } from './random.ts';
-import { drawWorkload, type WorkloadShape } from './workload-shape.ts';
+import { drawCompaction, drawWorkload, type WorkloadShape } from './workload-shape.ts';
 
 /** A seed's faults: which exist, and how dense they come (swarm testing: what is absent in a seed lets the others go further). */
 export interface Weather {
@@ -61,19 +61,20 @@ export const DEFAULT_SAFETY_MS = 60_000;
 /** Every part has a source of its own, so that what replaces one shifts no other. */
 export function drawWorld(seed: number, overrides: Overrides = {}): World {
   const random = new SeededRandom(seed);
-  const parts = Array.from({ length: 8 }, () => random.fork()) as [Part, Part, Part, Part, Part, Part, Part, Part];
-  const [ofCluster, ofSettings, ofNetwork, ofDisk, ofWeather, ofWorkload, ofBreakage, ofSeeds] = parts;
+  const parts = Array.from({ length: 9 }, () => random.fork()) as [Part, Part, Part, Part, Part, Part, Part, Part, Part];
+  const [ofCluster, ofSettings, ofNetwork, ofDisk, ofWeather, ofWorkload, ofBreakage, ofSeeds, ofCompaction] = parts;
   const swarm = overrides.swarm ?? true;
   const drawnBrokers = ofCluster.pick([1, 2, 3, 3, 3, 3, 4, 4, 5, 5]);
   const brokers = overrides.brokers ?? (swarm ? drawnBrokers : 3);
   const controllers = Math.min(brokers, ofCluster.pick([3, 3, 3, 5]));
   const latencyMs = ofDisk.pick([0, 0.3, 2, 10]);
-  const workload = { ...keepingUp(drawWorkload(ofWorkload, brokers), latencyMs), ...overrides.workload };
+  const compaction = ofCompaction.chance(0.3) ? drawCompaction(ofCompaction) : undefined;
+  const workload = { ...keepingUp(drawWorkload(ofWorkload, brokers), latencyMs), compaction, ...overrides.workload };
   return {
     seed,
     brokers,
     controllers,
-    settings: drawSettings(ofSettings, swarm),
+    settings: { ...drawSettings(ofSettings, swarm), ...(workload.compaction !== undefined && drawCleaner(ofCompaction)) },
     network: swarm ? drawNetwork(ofNetwork) : { minDelayMs: 0.05, maxDelayMs: 0.5, loss: 0 },
     disk: { latencyMs, disorderly: ofDisk.chance(0.5) },
     weather: drawWeather(ofWeather, swarm, overrides),
@@ -110,6 +111,14 @@ function drawSettings(random: SeededRandom, swarm: boolean): Record<string, stri
     'log.retention.check.interval.ms': random.pick([500, 5_000]),
   };
   return swarm ? drawn : { 'flotilla.wal.file.bytes': '1MiB' };
+}
+
+function drawCleaner(random: SeededRandom): Record<string, string | number> {
+  return {
+    'log.cleaner.backoff.ms': random.pick([100, 500, 2_000]),
+    'log.cleaner.dedupe.buffer.size': random.pick(['4KiB', '1MiB']),
+    'log.cleaner.io.max.bytes.per.second': random.pick(['20KiB', '1MiB', '100MiB']),
+  };
 }
 
 function drawNetwork(random: SeededRandom): NetworkShape {

@@ -192,24 +192,6 @@ describe('rot', () => {
   });
 });
 
-it('what is deleted can be taken back until a start lies between (B24)', async () => {
-  const fixture = new Fixture();
-  const storage = await fixture.open();
-  const { log } = await storage.openLog(A, settings, REPLICA);
-  const entries = chainOf(4);
-  await storage.wal.append([write(entries)]);
-  log.append(entries);
-  await log.flush();
-  const quarantined = () => fixture.disk.files().filter((name) => /quarantine\/.*\.log$/.test(name)).length;
-  await storage.deleteLog(A);
-  expect(quarantined()).toBe(1);
-  await storage.close();
-  await (await fixture.open()).close();
-  expect(quarantined()).toBe(1);
-  await (await fixture.open()).close();
-  expect(quarantined()).toBe(0);
-});
-
 it('recovery starts from no snapshot that is ahead of what segments have for certain (B27)', async () => {
   const fixture = new Fixture();
   const storage = await fixture.open();

@@ -1,11 +1,13 @@
 import { crc32c } from '@node-rs/crc32';
 import { must } from '../../src/base/assert.ts';
+import { concat } from '../../src/base/bytes.ts';
 import { type Environment, silentLogger } from '../../src/base/environment.ts';
 import { type BrokerId, encodeGroupKey, type GroupKey, type ReplicaId, type TopicId } from '../../src/base/ids.ts';
 import { crc32 } from '../../src/platform/crc32.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
-import { makeEntry, putUint32, putUint64 } from '../../src/raft/core/entry-codec.ts';
+import { makeEntry, putUint32, putUint64, readUint32 } from '../../src/raft/core/entry-codec.ts';
 import { initDirectory } from '../../src/storage/directory.ts';
+import { batchBaseOffsetAt, batchLengthAt } from '../../src/storage/payload.ts';
 import { type BrokerStorage, openStorage, type StorageSettings } from '../../src/storage/storage.ts';
 import { SimDisk } from '../sim/disk.ts';
 
@@ -178,4 +180,38 @@ export function hex(bytes: Uint8Array): string {
 
 export function last<T>(items: readonly T[]): T {
   return must(items.at(-1), 'not empty');
+}
+
+/** What a cleaning does to a batch, by its base offset: leaves it, removes some of its records, removes it. */
+export type Fate = 'kept' | 'thinned' | 'gone';
+
+/** What {@link PartitionLog.clean} takes. */
+export function cleanBy(fateOf: (baseOffset: number) => Fate): (batches: Uint8Array) => Promise<Uint8Array> {
+  return async (batches) => concat(batchesIn(batches).flatMap((batch) => cleaned(batch, fateOf(batchBaseOffsetAt(batch, 0))) ?? []));
+}
+
+/** Each of them now and then. */
+export function fateOf(baseOffset: number): Fate {
+  return (['kept', 'thinned', 'gone'] as const)[baseOffset % 3] ?? 'kept';
+}
+
+/** A batch as {@link cleanBy} leaves it, however often. */
+export function cleaned(batch: Uint8Array, fate: Fate): Uint8Array | undefined {
+  if (fate === 'gone') return undefined;
+  // One record is left of it, or was.
+  if (fate === 'kept' || readUint32(batch, 57) === 1) return batch.slice();
+  const left = batch.slice(0, 61 + ((batch.length - 61) >> 1));
+  putUint32(left, 8, left.length - 12);
+  putUint32(left, 57, 1);
+  putUint32(left, 17, crc32c(left.subarray(21)));
+  return left;
+}
+
+export function batchesIn(bytes: Uint8Array): Uint8Array[] {
+  const batches: Uint8Array[] = [];
+  for (let at = 0, length = 0; at < bytes.length; at += length) {
+    length = must(batchLengthAt(bytes, at), 'a whole batch');
+    batches.push(bytes.subarray(at, at + length));
+  }
+  return batches;
 }

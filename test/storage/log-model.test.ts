@@ -4,7 +4,7 @@ import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import { encodeLogStart } from '../../src/storage/log-start.ts';
 import type { SegmentedLog } from '../../src/storage/partition-log.ts';
 import type { BrokerStorage } from '../../src/storage/storage.ts';
-import { A, bytesOf, Fixture, hex, nextEntry, REPLICA, write } from './fixture.ts';
+import { A, bytesOf, cleanBy, cleaned, Fixture, fateOf, hex, nextEntry, REPLICA, write } from './fixture.ts';
 
 const settings = { segmentBytes: 3_000 };
 
@@ -21,6 +21,15 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('flush' as const) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('reclaim' as const) }) },
   {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('clean' as const),
+      share: fc.double({ min: 0, max: 1, noNaN: true }),
+      /** The power goes before that many more operations of the disk. */
+      cutBefore: fc.option(fc.nat(40), { nil: undefined }),
+    }),
+  },
+  {
     weight: 1,
     arbitrary: fc.record({
       do: fc.constant('reopen' as const),
@@ -36,6 +45,9 @@ class Model {
   #log: SegmentedLog | undefined;
   readonly #entries: Entry[] = [];
   #start = 0;
+  /** The last entry that a cleaning was to reach, and the last that was cleaned. */
+  #cleanedAtMost = 0;
+  #cleanedTo = 0;
 
   constructor(seed: number) {
     this.#fixture = new Fixture(seed);
@@ -97,6 +109,37 @@ class Model {
     await this.open();
   }
 
+  async clean(share: number, cutBefore: number | undefined): Promise<void> {
+    const cleanable = this.log.cleanable();
+    const last = cleanable[Math.floor(share * cleanable.length)] ?? cleanable.at(-1);
+    if (last === undefined) return;
+    this.#cleanedAtMost = Math.max(this.#cleanedAtMost, last.lastIndex);
+    const { disk } = this.#fixture;
+    const cutAt = disk.operations + (cutBefore ?? Number.POSITIVE_INFINITY);
+    const cut = new Promise<void>((resolve) => {
+      disk.intercept = ({ number }) => {
+        if (number < cutAt) return undefined;
+        resolve();
+        return 'crash';
+      };
+    });
+    await Promise.race([this.log.clean(last.lastIndex, cleanBy(fateOf), new AbortController().signal), cut]);
+    disk.intercept = undefined;
+    if (disk.off) {
+      this.#fixture.restart();
+      await this.open();
+    } else this.#cleanedTo = Math.max(this.#cleanedTo, last.lastIndex);
+    // A crash leaves each segment as it was or as it will be.
+    const found = this.log.cleanable().findLast((segment) => segment.cleaned)?.lastIndex ?? 0;
+    if (found > 0) expect(found).toBeGreaterThanOrEqual(this.#cleanedTo);
+    this.#cleanedTo = Math.max(this.#cleanedTo, found);
+  }
+
+  /** What is left of the batch of an entry. */
+  #left({ index, payload, nextOffset, recordCount }: Entry): Uint8Array | undefined {
+    return index <= this.#cleanedTo ? cleaned(payload, fateOf(nextOffset - recordCount)) : payload;
+  }
+
   async check(): Promise<void> {
     const { log } = this;
     expect(this.#fixture.failures).toEqual([]);
@@ -105,7 +148,9 @@ class Model {
     expect(log.lastIndex).toBe(this.#entries.length);
     const first = log.firstReplicableIndex;
     // No more is gone than lies below the start.
-    expect(this.#entries.slice(0, first - 1).every(({ nextOffset }) => nextOffset <= this.#start)).toBe(true);
+    const mayBeGone = ({ index, nextOffset }: Entry) => nextOffset <= this.#start || index <= this.#cleanedAtMost;
+    expect(this.#entries.slice(0, first - 1).every(mayBeGone)).toBe(true);
+    expect(first).toBeGreaterThan(this.#cleanedTo);
     const kept: Entry[] = [];
     while (first + kept.length <= log.lastIndex) kept.push(...(await log.readEntries(first + kept.length, 2_000)));
     expect(bytesOf(kept)).toEqual(bytesOf(this.#entries.slice(first - 1)));
@@ -113,7 +158,8 @@ class Model {
     await this.#checkTimes();
     const headers: number[] = [];
     await log.scanBatchHeaders(0, (_header, nextOffset) => void headers.push(nextOffset));
-    const stored = this.#entries.slice(first - 1).filter(({ recordCount }) => recordCount > 0);
+    const firstIndex = log.segments()[0]?.base.index ?? first;
+    const stored = this.#entries.slice(firstIndex - 1).filter((entry) => entry.recordCount > 0 && this.#left(entry) !== undefined);
     expect(headers).toEqual(stored.map(({ nextOffset }) => nextOffset));
   }
 
@@ -126,14 +172,15 @@ class Model {
       read.push(...chunks.map((chunk) => chunk.slice()));
       offset = nextOffset;
     }
-    expect(hex(Buffer.concat(read))).toBe(hex(Buffer.concat(wanted.map(({ payload }) => payload))));
+    expect(hex(Buffer.concat(read))).toBe(hex(Buffer.concat(wanted.flatMap((entry) => this.#left(entry) ?? []))));
     if (this.#start > 0) await expect(this.log.read(this.#start - 1, this.end, 1)).rejects.toMatchObject({ code: 'OFFSET_OUT_OF_RANGE' });
   }
 
   async #checkTimes(): Promise<void> {
     for (const time of [1_000, 1_010, 1_025, 1_040, 1_050, 1_051]) {
       const due = this.#entries.find(
-        ({ recordCount, nextOffset, payload }) => recordCount > 0 && nextOffset > this.#start && timeOf(payload) >= time,
+        (entry) =>
+          entry.recordCount > 0 && entry.nextOffset > this.#start && this.#left(entry) !== undefined && timeOf(entry.payload) >= time,
       );
       expect(await this.log.offsetForTime(time), `at ${time}`).toBe(due && due.nextOffset - due.recordCount);
     }
@@ -142,7 +189,9 @@ class Model {
 
 const timeOf = (payload: Uint8Array) => Number(new DataView(payload.buffer, payload.byteOffset).getBigInt64(35));
 
-it('is an array of entries of which the beginning is forgotten, whatever happens in between (B31, B36)', { timeout: 60_000 }, async () => {
+it('is an array of entries of which the beginning is forgotten or cleaned, whatever happens in between (B31, B36)', {
+  timeout: 60_000,
+}, async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 3, maxLength: 25 }), fc.nat(1_000), async (steps, seed) => {
       const model = new Model(seed);
@@ -153,6 +202,7 @@ it('is an array of entries of which the beginning is forgotten, whatever happens
         else if (each.do === 'start') await model.startAt(Math.round(each.at * model.end));
         else if (each.do === 'flush') await model.log.flush();
         else if (each.do === 'reclaim') await model.log.reclaim();
+        else if (each.do === 'clean') await model.clean(each.share, each.cutBefore);
         else await model.reopen(each.how);
         await model.check();
       }

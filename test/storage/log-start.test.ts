@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { BrokerId, DirectoryId, ReplicaId } from '../../src/base/ids.ts';
 import { encodeConfiguration } from '../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
+import { encodeLogStart } from '../../src/storage/log-start.ts';
 import { decodeSnapshot } from '../../src/storage/segment-snapshot.ts';
 import type { BrokerStorage } from '../../src/storage/storage.ts';
 import type { PartitionLog } from '../../src/storage/types.ts';
@@ -101,6 +102,21 @@ describe('the start of a log', () => {
     const third = await (await fixture.open()).openLog(A, settings, REPLICA);
     expect(third.whole).toBe(true);
     await check(third.log, more, 'reopened again');
+  });
+
+  it('does not go back when it moves on while segments are dropped', async () => {
+    const fixture = new Fixture();
+    const { log, entries } = await filled(fixture);
+    const start = 70;
+    // Committed just when the drop says durably where the log starts.
+    fixture.disk.intercept = ({ kind, path }) => {
+      if (kind !== 'write' || !path.endsWith('.snapshot.tmp')) return undefined;
+      fixture.disk.intercept = () => undefined;
+      log.append([nextEntry(last(entries), { kind: EntryKind.setLogStart, payload: encodeLogStart(start), term: 9 })]);
+      return undefined;
+    };
+    expect(await log.dropBefore(25)).toBeGreaterThan(1);
+    expect(log.logStartOffset).toBe(start);
   });
 
   it('does not pass what a snapshot covers, or what is read for a follower', async () => {

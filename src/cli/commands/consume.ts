@@ -24,6 +24,8 @@ export async function consume(session: Session, topic: string, options: ConsumeO
     topic,
     ...(options.partition !== undefined && { partitions: [options.partition] }),
     from: options.from,
+    // Of a compacted topic the last records may be gone: then none comes that would say so.
+    until: options.untilEnd === true ? 'end' : undefined,
     signal: session.signal,
   });
   try {

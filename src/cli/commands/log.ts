@@ -125,11 +125,12 @@ function describeReplica({ group, replicaId, segments, snapshots, wal }: StoredR
     term: wal?.hardState.term ?? 0,
     vote: wal?.hardState.vote ?? 0,
     commitIndex: wal?.hardState.commit ?? 0,
-    firstIndex: first?.index ?? newest?.firstReplicableIndex ?? 1,
-    lastIndex: entries.at(-1)?.index ?? Math.max(wal?.synced ?? 0, last === undefined ? 0 : last.base.index + last.entries - 1),
+    firstIndex: first?.index ?? newest?.firstIndex ?? 1,
+    lastIndex: entries.at(-1)?.index ?? Math.max(wal?.synced ?? 0, last?.lastIndex ?? 0),
     syncedIndex: wal?.synced ?? 0,
     logStartOffset: Math.max(first?.offset ?? 0, newest?.logStartOffset ?? 0),
     segments: segments.length,
+    cleanedSegments: segments.filter(({ base }) => base.generation > 0).length,
     bytes: segments.reduce((sum, segment) => sum + segment.bytes, 0),
     entriesInWal: entries.length,
     snapshots: snapshots.length,
@@ -209,7 +210,8 @@ export async function dumpLog(session: Session, directory: string, options: Dump
         await session.out.line(session.json ? JSON.stringify(entryJson(entry)) : entryLine(entry));
         return;
       }
-      if (entry.payload === undefined || kindName(entry.row.kind) !== 'batch') return;
+      // None, too, of the last entry of a cleaned segment.
+      if (entry.payload === undefined || entry.payload.length === 0 || kindName(entry.row.kind) !== 'batch') return;
       if (replica.group === METADATA_GROUP) {
         for (const record of readMetadataEntry(entry.payload))
           if (left-- > 0) await session.out.line(metadataLine(entry.row.index, record));
@@ -255,14 +257,23 @@ function entryJson({ row, payload, ...rest }: StoredEntry | WalEntry) {
   if (recordCount === 0) return base;
   const offsets = { baseOffset: nextOffset - recordCount, lastOffset: nextOffset - 1, records: recordCount };
   if (payload === undefined) return { ...base, ...offsets };
-  const { compression, maxTimestamp, producerId, producerEpoch, baseSequence, leaderEpoch } = readBatchHeader(payload);
-  return { ...base, ...offsets, leaderEpoch, compression, maxTimestamp, producerId, producerEpoch, baseSequence };
+  if (payload.length === 0) return { ...base, ...offsets, records: 0, cleaned: true };
+  const {
+    compression,
+    maxTimestamp,
+    producerId,
+    producerEpoch,
+    baseSequence,
+    leaderEpoch,
+    recordCount: records,
+  } = readBatchHeader(payload);
+  return { ...base, ...offsets, records, leaderEpoch, compression, maxTimestamp, producerId, producerEpoch, baseSequence };
 }
 
 function entryLine(entry: StoredEntry | WalEntry): string {
   const json = entryJson(entry);
   const place = `index ${json.index} term ${json.term}`;
-  const state = `${json.inWal ? ' (in the write-ahead log)' : ''}${json.damaged ? ' DAMAGED' : ''}`;
+  const state = `${json.inWal ? ' (in the write-ahead log)' : ''}${json.damaged ? ' DAMAGED' : ''}${'cleaned' in json ? ' cleaned' : ''}`;
   if (!('baseOffset' in json)) return `${place} ${json.kind} ${json.bytes} bytes${state}`;
   const offsets = `${place} offsets ${json.baseOffset} to ${json.lastOffset} ${json.bytes} bytes`;
   if (!('producerId' in json)) return `${offsets}${state}`;

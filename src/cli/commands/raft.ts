@@ -115,7 +115,20 @@ function replicaTable(group: RaftGroup, colour: boolean): string {
       const own = replica?.role === undefined ? absentCells(replica, silent.has(broker)) : ownCells(replica);
       return [broker, id, ...own, ...leaderCells(group, id)];
     });
-  const own = ['ROLE', 'TERM', 'LEADER', 'FIRST', 'LAST', 'DURABLE', 'COMMIT', 'APPLIED', 'SNAPSHOT', 'DISK QUEUE'];
+  const own = [
+    'ROLE',
+    'TERM',
+    'LEADER',
+    'FIRST',
+    'LAST',
+    'DURABLE',
+    'COMMIT',
+    'APPLIED',
+    'SNAPSHOT',
+    'CLEANED TO',
+    'TOMBSTONES FROM',
+    'DISK QUEUE',
+  ];
   const head = ['BROKER', 'REPLICA', ...own, 'MATCH', 'NEXT', 'LAG', 'SENDING', 'IN FLIGHT'];
   // What nobody has anything to say about is left out: the table is wide enough.
   const isTold = head.map((_title, column) => rows.some((row) => row[column] !== NOTHING));
@@ -127,19 +140,20 @@ const NOTHING = '-';
 
 function absentCells(replica: Replica | undefined, isSilent: boolean): string[] {
   const why = replica !== undefined ? 'not open' : isSilent ? 'no answer' : 'not there';
-  return [why, ...new Array<string>(9).fill(NOTHING)];
+  return [why, ...new Array<string>(11).fill(NOTHING)];
 }
 
 /** What the replica says of itself. */
 function ownCells(replica: Replica): (string | number)[] {
-  const { term, leader, firstReplicableIndex, lastIndex, durableIndex, commitIndex, appliedIndex, lastSnapshot, pendingDiskBytes } =
-    replica;
+  const { term, leader, firstReplicableIndex, lastIndex, durableIndex, commitIndex, appliedIndex, lastSnapshot } = replica;
+  const { cleanedTo, tombstoneFloor, pendingDiskBytes } = replica;
   return [
     roleText(replica),
     term,
     leader === undefined ? 'none' : leader.brokerId || `replica ${leader.replicaId}`,
     ...[firstReplicableIndex, lastIndex, durableIndex, commitIndex, appliedIndex].map(integerText),
     lastSnapshot === undefined ? NOTHING : `${integerText(lastSnapshot.index)} (${byteSize(lastSnapshot.bytes)})`,
+    ...[cleanedTo, tombstoneFloor].map((offset) => (offset === 0 ? NOTHING : integerText(offset))),
     pendingDiskBytes === 0 ? NOTHING : byteSize(pendingDiskBytes),
   ];
 }

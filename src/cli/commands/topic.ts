@@ -128,6 +128,10 @@ export async function deleteRecords(session: Session, name: string, { before, pa
 
 export async function deleteTopic(session: Session, name: string): Promise<void> {
   await using client = await session.connect();
+  const { partitions } = await client.admin.describeTopic(name, session.signal);
   await client.admin.deleteTopic(name, session.signal);
-  await (session.json ? session.out.json({ name, deleted: true }) : session.out.line(`deleted ${name}`));
+  // Of those whose leaders answered; each replica has about as much.
+  const bytes = partitions.reduce((sum, { sizeBytes = 0, replicas }) => sum + sizeBytes * replicas.length, 0);
+  if (session.json) return void (await session.out.json({ name, deleted: true, bytes }));
+  await session.out.line(`deleted ${name}: ${byteSize(bytes)} on all brokers together, given back after log.segment.delete.delay.ms`);
 }

@@ -139,7 +139,9 @@ export class DemoRun {
     if (before === undefined) return now;
     if (now.leaderEpoch < before.leaderEpoch) return before;
     if (now.leader !== 0 && now.leaderEpoch > before.leaderEpoch) {
-      this.event(`partition ${now.partition}: broker ${now.leader} leads in term ${now.leaderEpoch} (before: broker ${before.leader})`);
+      this.event(
+        `partition ${now.partition}: broker ${now.leader} leads in term ${now.leaderEpoch} (before: ${before.leader === 0 ? 'nobody' : `broker ${before.leader}`})`,
+      );
     }
     return now;
   }

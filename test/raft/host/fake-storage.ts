@@ -190,6 +190,15 @@ export class FakePartitionLog implements PartitionLog {
   segments(): [] {
     return [];
   }
+  readonly tombstoneFloor = 0;
+  readonly cleanedTo = 0;
+  rollIfOld(): void {}
+  cleanable(): [] {
+    return [];
+  }
+  async clean() {
+    return { before: 0, after: 0 };
+  }
   async scanBatchHeaders(): Promise<void> {}
 
   async flush(): Promise<void> {

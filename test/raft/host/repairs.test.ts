@@ -4,12 +4,12 @@ import { crc32 } from '../../../src/platform/crc32.ts';
 import { EntryKind } from '../../../src/raft/core/entry.ts';
 import { encodeLogStart } from '../../../src/storage/log-start.ts';
 import type { SimDisk } from '../../sim/disk.ts';
-import { seeded } from '../../storage/fixture.ts';
+import { cleanBy, fateOf, seeded } from '../../storage/fixture.ts';
 import { brokers, groupKey } from './cluster.ts';
 import { StoredCluster } from './stored-cluster.ts';
 
 const GROUP = groupKey(0);
-const SEGMENT = /\/(\d{20})-(\d{20})\.(log|entries|control)$/;
+const SEGMENT = /\/(\d{20})-(\d{20})(?:\.\d+)?\.(log|entries|control)$/;
 
 function segmentFiles(disk: SimDisk): string[] {
   return disk.files().filter((path) => SEGMENT.test(path) && disk.sizeOf(path) > 0);
@@ -124,6 +124,63 @@ describe('what rots in segments', () => {
     const disk = cluster.disks.get(leader)!;
     disk.corrupt(segmentFiles(disk).find((each) => each.endsWith('.log'))!, 100);
     for (const broker of brokers) await untilWhole(cluster, broker);
+  });
+
+  describe('in a log of which a part was cleaned', () => {
+    async function cleanedWorld(seed: number): Promise<{ cluster: StoredCluster; victim: BrokerId; disk: SimDisk; cleaned: string }> {
+      const { cluster, leader } = await world(seed);
+      const victim = brokers.find((broker) => broker !== leader)!;
+      const { log } = cluster.replica(victim);
+      const { lastIndex } = log.cleanable()[1]!;
+      const { before, after } = await cluster.settle(log.clean(lastIndex, cleanBy(fateOf), new AbortController().signal));
+      expect(after).toBeLessThan(before);
+      expect(log.cleanable().filter(({ cleaned }) => cleaned)).not.toEqual([]);
+      const disk = cluster.disks.get(victim)!;
+      return { cluster, victim, disk, cleaned: segmentFiles(disk).find((path) => /\.1\.log$/.test(path))! };
+    }
+
+    for (const extension of ['log', 'entries'] as const) {
+      for (const damage of ['a bit', 'truncated', 'gone'] as const) {
+        test(`what was cleaned, .${extension}, ${damage}: is not served, and the replica is replaced`, async () => {
+          const { cluster, victim, disk, cleaned } = await cleanedWorld(16);
+          const { host } = cluster.nodes.get(victim)!;
+          const path = cleaned.replace(/log$/, extension);
+          if (damage === 'a bit') disk.corrupt(path, 30);
+          else if (damage === 'gone') await cluster.settle(disk.remove(path));
+          else await cluster.settle(disk.open(path, { create: false }).then((file) => file.truncate(disk.sizeOf(path) - 72)));
+          const bytes = damage === 'gone' ? undefined : disk.bytes(path);
+          host.repair(GROUP, firstIndexOf(path));
+          expect(await cluster.settle(host.untilWhole(GROUP))).toBe(false);
+          expect(cluster.quarantined.map(({ broker }) => broker)).toEqual([victim]);
+          expect(cluster.quarantined[0]!.reason).toContain(path);
+          expect(host.damageOf(GROUP)).toContain(path);
+          // It is not one that others have: nothing is written to it.
+          if (bytes !== undefined) expect(disk.bytes(path)).toEqual(bytes);
+          expect(cluster.fatal).toEqual([]);
+        });
+      }
+    }
+
+    test('a read that meets damage has the replica replaced', async () => {
+      const { cluster, victim, disk, cleaned } = await cleanedWorld(17);
+      disk.corrupt(cleaned, 100);
+      const reading = cluster.settle(cluster.replica(victim).log.read(0, 8, 1000));
+      await expect(reading).rejects.toMatchObject({ code: 'STORAGE_ERROR', retriable: true });
+      await cluster.environment.until(() => cluster.quarantined.length > 0, 'it is found', 10_000);
+      expect(cluster.quarantined[0]!.broker).toBe(victim);
+    });
+
+    test('the segment behind it is put right, from its first entry on', async () => {
+      const { cluster, victim, disk, cleaned } = await cleanedWorld(18);
+      const next = segmentFiles(disk).filter((path) => path.endsWith('.log') && path > cleaned)[0]!;
+      const files = [next, next.replace(/log$/, 'entries')];
+      const before = files.map((path) => disk.bytes(path));
+      for (const path of files) disk.corrupt(path, 30);
+      cluster.nodes.get(victim)!.host.repair(GROUP, firstIndexOf(next));
+      await untilWhole(cluster, victim);
+      expect(files.map((path) => disk.bytes(path))).toEqual(before);
+      expect(cluster.quarantined).toEqual([]);
+    });
   });
 
   test('a leader with damage that can not be put right hands over', async () => {

@@ -101,6 +101,8 @@ export class StoredCluster {
   readonly nodes = new Map<BrokerId, Node>();
   readonly disks = new Map<BrokerId, SimDisk>();
   readonly fatal: unknown[] = [];
+  /** Replicas that are to be replaced. */
+  readonly quarantined: { readonly broker: BrokerId; readonly reason: string }[] = [];
   readonly #pauses = new Map<BrokerId, Pause>();
   readonly #settings: RaftHostSettings;
   readonly #stateAlone: boolean;
@@ -179,6 +181,7 @@ export class StoredCluster {
       log: silentLogger,
       settings: this.#settings,
       fatal,
+      quarantined: (_group, _replicaId, reason) => void this.quarantined.push({ broker, reason }),
     });
     host.setPeers(
       configurationOf(0).voters.map(({ brokerId, directoryId: of }) => ({ brokerId, address: `b${brokerId}`, directoryId: of })),

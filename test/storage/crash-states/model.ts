@@ -4,7 +4,8 @@ import type { GroupKey, ReplicaId } from '../../../src/base/ids.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import { decodeLogStart } from '../../../src/storage/log-start.ts';
 import type { BrokerStorage } from '../../../src/storage/storage.ts';
-import { bytesOf } from '../fixture.ts';
+import type { PartitionLog } from '../../../src/storage/types.ts';
+import { batchesIn, bytesOf, cleaned, fateOf, hex } from '../fixture.ts';
 
 /** Of one replica, at one moment. */
 export interface Acknowledged {
@@ -16,6 +17,8 @@ export interface Acknowledged {
   readonly vote: number;
   /** The furthest start that was asked for: what lies below may be gone. */
   readonly furthestStart: number;
+  /** The last entry that was ever to be cleaned: up to it, segments may have what {@link fateOf} leaves. */
+  readonly furthestCleaned: number;
 }
 
 export const LOG_SETTINGS = { segmentBytes: 6_000 };
@@ -27,7 +30,7 @@ export async function verify(storage: BrokerStorage, promises: readonly Acknowle
 
 async function verifyReplica(
   storage: BrokerStorage,
-  { group, replicaId, entries, term, vote, furthestStart }: Acknowledged,
+  { group, replicaId, entries, term, vote, furthestStart, furthestCleaned }: Acknowledged,
 ): Promise<void> {
   const { log, tail, whole, hardState } = await storage.openLog(group, LOG_SETTINGS, replicaId);
   require(whole, 'is not whole: it could not be elected');
@@ -36,7 +39,9 @@ async function verifyReplica(
   const first = log.firstReplicableIndex;
   require(entries
     .slice(0, first - 1)
-    .every(({ nextOffset }) => nextOffset <= furthestStart), `begins at entry ${first}, which nobody asked for`);
+    .every(
+      ({ index, nextOffset }) => nextOffset <= furthestStart || index <= furthestCleaned,
+    ), `begins at entry ${first}, which nobody asked for`);
   const found: Entry[] = [];
   while (first + found.length <= log.lastIndex) found.push(...(await log.readEntries(first + found.length, 50_000)));
   found.push(...tail);
@@ -45,10 +50,34 @@ async function verifyReplica(
   require(missing < 0, `has not entry ${first + missing} as it was acknowledged`);
   const start = startOf(entries.slice(0, log.lastIndex));
   require(log.logStartOffset >= start, `starts at offset ${log.logStartOffset}, and ${start} was acknowledged`);
+  require(log.logStartOffset <= furthestStart, `starts at offset ${log.logStartOffset}, and ${furthestStart} was asked for`);
+  const lost = await firstLost(log, entries);
+  require(lost === undefined, `serves batch ${lost?.index} neither as it was nor as it will be`);
 
   function require(holds: boolean, what: string): void {
     must(holds || undefined, `a replica ${what}`, { group: Buffer.from(group, 'latin1').toString('hex'), replicaId });
   }
+}
+
+/** The first batch that a reader does not get: below where Raft's log starts it may be as a cleaning leaves it. */
+async function firstLost(log: PartitionLog, entries: readonly Entry[]): Promise<Entry | undefined> {
+  const read: Uint8Array[] = [];
+  for (let offset = log.logStartOffset; offset < log.nextOffset; ) {
+    const { chunks, nextOffset } = await log.read(offset, log.nextOffset, 50_000);
+    if (nextOffset === offset) break;
+    for (const chunk of chunks) read.push(...batchesIn(chunk).map((batch) => batch.slice()));
+    offset = nextOffset;
+  }
+  let at = 0;
+  const isBatch = ({ recordCount, nextOffset, index }: Entry) =>
+    recordCount > 0 && nextOffset > log.logStartOffset && index <= log.lastIndex;
+  return entries.filter(isBatch).find(({ index, payload, nextOffset, recordCount }) => {
+    const stored = hex(read[at] ?? new Uint8Array(0));
+    const left = index < log.firstReplicableIndex ? cleaned(payload, fateOf(nextOffset - recordCount)) : payload;
+    if (stored === hex(payload) || (left !== undefined && stored === hex(left))) at++;
+    else return left !== undefined;
+    return false;
+  });
 }
 
 export function startOf(entries: readonly Entry[]): number {

@@ -1,5 +1,5 @@
 /**
- * A broker's disk at work, by seed: replicas that append, vote, truncate, commit, roll segments, forget their beginnings, are deleted and made anew, over
+ * A broker's disk at work, by seed: replicas that append, vote, truncate, commit, roll segments, clean them, forget their beginnings, are deleted and made anew, over
  * restarts and power cuts. Before operations of the disk, after-crash states of it are taken, as ALICE does (OSDI '14).
  */
 import { randomBelow } from '../../../src/base/environment.ts';
@@ -9,7 +9,7 @@ import { encodeLogStart } from '../../../src/storage/log-start.ts';
 import type { BrokerStorage, StorageSettings } from '../../../src/storage/storage.ts';
 import type { PartitionLog } from '../../../src/storage/types.ts';
 import type { SimDisk } from '../../sim/disk.ts';
-import { Fixture, groupKey, nextEntry, seeded, TestEnvironment } from '../fixture.ts';
+import { cleanBy, Fixture, fateOf, groupKey, nextEntry, seeded, TestEnvironment } from '../fixture.ts';
 import { type Acknowledged, LOG_SETTINGS, startOf } from './model.ts';
 
 const REPLICAS = 3;
@@ -38,6 +38,9 @@ class Replica {
   vote = 0;
   durableVote = 0;
   furthestStart = 0;
+  furthestCleaned = 0;
+  /** A cleaning is under way. */
+  cleaning = false;
 
   constructor(partition: number) {
     this.group = groupKey(partition);
@@ -45,8 +48,8 @@ class Replica {
   }
 
   promise(): Acknowledged {
-    const { group, replicaId, acknowledged, durableTerm, durableVote, furthestStart } = this;
-    return { group, replicaId, entries: acknowledged, term: durableTerm, vote: durableVote, furthestStart };
+    const { group, replicaId, acknowledged, durableTerm, durableVote, furthestStart, furthestCleaned } = this;
+    return { group, replicaId, entries: acknowledged, term: durableTerm, vote: durableVote, furthestStart, furthestCleaned };
   }
 }
 
@@ -85,6 +88,7 @@ export class CrashWorkload {
     else if (choice < 88) replica.log?.reclaimSoon();
     else if (choice < 91) await this.#replace(replica);
     else if (choice < 94) await this.#restart();
+    else if (choice < 98) await this.#clean(replica);
     this.#fixture.environment.advance(this.#draw(120));
     if (this.#fixture.failures[0] !== undefined) throw this.#fixture.failures[0];
     return this.#states.splice(0);
@@ -157,6 +161,23 @@ export class CrashWorkload {
     this.#commit(replica);
   }
 
+  /** Sometimes others go on meanwhile, or the process ends. */
+  async #clean(replica: Replica): Promise<void> {
+    const { log } = replica;
+    const cleanable = log?.cleanable() ?? [];
+    const last = cleanable[this.#draw(cleanable.length + 1)] ?? cleanable.at(-1);
+    if (log === undefined || last === undefined || replica.cleaning) return;
+    replica.furthestCleaned = Math.max(replica.furthestCleaned, last.lastIndex);
+    replica.cleaning = true;
+    const cleaning = log
+      .clean(last.lastIndex, cleanBy(fateOf), new AbortController().signal)
+      .catch((error: Error) => void this.#fixture.failures.push(error))
+      .finally(() => {
+        if (replica.log === log) replica.cleaning = false;
+      });
+    if (this.#draw(2) === 0) await cleaning;
+  }
+
   /** It is deleted, and another one gets its place. */
   async #replace(replica: Replica): Promise<void> {
     replica.log = undefined;
@@ -194,7 +215,16 @@ export class CrashWorkload {
     while (kept.length + found.length < log.lastIndex) found.push(...(await log.readEntries(kept.length + found.length + 1, 50_000)));
     const entries = [...kept, ...found, ...tail];
     const { term, vote } = hardState;
-    Object.assign(replica, { log, entries, acknowledged: entries, committed: log.lastIndex, vote, durableVote: vote, durableTerm: term });
+    Object.assign(replica, {
+      cleaning: false,
+      log,
+      entries,
+      acknowledged: entries,
+      committed: log.lastIndex,
+      vote,
+      durableVote: vote,
+      durableTerm: term,
+    });
     replica.term = Math.max(1, term, entries.at(-1)?.term ?? 0);
   }
 }
