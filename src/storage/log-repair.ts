@@ -125,7 +125,8 @@ export class SegmentsRepair implements LogRepair {
       const rows = await this.#rows(await files.open('entries'), base, first.index, last.index);
       const { place, ...start } = await this.#placeOf(await files.open('entries'), base, first.index);
       const previous = start.previous ?? (await this.#endOf(before, base));
-      const following = last.index === damagedTo ? await this.#rowAt(await files.open('entries'), base, damagedTo + 1) : undefined;
+      const following =
+        last.index === damagedTo ? await this.#following(await files.open('entries'), base, next, damagedTo + 1) : undefined;
       this.#verify(entries, rows, { previous, following, next });
       for (const entry of entries) await this.#put(files, base, entry, rows, place);
       await files.sync();
@@ -149,6 +150,16 @@ export class SegmentsRepair implements LogRepair {
     } finally {
       await file.close();
     }
+  }
+
+  /** The entry behind what is damaged, here or in the next segment. Undefined: not known any more. */
+  async #following(file: DiskFile, base: SegmentName, next: SegmentName | undefined, index: number): Promise<IndexRow | undefined> {
+    if (index !== next?.index) return this.#rowAt(file, base, index);
+    const { disk, directory } = this.#options;
+    const path = `${directory}/${segmentName(next)}.entries`;
+    if (!(await disk.exists(path))) return undefined;
+    const other = await disk.open(path, { create: false });
+    return this.#rowAt(other, next, index).finally(() => other.close());
   }
 
   async #rowAt(file: DiskFile, base: SegmentName, index: number): Promise<IndexRow | undefined> {
