@@ -359,6 +359,8 @@ async function openController(
     campaign: false,
     // Where it is the only copy, or one of two, nobody could give back what it lost.
     mayReturn: cluster.voters.length >= 3,
+    // It has one id for good.
+    latest: true,
     owner: (opened) => controller.attach(opened),
   });
   const service = controllerService({ controller, leader: hint, metadata, replica, environment, logger: log });

@@ -373,6 +373,7 @@ export class Partitions {
       replicaId: wanted.replicaId,
       configuration: configurationOf(partition),
       settings: logSettingsOf(config),
+      latest: this.#caughtUp && slot.wanted === wanted,
       internal: topic.name.startsWith(INTERNAL_PREFIX),
       // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
       campaign: partition.leader === undefined && partition.replicas[0]?.replicaId === wanted.replicaId,

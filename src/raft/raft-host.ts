@@ -265,11 +265,11 @@ class GroupHost implements RaftHost, ReplicaHost {
   }
 
   /** A replica that may return does so with an empty log where its own can't be proved whole, or read. */
-  async #openLog({ group, settings, replicaId, mayReturn = false }: ReplicaOptions): Promise<OpenedLog> {
+  async #openLog({ group, settings, replicaId, mayReturn = false, latest = false }: ReplicaOptions): Promise<OpenedLog> {
     const { storage, log } = this.#options;
     let why = 'its log can not be proved whole';
     try {
-      const opened = await storage.openLog(group, settings, replicaId);
+      const opened = await storage.openLog(group, settings, replicaId, latest);
       if (opened.whole || !mayReturn) return opened;
     } catch (error) {
       if (!mayReturn || !(error instanceof FlotillaError && error.code === 'STORAGE_ERROR')) throw error;

@@ -56,6 +56,8 @@ export interface ReplicaOptions {
    * Default false: it is not opened.
    */
   readonly mayReturn?: boolean;
+  /** See Storage.openLog. Default false. */
+  readonly latest?: boolean;
   readonly owner: (replica: Replica) => ReplicaOwner;
 }
 

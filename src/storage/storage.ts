@@ -163,10 +163,10 @@ export class BrokerStorage implements Storage {
     return this.#directories.groups;
   }
 
-  async openLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog> {
+  async openLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId, latest = false): Promise<OpenedLog> {
     if (this.#logs.get(group)?.closed === false)
       throw new FlotillaError('DATA_DIRECTORY', `the log of ${formatGroupKey(group)} is open already`);
-    const claimed = await this.#claim(group, replicaId);
+    const claimed = await this.#claim(group, replicaId, latest);
     const recovered = this.#stateOf(group);
     // A directory is made after the group's first HardState is durable: one without any has lost it (hazard B03).
     const provable = claimed && recovered?.whole === true;
@@ -295,9 +295,9 @@ export class BrokerStorage implements Storage {
   /**
    * Makes the group's directory the replica's. What another replica left, in the directory and in the write-ahead log, is void, durably, before
    * anything of this one is written (hazard B14). False: it can't be told whose the data are, or some are gone.
-   * @throws DATA_DIRECTORY when the data are of a later replica.
+   * @throws DATA_DIRECTORY when the data are of a later replica, or may be.
    */
-  async #claim(group: GroupKey, replicaId: ReplicaId): Promise<boolean> {
+  async #claim(group: GroupKey, replicaId: ReplicaId, latest: boolean): Promise<boolean> {
     const state = this.#stateOf(group);
     if (!this.#directories.has(group)) {
       // Else the directory's name is lost, and what the log has of the group may be anybody's.
@@ -308,14 +308,17 @@ export class BrokerStorage implements Storage {
     }
     const owner = await this.#directories.ownerOf(group);
     if (owner === replicaId) return true;
-    if (owner === 'damaged') {
-      await this.#wal.markDamaged(group);
+    if (typeof owner === 'string') {
+      // Bound to an earlier replica, the directory would take the one that it belongs to for a successor, which begins without log and vote (hazard B03).
+      if (!latest) {
+        throw new FlotillaError(
+          'DATA_DIRECTORY',
+          `whose the data of ${formatGroupKey(group)} are can't be read: replica ${replicaId} waits until the metadata here are as new as this process`,
+        );
+      }
+      if (owner === 'damaged') await this.#wal.markDamaged(group);
       await this.#directories.bind(group, replicaId);
-      return false;
-    }
-    if (owner === 'unbound') {
-      await this.#directories.bind(group, replicaId);
-      return true;
+      return owner === 'unbound';
     }
     // Replica ids only grow: older metadata, replayed at a start, must not undo what newer ones brought about.
     if (owner > replicaId) {

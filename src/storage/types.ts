@@ -257,9 +257,11 @@ export interface Storage {
   /**
    * Opens or creates a replica's log; with `recovered` entries above the segments as `tail`. What another replica of the group left here goes to
    * quarantine first, and its records in the write-ahead log are void (hazard B14).
-   * @throws DATA_DIRECTORY when what is here is of a later replica: ids only grow.
+   * @param latest no process before this one on the directory can have met a later replica of the group. Where whose the data are rotted, only such a one
+   *   gets them, and not as whole. Default false.
+   * @throws DATA_DIRECTORY when what is here is of a later replica, or may be: ids only grow.
    */
-  openLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog>;
+  openLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId, latest?: boolean): Promise<OpenedLog>;
   /** Takes a snapshot from a leader, or goes on with what is there of it. @throws INVALID_REQUEST when the files are none of a snapshot. */
   stageSnapshot(group: GroupKey, files: readonly SnapshotFile[]): Promise<Staging>;
   /**
