@@ -3,9 +3,6 @@ import { allWhole } from '../convergence.ts';
 import type { DiskOperation, Fate } from '../disk.ts';
 import { type Fault, isOfMinority, type Occurrence, victimOf } from './fault.ts';
 
-/** Rot of the newest frames passes for a torn tail, and a replica comes back without its vote: seed 1 with rot, misdirect, kill, powerCut, powerCutAll, pause. */
-const LOST_TAIL = 'a mark of what is durable beside the write-ahead log';
-
 /** What a disk does besides forgetting at a power cut. After a failed write or sync the process must end by itself (hazard B25). */
 export const diskFaults: readonly Fault[] = [
   { name: 'slowDisk', about: 'each operation of a disk takes long', inflict: slow },
@@ -35,10 +32,9 @@ export const diskFaults: readonly Fault[] = [
   {
     name: 'misdirect',
     about: 'a write goes to a wrong place of its file, on a minority of the disks',
-    waitsFor: LOST_TAIL,
     inflict: misdirect,
   },
-  { name: 'rot', about: 'bits of a file flip, on a minority of the disks', waitsFor: LOST_TAIL, inflict: rot },
+  { name: 'rot', about: 'bits of a file flip, on a minority of the disks', inflict: rot },
 ];
 
 function slow(occurrence: Occurrence): void {

@@ -22,8 +22,6 @@ export interface Fault {
   readonly name: string;
   /** For a person, a line. */
   readonly about: string;
-  /** It is off unless it is asked for by name: what the broker has yet to learn before it can live with it. */
-  readonly waitsFor?: string;
   inflict(occurrence: Occurrence): void;
 }
 
