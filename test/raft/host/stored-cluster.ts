@@ -194,6 +194,8 @@ export class StoredCluster {
       settings: { segmentBytes: 3_000, stateAlone: this.#stateAlone },
       campaign: false,
       mayReturn: this.#mayReturn,
+      // Its id is one for good.
+      latest: true,
       owner: (replica) => {
         owner = new HistoryOwner(replica, () => this.installs++);
         return owner;
