@@ -286,10 +286,10 @@ export class SegmentedLog implements PartitionLog, WritableLog {
   /** Closes without writing: the log is deleted. */
   async discard(): Promise<void> {
     this.#closed = true;
-    await this.#cleaning.close();
-    await this.#writer.stop();
-    this.#snapshots.releaseAll();
     const error = new FlotillaError('NOT_LEADER_OR_FOLLOWER', 'the log was deleted or replaced on this broker; refresh metadata and retry');
+    await this.#cleaning.close();
+    await this.#writer.stop(error);
+    this.#snapshots.releaseAll();
     for (const segment of this.#segments) await segment.retire(error);
   }
 
