@@ -2,11 +2,12 @@
  * Forgets what topics are told to forget, by age and by size, whole segments at a time (Kafka: retention.ms, retention.bytes). The leader of a partition
  * decides, and says where the log starts from then on as an entry of it; every replica drops its own segments below (hazard B36).
  */
-import type { Environment, LogFields, Logger, Timer } from '../base/environment.ts';
+import type { Environment, LogFields, Logger } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
 import type { PartitionLog } from '../storage/types.ts';
 import type { TopicConfig } from './config.ts';
 import type { Partition } from './partition.ts';
+import { Rounds } from './rounds.ts';
 import { retainedOfTopic, type SegmentSize, segmentSizes } from './topic-retention.ts';
 import type { TrustedClock } from './trusted-clock.ts';
 
@@ -49,35 +50,26 @@ export interface RetentionOptions {
 
 export class Retention {
   readonly #options: RetentionOptions;
-  #timer: Timer | undefined;
-  readonly #stop = new AbortController();
-  #checking: Promise<void> | undefined;
+  readonly #rounds: Rounds;
 
   constructor(options: RetentionOptions) {
     this.#options = options;
+    this.#rounds = new Rounds(options.environment, options.intervalMs, () => this.#check());
   }
 
   start(): void {
-    const { environment, intervalMs } = this.#options;
-    this.#timer = environment.after(intervalMs, () => {
-      this.#checking = this.#check().finally(() => {
-        this.#checking = undefined;
-        if (!this.#stop.signal.aborted) this.start();
-      });
-    });
+    this.#rounds.start();
   }
 
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    this.#timer?.cancel();
-    await this.#checking;
+  stop(): Promise<void> {
+    return this.#rounds.stop();
   }
 
   async #check(): Promise<void> {
     const nowMs = this.#options.clock.nowMs();
     const byTopic = new Map<string, Partition[]>();
     for (const partition of [...this.#options.partitions.all()]) {
-      if (this.#stop.signal.aborted) return;
+      if (this.#rounds.signal.aborted) return;
       const { topic, partition: number, replica, retention } = partition;
       // Also where somebody else leads: what was being read for a follower when the start moved is dropped now.
       replica.log.reclaimSoon();
@@ -92,7 +84,7 @@ export class Retention {
   }
 
   async #retainTopic(topic: string, led: readonly Partition[]): Promise<void> {
-    const { signal } = this.#stop;
+    const { signal } = this.#rounds;
     if (signal.aborted) return;
     const segments = await this.#options.segmentsOf(topic, signal);
     for (const partition of led) {
