@@ -21,7 +21,7 @@ import { type CallContext, type Connect, type RpcChannel, type UnaryHandler, una
 import { answerError, type BrokerContext } from './context.ts';
 import { within } from './deadline.ts';
 import type { Partition } from './partition.ts';
-import { type SegmentSize, segmentSizes } from './topic-retention.ts';
+import { type MeasuredSegment, measuredSegments, type SegmentSize } from './topic-retention.ts';
 import { configEntries } from './topic-view.ts';
 import { fromWireError } from './wire.ts';
 
@@ -78,7 +78,7 @@ export function transferLeaderHandler(context: BrokerContext, leaders: Leaders):
 }
 
 /** What all its leaders say of a topic, as far as they answer. Errors: UNKNOWN_TOPIC_OR_PARTITION. */
-export async function describeTopic(
+async function describeTopic(
   context: BrokerContext,
   leaders: Leaders,
   request: DescribeTopicRequest,
@@ -139,7 +139,9 @@ async function describeHere(
     description.highWatermark = BigInt(status.highWatermark);
     description.sizeBytes = BigInt(status.sizeBytes);
     description.inSync = [...status.inSync];
-    if (includeSegments) for await (const segment of segmentSizes(partition.replica.log)) description.segments.push(segmentToWire(segment));
+    if (includeSegments) {
+      for await (const segment of measuredSegments(partition.replica.log)) description.segments.push(await segmentToWire(segment));
+    }
   } catch (error) {
     description.error = answerError(context, call.listener, error);
   }
@@ -167,11 +169,11 @@ async function askDescription(
   }
 }
 
-function segmentToWire({ nextOffset, sizeBytes, maxTimestampMs }: SegmentSize): SegmentDescription {
+async function segmentToWire({ nextOffset, sizeBytes, maxTimestamp }: MeasuredSegment): Promise<SegmentDescription> {
   return create(SegmentDescriptionSchema, {
     nextOffset: BigInt(nextOffset),
     sizeBytes: BigInt(sizeBytes),
-    maxTimestampMs: BigInt(maxTimestampMs),
+    maxTimestampMs: BigInt(await maxTimestamp()),
   });
 }
 

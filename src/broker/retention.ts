@@ -8,7 +8,7 @@ import type { PartitionLog } from '../storage/types.ts';
 import type { TopicConfig } from './config.ts';
 import type { Partition } from './partition.ts';
 import { Rounds } from './rounds.ts';
-import { retainedOfTopic, type SegmentSize, segmentSizes } from './topic-retention.ts';
+import { measuredSegments, retainedOfTopic, type SegmentSize } from './topic-retention.ts';
 import type { TrustedClock } from './trusted-clock.ts';
 
 /** Of a log's bytes, no more than such a share (and a segment) goes by age in one check: a clock that was wrong from the start takes hours to do its harm (hazard B41). */
@@ -25,7 +25,7 @@ export async function retainedFrom(log: RetainedLog, bounds: RetentionBounds, no
   let excess = retentionBytes < 0 ? Number.NEGATIVE_INFINITY : log.sizeBytes - retentionBytes;
   let byAge = log.sizeBytes * MAX_SHARE_BY_AGE;
   let start = log.logStartOffset;
-  for await (const { nextOffset, sizeBytes } of segmentSizes(log)) {
+  for await (const { nextOffset, sizeBytes } of measuredSegments(log)) {
     const tooOld = nextOffset <= young && byAge > 0;
     if (!tooOld && sizeBytes > excess) break;
     start = Math.max(start, nextOffset);
@@ -67,7 +67,7 @@ export class Retention {
 
   async #check(): Promise<void> {
     const nowMs = this.#options.clock.nowMs();
-    const byTopic = new Map<string, Partition[]>();
+    const boundByTopic: Partition[] = [];
     for (const partition of [...this.#options.partitions.all()]) {
       if (this.#rounds.signal.aborted) return;
       const { topic, partition: number, replica, retention } = partition;
@@ -75,20 +75,22 @@ export class Retention {
       replica.log.reclaimSoon();
       const { role, ready } = replica.leadership;
       if (role !== 'leader' || !ready) continue;
-      if (retention.retentionTopicBytes >= 0) byTopic.set(topic, [...(byTopic.get(topic) ?? []), partition]);
+      if (retention.retentionTopicBytes >= 0) boundByTopic.push(partition);
       await this.#tried({ topic, partition: number }, async () => {
         this.#startAt(partition, await retainedFrom(replica.log, retention, nowMs));
       });
     }
-    for (const [topic, led] of byTopic) await this.#tried({ topic }, () => this.#retainTopic(topic, led));
+    for (const [topic, led] of Map.groupBy(boundByTopic, ({ topic }) => topic))
+      await this.#tried({ topic }, () => this.#retainTopic(topic, led));
   }
 
   async #retainTopic(topic: string, led: readonly Partition[]): Promise<void> {
     const { signal } = this.#rounds;
     if (signal.aborted) return;
     const segments = await this.#options.segmentsOf(topic, signal);
+    const starts = retainedOfTopic(segments, led[0]?.retention.retentionTopicBytes ?? Number.POSITIVE_INFINITY);
     for (const partition of led) {
-      const start = retainedOfTopic(segments, partition.retention.retentionTopicBytes).get(partition.partition);
+      const start = starts.get(partition.partition);
       if (start !== undefined) this.#startAt(partition, start);
     }
   }
