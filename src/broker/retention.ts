@@ -88,7 +88,10 @@ export class Retention {
     const { signal } = this.#rounds;
     if (signal.aborted) return;
     const segments = await this.#options.segmentsOf(topic, signal);
-    const starts = retainedOfTopic(segments, led[0]?.retention.retentionTopicBytes ?? Number.POSITIVE_INFINITY);
+    // Not before: while the leaders were asked, the topic may have been told to keep everything.
+    const bytes = led[0]?.retention.retentionTopicBytes ?? -1;
+    if (bytes < 0) return;
+    const starts = retainedOfTopic(segments, bytes);
     for (const partition of led) {
       const start = starts.get(partition.partition);
       if (start !== undefined) this.#startAt(partition, start);
