@@ -16,8 +16,9 @@ import {
   TransferLeaderRequestSchema,
   TransferLeaderResponseSchema,
 } from '../gen/flotilla/v1/admin_pb.ts';
+import type { Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
 import type { PartitionImage, TopicImage } from '../metadata/image.ts';
-import { type CallContext, type Connect, type RpcChannel, type UnaryHandler, unaryHandler } from '../rpc/types.ts';
+import { type CallContext, type CallOptions, type Connect, type RpcChannel, type UnaryHandler, unaryHandler } from '../rpc/types.ts';
 import { answerError, type BrokerContext } from './context.ts';
 import { within } from './deadline.ts';
 import type { Partition } from './partition.ts';
@@ -103,7 +104,7 @@ async function describeTopic(
     if (error !== undefined && leader !== 0 && leader !== context.config.nodeId) elsewhere.add(leader);
   await Promise.all(
     [...elsewhere].map(async (broker) => {
-      const answers = await askDescription(context, leaders, broker as BrokerId, request, timeoutMs, call);
+      const answers = await askDescription(context, leaders, broker as BrokerId, { ...request, timeoutMs }, call);
       partitions.forEach((known, at) => {
         const answer = answers[at];
         if (known.leader === broker && answer !== undefined) partitions[at] = answer;
@@ -154,16 +155,14 @@ async function askDescription(
   leaders: Leaders,
   broker: BrokerId,
   request: DescribeTopicRequest,
-  timeoutMs: number,
-  call: Pick<CallContext, 'signal'>,
+  { signal }: Pick<CallContext, 'signal'>,
 ): Promise<readonly PartitionDescription[]> {
+  const { name, timeoutMs } = request;
   try {
-    const answer = await leaders.channel(context, broker).unary(Admin.method.describeTopic, request, {
-      timeoutMs,
-      signal: call.signal,
-      headers: { [FORWARDED_HEADER]: String(context.config.nodeId) },
-    });
-    return answer.error === undefined ? answer.partitions : [];
+    const answer = await forward(context, { what: `describing ${name}`, timeoutMs, signal }, (options) =>
+      leaders.channel(context, broker).unary(Admin.method.describeTopic, request, options),
+    );
+    return answer.partitions;
   } catch {
     return [];
   }
@@ -219,9 +218,10 @@ function transferOf(context: BrokerContext, request: TransferLeaderRequest, call
 }
 
 /** Where a partition is led: here, or by a broker that this channel goes to. */
-export type Leader =
-  | { readonly name: string; readonly here: Partition; readonly there: undefined }
-  | { readonly name: string; readonly here: undefined; readonly there: RpcChannel };
+export type Leader = { readonly topic: string } & (
+  | { readonly here: Partition; readonly there: undefined }
+  | { readonly here: undefined; readonly there: RpcChannel }
+);
 
 /**
  * The leader of a partition. What another broker forwarded is answered here or refused: it asks anew.
@@ -237,29 +237,36 @@ export function findLeader(
   if (topic === undefined || image === undefined) {
     throw new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `Topic ${topic?.name ?? topicId} has no partition ${partition}.`);
   }
-  const name = `${topic.name}-${partition}`;
   const local = openHere(context, topicId, partition);
-  if (local?.isLeader) return { name, here: local, there: undefined };
+  if (local?.isLeader) return { topic: topic.name, here: local, there: undefined };
   const leader = local?.replica.leadership.leader?.brokerId ?? image.leader;
   if (leader === undefined || leader === context.config.nodeId || forwarded) {
-    throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `Nobody is known to lead ${name} just now. Try again.`);
+    throw new FlotillaError('NOT_LEADER_OR_FOLLOWER', `Nobody is known to lead ${topic.name}-${partition} just now. Try again.`);
   }
-  return { name, here: undefined, there: leaders.channel(context, leader) };
+  return { topic: topic.name, here: undefined, there: leaders.channel(context, leader) };
+}
+
+/** Has another broker do what this one was asked to. Errors: those that it answers with, REQUEST_TIMED_OUT, ABORTED, NETWORK_EXCEPTION. */
+export async function forward<A extends { readonly error?: WireError | undefined }>(
+  { config, environment }: BrokerContext,
+  { what, timeoutMs, signal: parent }: { readonly what: string; readonly timeoutMs: number; readonly signal: AbortSignal | undefined },
+  call: (options: CallOptions) => Promise<A>,
+): Promise<A> {
+  const headers = { [FORWARDED_HEADER]: String(config.nodeId) };
+  const answer = await within(environment, timeoutMs, parent, what, (signal) => call({ timeoutMs, signal, headers }));
+  if (answer.error !== undefined) throw fromWireError(answer.error);
+  return answer;
 }
 
 /** Has the partition's leader hand over to another voter. Errors: UNKNOWN_TOPIC_OR_PARTITION, INVALID_REQUEST, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT. */
 export async function transferLeadership(context: BrokerContext, leaders: Leaders, transfer: Transfer): Promise<void> {
-  const { config, environment, metadata } = context;
-  const { topicId, partition, to, timeoutMs, signal: parent } = transfer;
-  const { name, here, there } = findLeader(context, leaders, transfer);
+  const { partition, to, timeoutMs, signal } = transfer;
+  const { topic, here, there } = findLeader(context, leaders, transfer);
   if (here !== undefined) return transferFrom(context, here, transfer);
-  const topic = metadata.image.topics.get(topicId)?.name ?? '';
   const request = create(TransferLeaderRequestSchema, { topic, partition, toBroker: to, timeoutMs });
-  const headers = { [FORWARDED_HEADER]: String(config.nodeId) };
-  const answer = await within(environment, timeoutMs, parent, `transferring ${name}`, (signal) =>
-    there.unary(Admin.method.transferLeader, request, { timeoutMs, signal, headers }),
+  await forward(context, { what: `transferring ${topic}-${partition}`, timeoutMs, signal }, (options) =>
+    there.unary(Admin.method.transferLeader, request, options),
   );
-  if (answer.error !== undefined) throw fromWireError(answer.error);
 }
 
 async function transferFrom(context: BrokerContext, partition: Partition, { to, timeoutMs, signal: parent }: Transfer): Promise<void> {
