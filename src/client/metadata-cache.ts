@@ -23,6 +23,8 @@ export const REFRESH_INTERVAL_MS = 50;
 const SILENT_MS = 10_000;
 /** Ids of topics that were deleted and created again, remembered. */
 const MAX_RETIRED = 1_000;
+/** Topics of which it is remembered where their partitions start; those that were not asked for the longest are forgotten. */
+export const MAX_STARTS = 1_000;
 /** The API version that this client speaks. */
 export const API_VERSION = 1;
 
@@ -73,8 +75,8 @@ export class MetadataCache {
   /** Addresses that did not answer when last asked: until then they are asked after the others. */
   readonly #silentUntilMs = new Map<string, number>();
   readonly #listeners = new Set<() => void>();
-  /** Where partitions start, as far as anybody told: by topic id and number. */
-  readonly #starts = new Map<string, number>();
+  /** Where partitions start, as far as anybody told: by topic id, those asked for last at the end, and by number. */
+  readonly #starts = new Map<string, Map<number, number>>();
   #next = 0;
 
   constructor(environment: Environment, channels: Channels, bootstrap: readonly string[], closing: AbortSignal) {
@@ -100,9 +102,11 @@ export class MetadataCache {
 
   /** A replica told where the partition starts. Returns the highest start that any told: one that lags behind may tell a former one. */
   startsAt({ id }: TopicState, partition: number, told: number): number {
-    const key = `${id}/${partition}`;
-    const start = Math.max(told, this.#starts.get(key) ?? 0);
-    this.#starts.set(key, start);
+    const starts = this.#starts.get(id) ?? new Map<number, number>();
+    const start = Math.max(told, starts.get(partition) ?? 0);
+    this.#starts.delete(id);
+    this.#starts.set(id, starts.set(partition, start));
+    forgetOldest(this.#starts, MAX_STARTS);
     return start;
   }
 
@@ -294,10 +298,16 @@ export class MetadataCache {
     const before = this.#ids.get(name);
     this.#ids.set(name, id);
     if (before === undefined || before === id) return;
+    this.#starts.delete(before);
     this.#retired.add(before);
-    const [oldest] = this.#retired;
-    if (this.#retired.size > MAX_RETIRED && oldest !== undefined) this.#retired.delete(oldest);
+    forgetOldest(this.#retired, MAX_RETIRED);
   }
+}
+
+/** When one more than `most` are in it, the first one goes. */
+function forgetOldest(all: Map<string, unknown> | Set<string>, most: number): void {
+  const [oldest] = all.keys();
+  if (all.size > most && oldest !== undefined) all.delete(oldest);
 }
 
 export function noSuchPartition({ name, partitions }: TopicState, partition: number): FlotillaError {
