@@ -23,6 +23,8 @@ export const REFRESH_INTERVAL_MS = 50;
 const SILENT_MS = 10_000;
 /** Ids of topics that were deleted and created again, remembered. */
 const MAX_RETIRED = 1_000;
+/** Names of topics that are gone, whose ids are remembered. */
+const MAX_GONE = 1_000;
 /** Topics of which it is remembered where their partitions start; those that were not asked for the longest are forgotten. */
 export const MAX_STARTS = 1_000;
 /** The API version that this client speaks. */
@@ -59,8 +61,8 @@ export class MetadataCache {
   readonly #bootstrap: readonly string[];
   readonly #brokers = new Map<number, string>();
   readonly #topics = new Map<string, TopicState>();
-  /** The id last seen of each name: also of topics that are gone. */
-  readonly #ids = new Map<string, string>();
+  /** The id last seen of each name that no topic has any more. The oldest go first. */
+  readonly #gone = new Map<string, string>();
   /** Ids whose names have others by now: a broker that lags behind must not bring them back. The oldest go first. */
   readonly #retired = new Set<string>();
   readonly #closing: AbortSignal;
@@ -289,18 +291,26 @@ export class MetadataCache {
       this.#identify(topic.name, id);
       this.#topics.set(topic.name, merge(this.#topics.get(topic.name), topic));
     }
-    for (const name of topics) if (!answered.has(name)) this.#topics.delete(name);
+    for (const name of topics) if (!answered.has(name)) this.#remove(name);
     this.#channels.retain(new Set([...this.#brokers.values(), ...this.#bootstrap]));
     for (const listener of this.#listeners) listener();
   }
 
   #identify(name: string, id: string): void {
-    const before = this.#ids.get(name);
-    this.#ids.set(name, id);
+    const before = this.#topics.get(name)?.id ?? this.#gone.get(name);
+    this.#gone.delete(name);
     if (before === undefined || before === id) return;
     this.#starts.delete(before);
     this.#retired.add(before);
     forgetOldest(this.#retired, MAX_RETIRED);
+  }
+
+  #remove(name: string): void {
+    const topic = this.#topics.get(name);
+    if (topic === undefined) return;
+    this.#topics.delete(name);
+    this.#gone.set(name, topic.id);
+    forgetOldest(this.#gone, MAX_GONE);
   }
 }
 

@@ -36,6 +36,13 @@ it('never goes back to a topic that was deleted, whatever a broker that lags beh
   expect(told(2, 2)?.partitions).toHaveLength(2);
 });
 
+it('knows the id of a topic that was gone for a while', () => {
+  told(1, 1);
+  toldGone();
+  told(2, 1);
+  expect(told(1, 1)).toBeUndefined();
+});
+
 describe('where a partition starts', () => {
   const topic = (id: string) => ({ name: `topic ${id}`, topicId: new Uint8Array(16), id, partitions: [] });
 
