@@ -244,8 +244,7 @@ test('a topic keeps what it is told to keep, on all brokers, through restarts; w
     expect(log?.sizeBytes).toBeLessThan(9_000);
     expect(log?.sizeBytes).toBeGreaterThanOrEqual(5_000);
   }
-  for (const { id } of world.cluster.machines) world.cluster.powerCut(id);
-  await world.settle(Promise.all(world.cluster.machines.map(({ id }) => world.cluster.start(id))));
+  await world.restartAll();
   const values = await world.readAll(topic, 60 - start);
   expect(values.map((value) => Number(value.replaceAll('.', '').split(' ')[1]))).toEqual(
     Array.from({ length: 60 - start }, (_, i) => start + i),
