@@ -21,10 +21,11 @@ import { adminHandlers } from './admin.ts';
 import { Cleaner } from './cleaner.ts';
 import { type BrokerConfig, validateTopicConfig } from './config.ts';
 import type { BrokerContext } from './context.ts';
+import { segmentsOfTopic } from './describe-topic.ts';
 import { DiskRoom } from './disk-room.ts';
 import { fetchHandler } from './fetch.ts';
 import { type Home, ownVoter } from './home.ts';
-import { Leaders, segmentsOfTopic, transferLeadership } from './leaders.ts';
+import { Leaders } from './leaders.ts';
 import { listOffsetsHandler } from './list-offsets.ts';
 import { Partitions } from './partitions.ts';
 import { produceHandler } from './produce.ts';
@@ -36,6 +37,7 @@ import { Scrubber } from './scrubber.ts';
 import { openState } from './state.ts';
 import type { Switchboard } from './switchboard.ts';
 import { TombstoneFloors } from './tombstone-floors.ts';
+import { transferLeadership } from './transfer-leader.ts';
 import { TrustedClock } from './trusted-clock.ts';
 
 /** Segments of the metadata log. */
