@@ -199,7 +199,7 @@ export class Segment {
     const wanted = Math.min(Math.max(bytes, row.length), end - row.position);
     const stored = await this.#files.read('log', row.position, wanted, room(wanted));
     // A batch's own CRC32C, which its reader checks, does not cover the offset that the leader stamped.
-    if (!isOfRow(row, stored, 0)) throw this.#corrupt(`entry ${row.index}`);
+    if (!isOfRow(row, stored, 0, this.#checksums.crc32)) throw this.#corrupt(`entry ${row.index}`);
     if (!this.cleaned) return { bytes: stored, rows: undefined };
     return { bytes: stored, rows: await this.#rowsUntil(row.position + wanted, rows.slice(place), (block + 1) * BLOCK_ROWS) };
   }
@@ -232,7 +232,7 @@ export class Segment {
     const bytes = await this.#files.read('log', start, end - start);
     for (const row of rows) {
       const header = bytes.subarray(row.position - start, row.position - start + BATCH_HEADER_BYTES);
-      if (!isOfRow(row, header, 0)) throw this.#corrupt(`entry ${row.index}`);
+      if (!isOfRow(row, header, 0, this.#checksums.crc32)) throw this.#corrupt(`entry ${row.index}`);
       if (!visit(header, row.nextOffset)) return false;
     }
     return true;

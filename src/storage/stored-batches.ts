@@ -1,6 +1,7 @@
 /** Record batches as they stand back to back in a segment. */
-import { batchBaseOffsetAt, batchIntactAt, batchLengthAt, batchNextOffsetAt, type Checksums } from './payload.ts';
-import type { IndexRow } from './segment-index.ts';
+import { BATCH_HEADER_BYTES, batchBaseOffsetAt, batchIntactAt, batchLengthAt, batchNextOffsetAt, type Checksums } from './payload.ts';
+import { headChecksumOf, type IndexRow } from './segment-index.ts';
+import type { Crc32 } from './wal-frame.ts';
 
 /** Bytes of a segment from the start of a batch on; the last batch may be cut short. */
 export interface StoredBatches {
@@ -14,7 +15,7 @@ export function wholeBatches(
   { bytes, rows }: StoredBatches,
   fromOffset: number,
   untilOffset: number,
-  { crc32c }: Pick<Checksums, 'crc32c'>,
+  { crc32, crc32c }: Checksums,
 ): { bytes: number; nextOffset: number; damaged: boolean } {
   let at = 0;
   let nextOffset = fromOffset;
@@ -23,7 +24,7 @@ export function wholeBatches(
     // The look-up knows the first batch's length, so only a batch that its own header states otherwise is cut short: damage.
     if (length === undefined || at + length > bytes.length) return { bytes: at, nextOffset, damaged: at === 0 };
     const next = batchNextOffsetAt(bytes, at);
-    const follows = rows === undefined ? at === 0 || batchBaseOffsetAt(bytes, at) === nextOffset : isOfRow(rows[place], bytes, at);
+    const follows = rows === undefined ? at === 0 || batchBaseOffsetAt(bytes, at) === nextOffset : isOfRow(rows[place], bytes, at, crc32);
     if (!follows || !batchIntactAt(bytes, at, length, crc32c)) return { bytes: at, nextOffset, damaged: true };
     if (next > untilOffset) return { bytes: at, nextOffset, damaged: false };
     at += length;
@@ -31,8 +32,9 @@ export function wholeBatches(
   }
 }
 
-/** Whether a batch's header stands there that has the offsets of the row, as the leader stamped them. */
-export function isOfRow(row: IndexRow | undefined, bytes: Uint8Array, at: number): boolean {
+/** Whether the header of the row's batch stands there, as the leader stamped it. Its offsets alone would be those of zeros at the start of a log. */
+export function isOfRow(row: IndexRow | undefined, bytes: Uint8Array, at: number, crc32: Crc32): boolean {
   if (row === undefined || batchLengthAt(bytes, at) === undefined) return false;
-  return batchBaseOffsetAt(bytes, at) === row.nextOffset - row.recordCount && batchNextOffsetAt(bytes, at) === row.nextOffset;
+  if (batchBaseOffsetAt(bytes, at) !== row.nextOffset - row.recordCount || batchNextOffsetAt(bytes, at) !== row.nextOffset) return false;
+  return headChecksumOf(bytes.subarray(at, at + BATCH_HEADER_BYTES), crc32) === row.headChecksum;
 }
