@@ -33,8 +33,6 @@ import { isOfRow, type StoredBatches } from './stored-batches.ts';
 const SCAN_ROWS = 8192;
 /** Rows of one readEntries, at most. */
 const READ_ROWS = 4096;
-/** Rows that are read at once to go with a run of batches, of which there may be few or many. */
-const RUN_ROWS = 512;
 /** Headers are read in one piece with what lies between them, as long as that is less than a read of its own would cost. */
 const MAX_GAP_BYTES = 16 << 10;
 const MAX_HEADERS_BYTES = 1 << 20;
@@ -204,10 +202,17 @@ export class Segment {
     return { bytes: stored, rows: await this.#rowsUntil(row.position + wanted, rows.slice(place), (block + 1) * BLOCK_ROWS) };
   }
 
-  /** Adds rows to those at hand until all are there whose payloads begin before a position. `next`: the place of the first that may be missing. */
-  async #rowsUntil(position: number, rows: IndexRow[], next: number): Promise<readonly IndexRow[]> {
-    for (let at = next; at < this.#rowCount && must(rows.at(-1), 'rows at hand').position < position; at += RUN_ROWS)
-      rows.push(...(await this.#rows(at, RUN_ROWS)));
+  /** The rows at hand, and those behind them whose payloads begin before a position, or some more. `at`: the place of the next. */
+  async #rowsUntil(position: number, rows: IndexRow[], at: number): Promise<readonly IndexRow[]> {
+    const start = must(rows[0], 'rows are at hand').position;
+    for (let next = at; next < this.#rowCount; ) {
+      const last = must(rows.at(-1), 'rows are at hand');
+      const end = last.position + last.length;
+      if (end >= position) break;
+      const wanted = Math.min(READ_ROWS, Math.ceil(((position - end) * rows.length) / (end - start)));
+      rows.push(...(await this.#rows(next, wanted)));
+      next += wanted;
+    }
     return rows;
   }
 
