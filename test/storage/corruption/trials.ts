@@ -21,10 +21,10 @@ import { isStateClass, STATE_CLASSES, StateTrials } from './state-trials.ts';
 
 export const CLASSES = {
   wal: /\/wal\/\d{8}\.wal$/,
-  log: /\/\d{20}-\d{20}\.log$/,
-  entries: /\/\d{20}-\d{20}\.entries$/,
+  log: /\/groups\/[^/]+\/\d{20}-\d{20}\.log$/,
+  entries: /\/groups\/[^/]+\/\d{20}-\d{20}\.entries$/,
   control: /\/groups\/.*\.control$/,
-  cleaned: /\/\d{20}-\d{20}\.\d+\.(log|entries)$/,
+  cleaned: /\/groups\/[^/]+\/\d{20}-\d{20}\.\d+\.(log|entries)$/,
   snapshot: /\/groups\/.*\.snapshot$/,
   replica: /\/groups\/.*\/replica$/,
   identity: /\/directory(\.copy)?\.json$/,
@@ -118,7 +118,12 @@ export class Trials {
     await this.#cluster.settle(log.flush());
     const cleanable = log.cleanable();
     const through = cleanable[this.#draw(Math.max(1, cleanable.length))]?.lastIndex ?? 0;
-    await this.#cluster.settle(log.clean(through, cleanBy(fateOf), new AbortController().signal));
+    const clean = () => this.#cluster.settle(log.clean(through, cleanBy(fateOf), new AbortController().signal));
+    // As the cleaner does: of a snapshot that it can't read the log knows afterwards that there is none.
+    await clean().catch((error: unknown) => {
+      if (error instanceof FlotillaError && error.code === 'STORAGE_ERROR') return clean();
+      throw error;
+    });
   }
 
   /**
