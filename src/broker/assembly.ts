@@ -26,6 +26,7 @@ import { fetchHandler } from './fetch.ts';
 import { type Home, ownVoter } from './home.ts';
 import { Leaders, segmentsOfTopic, transferLeadership } from './leaders.ts';
 import { listOffsetsHandler } from './list-offsets.ts';
+import { ProduceLoad } from './old-reads.ts';
 import { Partitions } from './partitions.ts';
 import { produceHandler } from './produce.ts';
 import { Reassignments } from './reassignments.ts';
@@ -199,7 +200,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     failedChanged: () => reassignments?.changed(),
     ...(options.openingMany !== undefined && { openingMany: options.openingMany }),
   });
-  const context: BrokerContext = { config, partitions, metadata, environment, crc32c, log, fatal };
+  const context: BrokerContext = { config, partitions, metadata, environment, produceLoad: new ProduceLoad(), crc32c, log, fatal };
   const store = config.isController ? await options.openStateStore(`${config.dataDirectory}/state`) : undefined;
   let controller: QuorumController | undefined;
   const routed = routeController({

@@ -83,6 +83,7 @@ class ProduceStream implements StreamReceiver<ProduceRequest> {
     const bytes = batch.recordBatch.length;
     this.#batchesInFlight++;
     this.#bytesInFlight += bytes;
+    this.#context.produceLoad.began(bytes);
     let partition: Partition;
     let promise: ReturnType<Partition['produce']>;
     try {
@@ -166,6 +167,7 @@ class ProduceStream implements StreamReceiver<ProduceRequest> {
 
   #answer(bytes: number, result: ProduceResult): void {
     this.#bytesInFlight -= bytes;
+    this.#context.produceLoad.ended();
     if (this.#state === 'closed') {
       this.#batchesInFlight--;
       return;

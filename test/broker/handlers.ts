@@ -3,6 +3,7 @@ import { FlotillaError } from '../../src/base/errors.ts';
 import type { TopicId } from '../../src/base/ids.ts';
 import { loadConfig } from '../../src/broker/config.ts';
 import type { BrokerContext } from '../../src/broker/context.ts';
+import { ProduceLoad } from '../../src/broker/old-reads.ts';
 import type { Partition } from '../../src/broker/partition.ts';
 import type { Partitions } from '../../src/broker/partitions.ts';
 import { MetadataStore } from '../../src/metadata/view.ts';
@@ -35,6 +36,7 @@ export function contextOf(
     partitions: { find, topicIdOf } as unknown as Partitions,
     metadata: new MetadataStore(),
     environment,
+    produceLoad: new ProduceLoad(),
     crc32c,
     log: silentLogger,
     fatal: (error) => fatals.push(error),
