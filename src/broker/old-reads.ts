@@ -11,13 +11,16 @@ import type { PartitionLog } from '../storage/types.ts';
 export const OLD_DATA_BYTES = 32 << 20;
 
 /** Of old data a stream may read so many times the bytes that producers write here meanwhile. */
-export const SHARE_OF_PRODUCED = 1.5;
+export const SHARE_OF_PRODUCED = 1.25;
 
 /** And so much besides: what producers wait for may be a disk that hangs. */
-export const FLOOR_BYTES_PER_MS = 4096;
+export const FLOOR_BYTES_PER_MS = 2048;
 
 /** What was not read may be read later, so much of it at most. */
 export const MAX_ALLOWANCE_BYTES = 1 << 20;
+
+/** What was read while no producer waited counts, too, so much of it at most: under load there are moments between two batches, many of them. */
+export const MAX_DEBT_BYTES = 8 << 20;
 
 /** How often those that wait are looked at. */
 export const PACE_MS = 10;
@@ -60,7 +63,7 @@ export class OldReads<R> {
   readonly #resume: (readers: Iterable<R>) => void;
   #waiting = new Set<R>();
   #timer: Timer | undefined;
-  /** Bytes that may be read. Below 0: the last read took more. */
+  /** Bytes that may be read. Below 0: so many were read before their time. */
   #allowance = 0;
   #countedBytes: number;
   #countedMs: number;
@@ -76,12 +79,11 @@ export class OldReads<R> {
   /** Whether a read of so many bytes may begin: at once when no producer waits. If not, the reader waits here until it is to be tried again. */
   begin(reader: R, bytes: number): boolean {
     this.#earn();
-    if (!this.#load.inHand) this.#allowance = MAX_ALLOWANCE_BYTES;
-    if (this.#allowance <= 0) {
+    if (this.#load.inHand && this.#allowance <= 0) {
       this.#wait(reader);
       return false;
     }
-    this.#allowance -= bytes;
+    this.#allowance = Math.max(-MAX_DEBT_BYTES, this.#allowance - bytes);
     return true;
   }
 

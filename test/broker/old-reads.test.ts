@@ -7,6 +7,7 @@ import {
   bytesBehind,
   FLOOR_BYTES_PER_MS,
   MAX_ALLOWANCE_BYTES,
+  MAX_DEBT_BYTES,
   OLD_DATA_BYTES,
   OldReads,
   PACE_MS,
@@ -66,8 +67,9 @@ describe('the share of a stream for old data', () => {
     expect(environment.timers).toBe(0);
   });
 
-  it.each([1000, 20_000, 60_000])('is %i bytes a millisecond and half as many again, and the floor', (rate) => {
+  it.each([1000, 20_000, 60_000])('is %i bytes a millisecond and a quarter more, and the floor', (rate) => {
     load.began(0);
+    environment.advance(1);
     const ms = 10_000;
     const share = ms * (rate * SHARE_OF_PRODUCED + FLOOR_BYTES_PER_MS);
     const read = readWhile(ms, rate);
@@ -86,6 +88,14 @@ describe('the share of a stream for old data', () => {
     load.began(1 << 30);
     environment.advance(60_000);
     expect(readWhile(0, 0)).toBe(MAX_ALLOWANCE_BYTES);
+  });
+
+  it('counts what was read between two batches, up to a bound', () => {
+    for (let i = 0; i < 1000; i++) reads.begin('reader', READ_BYTES);
+    load.began(0);
+    const untilPaid = MAX_DEBT_BYTES / FLOOR_BYTES_PER_MS;
+    expect(readWhile(untilPaid - PACE_MS, 0)).toBe(0);
+    expect(readWhile(2 * PACE_MS, 0)).toBe(READ_BYTES);
   });
 
   it('counts what was read, not what was asked for', () => {
