@@ -20,7 +20,7 @@ export const FLOOR_BYTES_PER_MS = 2048;
 export const MAX_ALLOWANCE_BYTES = 1 << 20;
 
 /** What was read while no producer waited counts, too, so much of it at most: under load there are moments between two batches, many of them. */
-export const MAX_DEBT_BYTES = 8 << 20;
+export const MAX_DEBT_BYTES = 16 << 20;
 
 /** How often those that wait are looked at. */
 export const PACE_MS = 10;
