@@ -1,7 +1,7 @@
 /**
- * `node bench/held-memory.ts MB`: holds all memory but so many MB until it is ended, so that the page cache must use its pages again, as on a machine that
- * has run for long. Where a hypervisor takes back what a virtual machine does not use, each page that it has not used lately costs 12 us to copy into:
- * 2.3 to 3.0 CPU seconds a GB written to files, 0.2 to 0.3 in memory that was in use just before.
+ * `node bench/held-memory.ts MB`: holds all memory but so many MB until it is ended, so that the page cache must use its pages again, as where it has
+ * grown to its end. Memory that a virtual machine has not used lately may be dear: 2.3 to 3.0 CPU seconds a GB written to files, where it was measured, and
+ * 0.2 to 0.3 in memory that was in use just before (docs/adr/0010-write-once.md).
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 
