@@ -31,10 +31,12 @@ import { validateTopicConfig } from './config.ts';
 import { answerError, type BrokerContext } from './context.ts';
 import { within } from './deadline.ts';
 import { deleteRecordsHandler } from './delete-records.ts';
+import { describeTopicHandler } from './describe-topic.ts';
 import { until } from './image-wait.ts';
-import { describeTopicHandler, type Leaders, transferLeaderHandler } from './leaders.ts';
+import type { Leaders } from './leaders.ts';
 import { describeReplicasHandler, type ReplicaSource } from './raft-groups.ts';
 import { brokerNodes, topicMetadata } from './topic-view.ts';
+import { transferLeaderHandler } from './transfer-leader.ts';
 
 /** The version of the API that this broker speaks. */
 export const API_VERSION = 1;

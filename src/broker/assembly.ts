@@ -21,10 +21,11 @@ import { adminHandlers } from './admin.ts';
 import { Cleaner } from './cleaner.ts';
 import { type BrokerConfig, validateTopicConfig } from './config.ts';
 import type { BrokerContext } from './context.ts';
+import { segmentsOfTopic } from './describe-topic.ts';
 import { DiskRoom } from './disk-room.ts';
 import { fetchHandler } from './fetch.ts';
 import { type Home, ownVoter } from './home.ts';
-import { Leaders, segmentsOfTopic, transferLeadership } from './leaders.ts';
+import { Leaders } from './leaders.ts';
 import { listOffsetsHandler } from './list-offsets.ts';
 import { ProduceLoad } from './old-reads.ts';
 import { Partitions } from './partitions.ts';
@@ -32,8 +33,12 @@ import { produceHandler } from './produce.ts';
 import { Reassignments } from './reassignments.ts';
 import { Registration } from './registration.ts';
 import { Retention } from './retention.ts';
+import { scrubHandler } from './scrub.ts';
+import { Scrubber } from './scrubber.ts';
+import { openState } from './state.ts';
 import type { Switchboard } from './switchboard.ts';
 import { TombstoneFloors } from './tombstone-floors.ts';
+import { transferLeadership } from './transfer-leader.ts';
 import { TrustedClock } from './trusted-clock.ts';
 
 /** Segments of the metadata log. */
@@ -113,6 +118,7 @@ export interface Assembly {
   readonly compute: Compute;
   readonly cleaner: Cleaner;
   readonly tombstoneFloors: TombstoneFloors;
+  readonly scrubber: Scrubber;
   readonly diskRoom: DiskRoom;
   /** From now on clients are answered. */
   serveClients(): void;
@@ -201,7 +207,9 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     ...(options.openingMany !== undefined && { openingMany: options.openingMany }),
   });
   const context: BrokerContext = { config, partitions, metadata, environment, produceLoad: new ProduceLoad(), crc32c, log, fatal };
-  const store = config.isController ? await options.openStateStore(`${config.dataDirectory}/state`) : undefined;
+  const { openStateStore } = options;
+  const stateOptions = { disk, directory: config.dataDirectory, incarnation, openStateStore, log };
+  const store = config.isController ? await openState(stateOptions) : undefined;
   let controller: QuorumController | undefined;
   const routed = routeController({
     local: () => (controller?.active ? controller : undefined),
@@ -253,6 +261,16 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     intervalMs: config.retentionCheckIntervalMs,
     requestTimeoutMs: config.requestTimeoutMs,
   });
+  const room = diskRoom;
+  const scrubber = new Scrubber({
+    host,
+    storage,
+    environment,
+    log,
+    bytesPerSecond: config.scrubBytesPerSecond,
+    intervalMs: config.scrubIntervalMs,
+    mayRead: () => room.room === 'ample' && storage.wal.stalledMs() < settings.diskFreshMs,
+  });
   const { compute } = options;
   const cleaner = new Cleaner({ partitions, compute, environment, clock, log, config: config.cleaner });
   const tombstoneFloors = new TombstoneFloors({
@@ -267,7 +285,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   const serveClients = () => {
     switchboard.addStreams(produceHandler(context), fetchHandler(context));
     const admin = adminHandlers({ context, controller: routed, local: controller, hint, leaders, host });
-    switchboard.addUnary(listOffsetsHandler(context), ...admin);
+    switchboard.addUnary(listOffsetsHandler(context), scrubHandler(context, scrubber, host), ...admin);
   };
   partitions.start();
   reassignments.start();
@@ -275,6 +293,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
   retention.start();
   cleaner.start();
   tombstoneFloors.start();
+  scrubber.start();
   diskRoom.start();
   const disconnect = () => {
     routed.close();
@@ -294,6 +313,7 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     compute,
     cleaner,
     tombstoneFloors,
+    scrubber,
     diskRoom,
     serveClients,
     disconnect,
@@ -340,6 +360,10 @@ async function openController(
     configuration: { voters: cluster.voters, outgoing: [], learners: [] },
     settings: { segmentBytes: METADATA_SEGMENT_BYTES, stateAlone: true },
     campaign: false,
+    // Where it is the only copy, or one of two, nobody could give back what it lost.
+    mayReturn: cluster.voters.length >= 3,
+    // It has one id for good.
+    latest: true,
     owner: (opened) => controller.attach(opened),
   });
   const service = controllerService({ controller, leader: hint, metadata, replica, environment, logger: log });
@@ -416,10 +440,11 @@ function raftSettings(config: BrokerConfig): RaftHostSettings {
 /** Takes the rooms apart within `ms`: whoever waits is told, then logs are flushed, then files are closed. */
 export async function disassemble(assembly: Assembly, step: (what: string, work: () => Promise<unknown>) => Promise<void>): Promise<void> {
   const { registration, reassignments, retention, diskRoom, partitions, follower, controller, host, store, storage } = assembly;
-  const { compute, cleaner, tombstoneFloors } = assembly;
+  const { scrubber, compute, cleaner, tombstoneFloors } = assembly;
   await step('registration', () => registration.stop());
   await step('reassignments', () => reassignments.stop());
   await step('retention', () => retention.stop());
+  await step('scrubber', () => scrubber.stop());
   await step('cleaner', () => cleaner.stop());
   await step('compute', () => compute.close());
   await step('tombstone floors', () => tombstoneFloors.stop());

@@ -12,6 +12,7 @@ import { within } from './deadline.ts';
 import { handOver, passOnUntil } from './hand-over.ts';
 import { type Home, identifyHandler, openHome } from './home.ts';
 import { until } from './image-wait.ts';
+import type { Scrubber } from './scrubber.ts';
 import { Switchboard } from './switchboard.ts';
 
 export type { BrokerOptions, Serve, Served, ServedTransport } from './assembly.ts';
@@ -28,6 +29,8 @@ export interface Broker {
   kill(): void;
   /** For simulation, which checks them against each other: the replicas that run here. */
   readonly replicas: Iterable<Replica>;
+  /** For simulation, which asks for passes: what looks for rot here; undefined: not yet. */
+  readonly scrubber: Scrubber | undefined;
   /** For simulation: the metadata as far as this broker follows them; undefined: it follows none yet. */
   readonly metadata: MetadataImage | undefined;
 }
@@ -84,6 +87,10 @@ class RunningBroker implements Broker {
 
   get replicas(): Iterable<Replica> {
     return this.#assembly?.host.replicas ?? [];
+  }
+
+  get scrubber(): Scrubber | undefined {
+    return this.#assembly?.scrubber;
   }
 
   get metadata(): MetadataImage | undefined {

@@ -4,13 +4,15 @@
  * (docs/adr/0007).
  */
 import type { Cleaning, Compute } from '../base/compute.ts';
-import type { Environment, Logger, Timer } from '../base/environment.ts';
+import type { Environment, Logger } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
+import { pause } from '../controller/pause.ts';
 import { readBatchHeader } from '../record/batch.ts';
 import { mapBytesFor } from '../record/offset-map.ts';
 import { CLEAN_BYTES, type CleanableSegment, type PartitionLog } from '../storage/types.ts';
 import type { CleanerConfig, TopicConfig } from './config.ts';
 import type { Partition } from './partition.ts';
+import { Rounds } from './rounds.ts';
 import type { TrustedClock } from './trusted-clock.ts';
 
 /** A log that could not be cleaned is let alone for so long: it is damaged, or read for a follower, or has more keys than fit. */
@@ -78,9 +80,7 @@ interface Pass {
 
 export class Cleaner {
   readonly #options: CleanerOptions;
-  readonly #stop = new AbortController();
-  #timer: Timer | undefined;
-  #round: Promise<void> | undefined;
+  readonly #rounds: Rounds;
   /** Monotonic. */
   readonly #notBefore = new WeakMap<CleanedLog, number>();
   /** When the bytes read and written so far are paid for, at the rate allowed. */
@@ -88,23 +88,16 @@ export class Cleaner {
 
   constructor(options: CleanerOptions) {
     this.#options = options;
+    this.#rounds = new Rounds(options.environment, options.config.backoffMs, () => this.#clean());
   }
 
   start(): void {
-    const { environment, config } = this.#options;
-    this.#timer = environment.after(config.backoffMs, () => {
-      this.#round = this.#clean().finally(() => {
-        this.#round = undefined;
-        if (!this.#stop.signal.aborted) this.start();
-      });
-    });
+    this.#rounds.start();
   }
 
   /** Resolves when nothing is being cleaned any more. */
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    this.#timer?.cancel();
-    await this.#round;
+  stop(): Promise<void> {
+    return this.#rounds.stop();
   }
 
   async #clean(): Promise<void> {
@@ -116,7 +109,7 @@ export class Cleaner {
     }
     due.sort((one, other) => other.ratio - one.ratio);
     for (const { partition } of due) {
-      if (this.#stop.signal.aborted) return;
+      if (this.#rounds.signal.aborted) return;
       // Not what was found above: that was before the others were cleaned.
       const dirt = await this.#dirtOf(partition);
       if (dirt !== undefined) await this.#cleanLog(partition, dirt);
@@ -162,7 +155,7 @@ export class Cleaner {
       this.#options.log.warn('not cleaned', { topic, partition: number, advice });
       return;
     }
-    const { before, after } = await log.clean(last.lastIndex, (batches) => this.#cleanRun(cleaning, batches), this.#stop.signal);
+    const { before, after } = await log.clean(last.lastIndex, (batches) => this.#cleanRun(cleaning, batches), this.#rounds.signal);
     const ms = Math.round(environment.monotonicMs() - sinceMs);
     const ratio = Math.round(dirt.ratio * 1000) / 1000;
     this.#options.log.info('cleaned', { topic, partition: number, to: log.cleanedTo, ratio, before, after, unreadable, ms });
@@ -174,7 +167,7 @@ export class Cleaner {
     let unreadable = 0;
     for (const segment of segments) {
       for (let offset = Math.max(segment.base.offset, log.logStartOffset); offset < segment.nextOffset; ) {
-        this.#stop.signal.throwIfAborted();
+        this.#rounds.signal.throwIfAborted();
         const { chunks, bytes, nextOffset } = await log.read(offset, segment.nextOffset, CLEAN_BYTES);
         if (bytes === 0) break;
         offset = nextOffset;
@@ -203,22 +196,12 @@ export class Cleaner {
     const nowMs = environment.monotonicMs();
     this.#paidAtMs = Math.max(this.#paidAtMs, nowMs) + (bytes * 1000) / config.ioBytesPerSecond;
     const waitMs = this.#paidAtMs - nowMs;
-    const { signal } = this.#stop;
-    if (waitMs < LEAST_WAIT_MS || signal.aborted) return;
-    await new Promise<void>((resolve) => {
-      const done = () => {
-        timer.cancel();
-        signal.removeEventListener('abort', done);
-        resolve();
-      };
-      const timer = environment.after(waitMs, done);
-      signal.addEventListener('abort', done);
-    });
+    if (waitMs >= LEAST_WAIT_MS) await pause(environment, waitMs, this.#rounds.signal);
   }
 
   /** Nothing is lost: a segment is as it was, or as it is to be. */
   #failed({ topic, partition }: Partition, log: CleanedLog, error: unknown): undefined {
-    if (this.#stop.signal.aborted) return;
+    if (this.#rounds.signal.aborted) return;
     this.#notBefore.set(log, this.#options.environment.monotonicMs() + RETRY_MS);
     this.#options.log.warn('cleaning failed', { topic, partition, error: messageOf(error) });
   }

@@ -99,6 +99,8 @@ export interface BrokerConfig {
   readonly diskStallTimeoutMs: number;
   readonly catchUpBytesPerSecond: number;
   readonly snapshotBytesPerSecond: number;
+  readonly scrubBytesPerSecond: number;
+  readonly scrubIntervalMs: number;
   readonly raftElectionTimeoutMs: number;
   readonly raftHeartbeatIntervalMs: number;
   readonly walFileBytes: number;
@@ -277,6 +279,8 @@ function assemble(values: ReadonlyMap<string, ConfigValue>, settings: readonly E
     diskStallTimeoutMs: number('flotilla.disk.stall.timeout.ms'),
     catchUpBytesPerSecond: number('flotilla.catch.up.bytes.per.second'),
     snapshotBytesPerSecond: number('flotilla.snapshot.bytes.per.second'),
+    scrubBytesPerSecond: number('flotilla.scrub.bytes.per.second'),
+    scrubIntervalMs: number('flotilla.scrub.interval.ms'),
     raftElectionTimeoutMs: number('flotilla.raft.election.timeout.ms'),
     raftHeartbeatIntervalMs: number('flotilla.raft.heartbeat.interval.ms'),
     walFileBytes: number('flotilla.wal.file.bytes'),

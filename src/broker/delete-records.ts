@@ -3,9 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import { Admin, type DeleteRecordsRequest, DeleteRecordsResponseSchema } from '../gen/flotilla/v1/admin_pb.ts';
 import { type CallContext, type UnaryHandler, unaryHandler } from '../rpc/types.ts';
 import { answerError, type BrokerContext } from './context.ts';
-import { within } from './deadline.ts';
-import { FORWARDED_HEADER, findLeader, type Leaders } from './leaders.ts';
-import { fromWireError } from './wire.ts';
+import { FORWARDED_HEADER, findLeader, forward, type Leaders } from './leaders.ts';
 
 export function deleteRecordsHandler(context: BrokerContext, leaders: Leaders): [string, UnaryHandler] {
   return unaryHandler(Admin.method.deleteRecords, async (request, call) => {
@@ -22,15 +20,15 @@ export function deleteRecordsHandler(context: BrokerContext, leaders: Leaders): 
 /** Resolves with where the log starts then. Errors: those of findLeader and of Partition.startAt. */
 async function deleteRecords(context: BrokerContext, leaders: Leaders, request: DeleteRecordsRequest, call: CallContext): Promise<bigint> {
   const { config, environment, partitions } = context;
+  const { partition, beforeOffset } = request;
   const topicId = partitions.topicIdOf(request.topic);
   const timeoutMs = request.timeoutMs === 0 ? config.requestTimeoutMs : request.timeoutMs;
   const forwarded = call.headers[FORWARDED_HEADER] !== undefined;
-  const { name, here, there } = findLeader(context, leaders, { topicId, partition: request.partition, forwarded });
-  if (here !== undefined) return BigInt(await here.startAt(Number(request.beforeOffset), environment.monotonicMs() + timeoutMs));
-  const headers = { [FORWARDED_HEADER]: String(config.nodeId) };
-  const answer = await within(environment, timeoutMs, call.signal, `deleting records of ${name}`, (signal) =>
-    there.unary(Admin.method.deleteRecords, { ...request, timeoutMs }, { timeoutMs, signal, headers }),
+  const { topic, here, there } = findLeader(context, leaders, { topicId, partition, forwarded });
+  if (here !== undefined) return BigInt(await here.startAt(Number(beforeOffset), environment.monotonicMs() + timeoutMs));
+  const what = `deleting records of ${topic}-${partition}`;
+  const answer = await forward(context, { what, timeoutMs, signal: call.signal }, (options) =>
+    there.unary(Admin.method.deleteRecords, { ...request, timeoutMs }, options),
   );
-  if (answer.error !== undefined) throw fromWireError(answer.error);
   return answer.logStartOffset;
 }

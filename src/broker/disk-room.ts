@@ -2,9 +2,10 @@
  * Watches how much room is left where the data are (hazard B37). Below the watermark this broker takes no records and hands its leaderships to brokers that have
  * room; everything else goes on. Once the reserve is given up it takes no entries of other leaders either. When there is room again, all is as before.
  */
-import type { Disk, DiskSpace, Environment, Logger, Timer } from '../base/environment.ts';
+import type { Disk, DiskSpace, Environment, Logger } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
 import type { Room } from '../raft/types.ts';
+import { Rounds } from './rounds.ts';
 
 /** Between two looks at the file system. */
 export const LOOK_EVERY_MS = 1_000;
@@ -26,31 +27,26 @@ export interface DiskRoomOptions {
 
 export class DiskRoom {
   readonly #options: DiskRoomOptions;
+  readonly #rounds: Rounds;
   #room: Room = 'ample';
   #space: DiskSpace | undefined;
-  #timer: Timer | undefined;
-  #looking: Promise<void> | undefined;
-  #stopped = false;
 
   constructor(options: DiskRoomOptions) {
     this.#options = options;
+    this.#rounds = new Rounds(options.environment, LOOK_EVERY_MS, () => this.#look());
   }
 
   get room(): Room {
     return this.#room;
   }
 
+  /** Looks at once. */
   start(): void {
-    this.#looking = this.#look().finally(() => {
-      this.#looking = undefined;
-      if (!this.#stopped) this.#timer = this.#options.environment.after(LOOK_EVERY_MS, () => this.start());
-    });
+    this.#rounds.begin();
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#timer?.cancel();
-    await this.#looking;
+  stop(): Promise<void> {
+    return this.#rounds.stop();
   }
 
   /** The file system was full, and the reserve is given up. */
@@ -93,7 +89,7 @@ export class DiskRoom {
   }
 
   #become(room: Room): void {
-    if (room === this.#room || this.#stopped) return;
+    if (room === this.#room || this.#rounds.signal.aborted) return;
     this.#room = room;
     const { directory, log, changed } = this.#options;
     const fields = { directory, free: this.#freeText(), watermarkBytes: this.#space && Math.ceil(this.#watermark(this.#space)) };

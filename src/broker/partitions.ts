@@ -28,6 +28,9 @@ export const MAX_CONCURRENT_CHANGES = 16;
 /** Replicas that wait for it. */
 const MANY = 100;
 
+/** Of a log that rots, how often its producers are read. */
+const MAX_RESTORES = 5;
+
 /** Orphans that the log names. */
 const MAX_ORPHANS_NAMED = 20;
 /** Names of topics of the system's own begin so, as Kafka's do. */
@@ -370,6 +373,7 @@ export class Partitions {
       replicaId: wanted.replicaId,
       configuration: configurationOf(partition),
       settings: logSettingsOf(config),
+      latest: this.#caughtUp && slot.wanted === wanted,
       internal: topic.name.startsWith(INTERNAL_PREFIX),
       // The quorum chose the first replica of a new partition as its leader; afterwards elections are the replicas' own affair.
       campaign: partition.leader === undefined && partition.replicas[0]?.replicaId === wanted.replicaId,
@@ -380,7 +384,7 @@ export class Partitions {
     });
     if (opened === undefined) return;
     try {
-      await opened.state.restore();
+      await this.#restore(opened);
     } catch (error) {
       // It would go on to vote, and could be elected, with nobody to serve clients.
       await host.close(slot.group);
@@ -398,6 +402,18 @@ export class Partitions {
     if (opened.replica.quarantined !== undefined) this.#hide(slot, isBad(opened));
     leadershipChanged(opened);
     log.debug('partition.opened', { topic: name.topic, partition: name.partition, replicaId: wanted.replicaId });
+  }
+
+  /** What rotted of its log is put right in the meantime, and then it is read again. */
+  async #restore({ state, replica }: Partition): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await state.restore();
+      } catch (error) {
+        const again = isDamaged(error) && tries < MAX_RESTORES && (await this.#options.host.untilWhole(replica.group));
+        if (!again) throw error;
+      }
+    }
   }
 
   async #remove(slot: Slot, why: 'deleted' | 'moved'): Promise<void> {

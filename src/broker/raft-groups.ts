@@ -180,6 +180,8 @@ function wireReplica(name: GroupName, identity: Identity, described: ReplicaDesc
   }
   replica.divergedIndex = BigInt(described.divergedIndex);
   replica.quarantined = described.quarantined ?? '';
+  replica.damage = described.damage ?? '';
+  replica.onProbation = described.onProbation;
   return replica;
 }
 

@@ -2,12 +2,13 @@
  * Forgets what topics are told to forget, by age and by size, whole segments at a time (Kafka: retention.ms, retention.bytes). The leader of a partition
  * decides, and says where the log starts from then on as an entry of it; every replica drops its own segments below (hazard B36).
  */
-import type { Environment, LogFields, Logger, Timer } from '../base/environment.ts';
+import type { Environment, LogFields, Logger } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
 import type { PartitionLog } from '../storage/types.ts';
 import type { TopicConfig } from './config.ts';
 import type { Partition } from './partition.ts';
-import { retainedOfTopic, type SegmentSize, segmentSizes } from './topic-retention.ts';
+import { Rounds } from './rounds.ts';
+import { measuredSegments, retainedOfTopic, type SegmentSize } from './topic-retention.ts';
 import type { TrustedClock } from './trusted-clock.ts';
 
 /** Of a log's bytes, no more than such a share (and a segment) goes by age in one check: a clock that was wrong from the start takes hours to do its harm (hazard B41). */
@@ -24,7 +25,7 @@ export async function retainedFrom(log: RetainedLog, bounds: RetentionBounds, no
   let excess = retentionBytes < 0 ? Number.NEGATIVE_INFINITY : log.sizeBytes - retentionBytes;
   let byAge = log.sizeBytes * MAX_SHARE_BY_AGE;
   let start = log.logStartOffset;
-  for await (const { nextOffset, sizeBytes } of segmentSizes(log)) {
+  for await (const { nextOffset, sizeBytes } of measuredSegments(log)) {
     const tooOld = nextOffset <= young && byAge > 0;
     if (!tooOld && sizeBytes > excess) break;
     start = Math.max(start, nextOffset);
@@ -49,54 +50,50 @@ export interface RetentionOptions {
 
 export class Retention {
   readonly #options: RetentionOptions;
-  #timer: Timer | undefined;
-  readonly #stop = new AbortController();
-  #checking: Promise<void> | undefined;
+  readonly #rounds: Rounds;
 
   constructor(options: RetentionOptions) {
     this.#options = options;
+    this.#rounds = new Rounds(options.environment, options.intervalMs, () => this.#check());
   }
 
   start(): void {
-    const { environment, intervalMs } = this.#options;
-    this.#timer = environment.after(intervalMs, () => {
-      this.#checking = this.#check().finally(() => {
-        this.#checking = undefined;
-        if (!this.#stop.signal.aborted) this.start();
-      });
-    });
+    this.#rounds.start();
   }
 
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    this.#timer?.cancel();
-    await this.#checking;
+  stop(): Promise<void> {
+    return this.#rounds.stop();
   }
 
   async #check(): Promise<void> {
     const nowMs = this.#options.clock.nowMs();
-    const byTopic = new Map<string, Partition[]>();
+    const boundByTopic: Partition[] = [];
     for (const partition of [...this.#options.partitions.all()]) {
-      if (this.#stop.signal.aborted) return;
+      if (this.#rounds.signal.aborted) return;
       const { topic, partition: number, replica, retention } = partition;
       // Also where somebody else leads: what was being read for a follower when the start moved is dropped now.
       replica.log.reclaimSoon();
       const { role, ready } = replica.leadership;
       if (role !== 'leader' || !ready) continue;
-      if (retention.retentionTopicBytes >= 0) byTopic.set(topic, [...(byTopic.get(topic) ?? []), partition]);
+      if (retention.retentionTopicBytes >= 0) boundByTopic.push(partition);
       await this.#tried({ topic, partition: number }, async () => {
         this.#startAt(partition, await retainedFrom(replica.log, retention, nowMs));
       });
     }
-    for (const [topic, led] of byTopic) await this.#tried({ topic }, () => this.#retainTopic(topic, led));
+    for (const [topic, led] of Map.groupBy(boundByTopic, ({ topic }) => topic))
+      await this.#tried({ topic }, () => this.#retainTopic(topic, led));
   }
 
   async #retainTopic(topic: string, led: readonly Partition[]): Promise<void> {
-    const { signal } = this.#stop;
+    const { signal } = this.#rounds;
     if (signal.aborted) return;
     const segments = await this.#options.segmentsOf(topic, signal);
+    // Not before: while the leaders were asked, the topic may have been told to keep everything.
+    const bytes = led[0]?.retention.retentionTopicBytes ?? -1;
+    if (bytes < 0) return;
+    const starts = retainedOfTopic(segments, bytes);
     for (const partition of led) {
-      const start = retainedOfTopic(segments, partition.retention.retentionTopicBytes).get(partition.partition);
+      const start = starts.get(partition.partition);
       if (start !== undefined) this.#startAt(partition, start);
     }
   }

@@ -4,7 +4,7 @@
  * is kept that a new leader would lack. While one of them is down, or is getting a snapshot, the floor waits.
  */
 import { create } from '@bufbuild/protobuf';
-import type { Environment, Logger, Timer } from '../base/environment.ts';
+import type { Environment, Logger } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
 import { formatGroupName } from '../base/group-name.ts';
 import type { BrokerId } from '../base/ids.ts';
@@ -14,6 +14,7 @@ import { membersOf } from '../raft/core/configuration.ts';
 import type { Member } from '../raft/core/types.ts';
 import type { RpcChannel } from '../rpc/types.ts';
 import type { Partition } from './partition.ts';
+import { Rounds } from './rounds.ts';
 
 /** Of delete.retention.ms, between two questions about one partition that came to nothing. */
 const ASK_AGAIN_AFTER = 1 / 16;
@@ -31,36 +32,27 @@ export interface TombstoneFloorsOptions {
 
 export class TombstoneFloors {
   readonly #options: TombstoneFloorsOptions;
-  readonly #stop = new AbortController();
-  #timer: Timer | undefined;
-  #round: Promise<void> | undefined;
+  readonly #rounds: Rounds;
   /** Monotonic. */
   readonly #notBefore = new WeakMap<Partition, number>();
 
   constructor(options: TombstoneFloorsOptions) {
     this.#options = options;
+    this.#rounds = new Rounds(options.environment, options.intervalMs, () => this.#check());
   }
 
   start(): void {
-    const { environment, intervalMs } = this.#options;
-    this.#timer = environment.after(intervalMs, () => {
-      this.#round = this.#check().finally(() => {
-        this.#round = undefined;
-        if (!this.#stop.signal.aborted) this.start();
-      });
-    });
+    this.#rounds.start();
   }
 
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    this.#timer?.cancel();
-    await this.#round;
+  stop(): Promise<void> {
+    return this.#rounds.stop();
   }
 
   async #check(): Promise<void> {
     const { environment, log, partitions } = this.#options;
     for (const partition of [...partitions.all()]) {
-      if (this.#stop.signal.aborted) return;
+      if (this.#rounds.signal.aborted) return;
       if (!partition.compaction.compacts) continue;
       // Also where somebody else leads: since when a log is clean is noted when it is asked for.
       const own = partition.settledTo();
@@ -107,7 +99,7 @@ export class TombstoneFloors {
   async #ask({ topic, partition }: Partition, { brokerId, replicaId }: Member): Promise<number> {
     const { channel, requestTimeoutMs } = this.#options;
     const request = create(DescribeReplicasRequestSchema, { group: formatGroupName({ topic, partition }) });
-    const options = { timeoutMs: requestTimeoutMs, signal: this.#stop.signal };
+    const options = { timeoutMs: requestTimeoutMs, signal: this.#rounds.signal };
     const { replicas } = await channel(brokerId).unary(Admin.method.describeReplicas, request, options);
     const replica = replicas.find((each) => each.replicaId === BigInt(replicaId) && each.notOpen === '' && each.quarantined === '');
     return Number(replica?.settledTo ?? 0n);

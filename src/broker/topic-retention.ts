@@ -16,8 +16,13 @@ export interface SegmentSize {
 
 export type MeasuredLog = Pick<PartitionLog, 'nextOffset' | 'sizeBytes' | 'segments'>;
 
+export interface MeasuredSegment extends Omit<SegmentSize, 'maxTimestampMs'> {
+  /** Milliseconds since the epoch; -1: it has no records. Costs a read. */
+  maxTimestamp(): Promise<number>;
+}
+
 /** The segments of a log, in their order; the last one with what is not written yet. */
-export async function* segmentSizes(log: MeasuredLog): AsyncGenerator<SegmentSize> {
+export async function* measuredSegments(log: MeasuredLog): AsyncGenerator<MeasuredSegment> {
   const end = log.nextOffset;
   const segments = log.segments();
   let left = log.sizeBytes;
@@ -25,31 +30,32 @@ export async function* segmentSizes(log: MeasuredLog): AsyncGenerator<SegmentSiz
     const next = segments[at + 1];
     const sizeBytes = next === undefined ? left : await segment.payloadBytes();
     left -= sizeBytes;
-    yield { nextOffset: next?.base.offset ?? end, sizeBytes, maxTimestampMs: await segment.maxTimestamp() };
+    yield { nextOffset: next?.base.offset ?? end, sizeBytes, maxTimestamp: () => segment.maxTimestamp() };
   }
 }
 
 /** The offsets that partitions are to start at, of those that lose something. */
 export function retainedOfTopic(partitions: ReadonlyMap<number, readonly SegmentSize[]>, bytes: number): Map<number, number> {
   const starts = new Map<number, number>();
-  const left = new Map([...partitions].map(([partition, segments]) => [partition, [...segments]]));
-  let excess = [...partitions.values()].flat().reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) - bytes;
-  for (;;) {
-    const [partition, segments] = oldest(left) ?? [];
-    const segment = segments?.shift();
-    if (partition === undefined || segment === undefined || segment.sizeBytes > excess) return starts;
-    excess -= segment.sizeBytes;
-    starts.set(partition, segment.nextOffset);
+  let excess = -bytes;
+  for (const segments of partitions.values()) for (const { sizeBytes } of segments) excess += sizeBytes;
+  for (const { partition, sizeBytes, nextOffset } of oldestFirst(partitions)) {
+    if (sizeBytes > excess) break;
+    excess -= sizeBytes;
+    starts.set(partition, nextOffset);
   }
+  return starts;
 }
 
-/** The partition whose first segment is the oldest; of equals, that with the lowest number. */
-function oldest(partitions: ReadonlyMap<number, SegmentSize[]>): readonly [number, SegmentSize[]] | undefined {
-  let found: readonly [number, SegmentSize[]] | undefined;
-  let age = Number.POSITIVE_INFINITY;
-  for (const [partition, segments] of [...partitions].sort(([a], [b]) => a - b)) {
-    const maxTimestampMs = segments[0]?.maxTimestampMs ?? Number.POSITIVE_INFINITY;
-    if (maxTimestampMs < age) [found, age] = [[partition, segments], maxTimestampMs];
+/** A segment goes after those before it in its partition, so it counts as no older than they are. Of equals, the lowest partition first. */
+function oldestFirst(partitions: ReadonlyMap<number, readonly SegmentSize[]>) {
+  const all: (SegmentSize & { readonly partition: number })[] = [];
+  for (const [partition, segments] of partitions) {
+    let maxTimestampMs = Number.NEGATIVE_INFINITY;
+    for (const segment of segments) {
+      maxTimestampMs = Math.max(maxTimestampMs, segment.maxTimestampMs);
+      all.push({ ...segment, partition, maxTimestampMs });
+    }
   }
-  return found;
+  return all.sort((one, other) => one.maxTimestampMs - other.maxTimestampMs || one.partition - other.partition);
 }

@@ -22,8 +22,16 @@ export function fromWireError(error: WireError): FlotillaError {
   return FlotillaError.fromNumber(error.code, error.message);
 }
 
-/** Anything thrown, as an error for the client (hazard B32): a disk's error is STORAGE_ERROR, what is not known is a defect of ours. */
+/**
+ * Anything thrown, as an error for the client (hazard B32): a disk's error is STORAGE_ERROR, what is not known is a defect of ours. CLOSED is of a
+ * handle that this broker held, to a log or another broker: the client's own handles are open, and another try is worth it.
+ */
 export function toFlotillaError(error: unknown): FlotillaError {
+  if (error instanceof FlotillaError && error.code === 'CLOSED') {
+    return new FlotillaError('BROKER_NOT_AVAILABLE', `This broker stops, or lost its link to another. Try again: ${error.message}`, {
+      cause: error,
+    });
+  }
   if (error instanceof FlotillaError) return error;
   if (error instanceof InvariantError)
     return new FlotillaError('BROKER_NOT_AVAILABLE', 'This broker found itself broken and stops. Try another.');

@@ -1,7 +1,7 @@
 /**
  * What the commands need of the SDK, no more: real commands get it from `src/client`, tests give a fake.
  */
-import type { ConsumerRecord, RaftGroupDescription } from '../client/index.ts';
+import type { BrokerScrub, ConsumerRecord, RaftGroupDescription } from '../client/index.ts';
 import type { CompressionName, RecordHeader } from '../record/types.ts';
 
 export type Acks = 'none' | 'leader' | 'quorum';
@@ -123,6 +123,8 @@ export interface ClusterAdmin {
   /** Those of all topics and of the metadata log, or of one topic. */
   listRaftGroups(topic: string | undefined, signal: AbortSignal): AsyncIterable<RaftGroup>;
   describeRaftGroup(name: string, signal: AbortSignal): Promise<RaftGroup>;
+  /** How far each broker's search for rot is. `now`: each begins a pass, unless one is under way. */
+  scrub(now: boolean, signal: AbortSignal): Promise<readonly BrokerScrub[]>;
 }
 
 export interface NewTopic {

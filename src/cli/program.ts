@@ -232,7 +232,7 @@ function defineRaft(program: Command, choose: Choose): void {
 }
 
 function defineLog(program: Command, choose: Choose): void {
-  const log = program.command('log').description('the data directory of a broker that does not run; nothing in it is changed');
+  const log = program.command('log').description('what stands in the data directory of a broker');
   log
     .command('describe')
     .argument('<dir>', 'what log.dirs names')
@@ -245,6 +245,12 @@ function defineLog(program: Command, choose: Choose): void {
     .description('reads all of it; names file, position and what is wrong, and exits 1 if anything is')
     .addHelpText('after', examples('flotilla log verify /var/lib/flotilla', "flotilla log verify data --json | jq '.damage[].file'"))
     .action((dir) => choose(async (session) => (await import('./commands/log.ts')).verifyLogs(session, dir)));
+  log
+    .command('scrub')
+    .description('what the brokers of a running cluster found to have rotted in their segments; it is put right from the other replicas')
+    .option('--now', 'reads all segments now, instead of in a while, and waits for the end')
+    .addHelpText('after', examples('flotilla log scrub', 'flotilla log scrub --now', "flotilla log scrub --now --json | jq '.[].findings'"))
+    .action((options) => choose(async (session) => (await import('./commands/scrub.ts')).scrubLogs(session, options)));
   log
     .command('dump')
     .argument('<dir>', 'what log.dirs names')

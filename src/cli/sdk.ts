@@ -65,6 +65,7 @@ function adminOf({ admin }: Client): ClusterAdmin {
     },
     endOffsets: (topic, partitions, signal) => admin.listOffsets(queries(topic, partitions, 'end'), options(signal)),
     listRaftGroups: (topic, signal) => admin.listRaftGroups({ topic }, options(signal)),
+    scrub: (now, signal) => admin.scrub({ now }, options(signal)),
     describeRaftGroup: (name, signal) => admin.describeRaftGroup(name, options(signal)),
     startOffsets: (topic, partitions, from, signal) => startOffsets(admin, topic, partitions, from, options(signal)),
   };

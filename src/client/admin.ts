@@ -20,6 +20,7 @@ import { type CallOptions, type Cluster, callAny, fromWire } from './cluster.ts'
 import { EARLIEST, type Isolation, LATEST, listOffsets } from './offsets.ts';
 import { describeRaftGroup, listRaftGroups, type RaftGroupFilter } from './raft-groups.ts';
 import type { RaftGroupDescription } from './raft-wire.ts';
+import { type BrokerScrub, scrub } from './scrub.ts';
 
 export interface TopicSpec {
   /** 1 to 249 letters, digits, '.', '_' and '-'. */
@@ -351,6 +352,14 @@ export class Admin {
    */
   listRaftGroups(filter: RaftGroupFilter = {}, options?: CallOptions): AsyncIterable<RaftGroupDescription> {
     return listRaftGroups(this.#cluster, filter, options);
+  }
+
+  /**
+   * What each broker's search for rot in its own segments found; one that does not answer is named with its error. `now`: each begins a pass at once, unless
+   * one is under way; ask again to see how far it is.
+   */
+  scrub(what: { readonly now: boolean }, options?: CallOptions): Promise<BrokerScrub[]> {
+    return scrub(this.#cluster, what.now, options);
   }
 
   #metadata(topics: string[], options: CallOptions | undefined) {

@@ -9,7 +9,8 @@ import { Channels } from './channels.ts';
 import type { Cluster } from './cluster.ts';
 import { Consumer, type ConsumerOptions } from './consumer.ts';
 import { MetadataCache } from './metadata-cache.ts';
-import { Producer, type ProducerOptions } from './producer.ts';
+import { Producer } from './producer.ts';
+import type { ProducerOptions } from './producer-options.ts';
 import { abortable, backoffMs, sleep, throwIfAborted } from './wait.ts';
 
 export interface ClientOptions {

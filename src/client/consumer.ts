@@ -4,10 +4,11 @@ import type { FetchResult } from '../gen/flotilla/v1/data_pb.ts';
 import { type Cluster, fromWire, isRetriable } from './cluster.ts';
 import { type ConsumedBatch, type ConsumerRecord, FetchBuffer } from './fetch-buffer.ts';
 import { FetchStream, type FetchStreamOwner } from './fetch-stream.ts';
-import { FetchedPartition } from './fetched-partition.ts';
+import type { FetchedPartition } from './fetched-partition.ts';
 import { noSuchPartition } from './metadata-cache.ts';
-import { checkWhere, EARLIEST, type Isolation, isolationLevel, LATEST, listOffsets, type Where } from './offsets.ts';
-import { abortError, backoffMs, Deferred, sleep } from './wait.ts';
+import { checkWhere, type Isolation, isolationLevel, type Where } from './offsets.ts';
+import { Positions } from './positions.ts';
+import { abortError, backoffMs, Deferred } from './wait.ts';
 
 export interface ConsumerOptions {
   /** Topics with all their partitions, or with some. At least one. */
@@ -79,6 +80,7 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
   readonly #partitions: FetchedPartition[] = [];
   readonly #streams = new Map<string, FetchStream>();
   readonly #buffer: FetchBuffer;
+  readonly #positions: Positions;
   readonly #onClosed: (consumer: Consumer) => void;
   readonly #started: Promise<void>;
   readonly #closing = new AbortController();
@@ -100,6 +102,7 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
     this.#options = options;
     this.#onClosed = onClosed;
     this.#buffer = new FetchBuffer(cluster.codecs, options.checkCrcs ?? true);
+    this.#positions = new Positions(cluster, options.isolation, this.#closing.signal);
     this.#onAbort = () => {
       if (options.signal) this.#fail(abortError(options.signal));
     };
@@ -141,7 +144,7 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
     checkWhere('seek', where);
     if (typeof where === 'object' && 'offset' in where) return this.#moveTo(target, where.offset);
     const life = target.life;
-    const [offset] = await this.#resolveOffsets([target], where);
+    const [offset] = await this.#positions.find([target], where);
     if (target.life === life && offset !== undefined) this.#moveTo(target, offset);
   }
 
@@ -311,23 +314,10 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
   // Positions
 
   async #start(): Promise<void> {
-    const { metadata } = this.#cluster;
-    const partitions: FetchedPartition[] = [];
-    const named = new Set<string>();
-    for (const entry of this.#options.topics) {
-      const { topic, partitions: chosen } = typeof entry === 'string' ? { topic: entry, partitions: undefined } : entry;
-      const state = await this.#persist(() => metadata.topic(topic, this.#closing.signal));
-      for (const partition of chosen ?? state.partitions.keys()) {
-        if (state.partitions[partition] === undefined) throw noSuchPartition(state, partition);
-        // Named twice, it is read once: no record comes twice.
-        const name = `${topic}-${partition}`;
-        if (named.has(name)) continue;
-        named.add(name);
-        partitions.push(new FetchedPartition(state, partition, partitions.length + 1));
-      }
-    }
-    const offsets = await this.#persist(() => this.#resolveOffsets(partitions, this.#options.from ?? 'end'));
-    const ends = this.#options.until === undefined ? [] : await this.#persist(() => this.#resolveOffsets(partitions, 'end'));
+    const { topics, from, until } = this.#options;
+    const partitions = await this.#positions.partitionsOf(topics);
+    const offsets = await this.#positions.findPersistently(partitions, from ?? 'end');
+    const ends = until === undefined ? [] : await this.#positions.findPersistently(partitions, 'end');
     if (this.#closed) return;
     this.#partitions.push(...partitions);
     for (const [index, partition] of partitions.entries()) {
@@ -338,40 +328,11 @@ export class Consumer implements FetchStreamOwner, AsyncIterable<ConsumerRecord>
     this.#arrived();
   }
 
-  /** Tries for as long as the consumer is open and the error is retriable. */
-  async #persist<T>(attempt: () => Promise<T>): Promise<T> {
-    for (let round = 1; ; round++) {
-      try {
-        return await attempt();
-      } catch (error) {
-        const retriable = error instanceof FlotillaError && error.retriable && error.code !== 'UNKNOWN_TOPIC_OR_PARTITION';
-        if (!retriable || this.#closing.signal.aborted) throw error;
-        await sleep(this.#cluster.environment, backoffMs(this.#cluster.environment, round), this.#closing.signal);
-      }
-    }
-  }
-
-  async #resolveOffsets(partitions: readonly FetchedPartition[], where: Where): Promise<number[]> {
-    if (typeof where === 'object' && 'offset' in where) return partitions.map(() => where.offset);
-    const { isolation } = this.#options;
-    const signal = this.#closing.signal;
-    const query = (timestamp: number) => {
-      const queries = partitions.map(({ topic, partition }) => ({ topic, partition, timestamp }));
-      return listOffsets(this.#cluster, queries, { isolation, signal });
-    };
-    if (where === 'beginning') return query(EARLIEST);
-    if (where === 'end') return query(LATEST);
-    const offsets = await query(where.time);
-    if (!offsets.includes(-1)) return offsets;
-    const ends = await query(LATEST);
-    return offsets.map((offset, index) => (offset < 0 ? (ends[index] ?? 0) : offset));
-  }
-
   async #outOfRange(partition: FetchedPartition, recreated = false): Promise<void> {
     const { life } = partition;
     try {
-      const [start] = await this.#persist(() => this.#resolveOffsets([partition], 'beginning'));
-      const [end] = await this.#persist(() => this.#resolveOffsets([partition], 'end'));
+      const [start] = await this.#positions.findPersistently([partition], 'beginning');
+      const [end] = await this.#positions.findPersistently([partition], 'end');
       if (this.#closed || partition.life !== life || start === undefined || end === undefined) return;
       partition.end = Math.min(partition.end, end);
       // The end that an older answer did not know yet: no reason to lose the place.

@@ -20,8 +20,9 @@ export { type ConnectOptions, connect } from './connect.ts';
 export { type Consumer, type ConsumerOptions, OffsetOutOfRangeError } from './consumer.ts';
 export type { ConsumedBatch, ConsumerRecord } from './fetch-buffer.ts';
 export type { Isolation, Where } from './offsets.ts';
-export type { Producer, ProducerOptions, SendOptions } from './producer.ts';
+export type { Producer } from './producer.ts';
 export type { RecordMetadata } from './producer-batch.ts';
+export type { ProducerOptions, SendOptions } from './producer-options.ts';
 export type { RaftGroupFilter } from './raft-groups.ts';
 export type {
   RaftConfiguration,
@@ -37,3 +38,4 @@ export type {
   SilentBroker,
 } from './raft-wire.ts';
 export type { Partitioner, ProducerRecord } from './records.ts';
+export type { BrokerScrub, ScrubFinding } from './scrub.ts';

@@ -23,6 +23,10 @@ export const REFRESH_INTERVAL_MS = 50;
 const SILENT_MS = 10_000;
 /** Ids of topics that were deleted and created again, remembered. */
 const MAX_RETIRED = 1_000;
+/** Names of topics that are gone, whose ids are remembered. */
+const MAX_GONE = 1_000;
+/** Topics of which it is remembered where their partitions start; those that were not asked for the longest are forgotten. */
+export const MAX_STARTS = 1_000;
 /** The API version that this client speaks. */
 export const API_VERSION = 1;
 
@@ -57,8 +61,8 @@ export class MetadataCache {
   readonly #bootstrap: readonly string[];
   readonly #brokers = new Map<number, string>();
   readonly #topics = new Map<string, TopicState>();
-  /** The id last seen of each name: also of topics that are gone. */
-  readonly #ids = new Map<string, string>();
+  /** The id last seen of each name that no topic has any more. The oldest go first. */
+  readonly #gone = new Map<string, string>();
   /** Ids whose names have others by now: a broker that lags behind must not bring them back. The oldest go first. */
   readonly #retired = new Set<string>();
   readonly #closing: AbortSignal;
@@ -73,8 +77,8 @@ export class MetadataCache {
   /** Addresses that did not answer when last asked: until then they are asked after the others. */
   readonly #silentUntilMs = new Map<string, number>();
   readonly #listeners = new Set<() => void>();
-  /** Where partitions start, as far as anybody told: by topic id and number. */
-  readonly #starts = new Map<string, number>();
+  /** Where partitions start, as far as anybody told: by topic id, those asked for last at the end, and by number. */
+  readonly #starts = new Map<string, Map<number, number>>();
   #next = 0;
 
   constructor(environment: Environment, channels: Channels, bootstrap: readonly string[], closing: AbortSignal) {
@@ -100,9 +104,11 @@ export class MetadataCache {
 
   /** A replica told where the partition starts. Returns the highest start that any told: one that lags behind may tell a former one. */
   startsAt({ id }: TopicState, partition: number, told: number): number {
-    const key = `${id}/${partition}`;
-    const start = Math.max(told, this.#starts.get(key) ?? 0);
-    this.#starts.set(key, start);
+    const starts = this.#starts.get(id) ?? new Map<number, number>();
+    const start = Math.max(told, starts.get(partition) ?? 0);
+    this.#starts.delete(id);
+    this.#starts.set(id, starts.set(partition, start));
+    forgetOldest(this.#starts, MAX_STARTS);
     return start;
   }
 
@@ -285,19 +291,33 @@ export class MetadataCache {
       this.#identify(topic.name, id);
       this.#topics.set(topic.name, merge(this.#topics.get(topic.name), topic));
     }
-    for (const name of topics) if (!answered.has(name)) this.#topics.delete(name);
+    for (const name of topics) if (!answered.has(name)) this.#remove(name);
     this.#channels.retain(new Set([...this.#brokers.values(), ...this.#bootstrap]));
     for (const listener of this.#listeners) listener();
   }
 
   #identify(name: string, id: string): void {
-    const before = this.#ids.get(name);
-    this.#ids.set(name, id);
+    const before = this.#topics.get(name)?.id ?? this.#gone.get(name);
+    this.#gone.delete(name);
     if (before === undefined || before === id) return;
+    this.#starts.delete(before);
     this.#retired.add(before);
-    const [oldest] = this.#retired;
-    if (this.#retired.size > MAX_RETIRED && oldest !== undefined) this.#retired.delete(oldest);
+    forgetOldest(this.#retired, MAX_RETIRED);
   }
+
+  #remove(name: string): void {
+    const topic = this.#topics.get(name);
+    if (topic === undefined) return;
+    this.#topics.delete(name);
+    this.#gone.set(name, topic.id);
+    forgetOldest(this.#gone, MAX_GONE);
+  }
+}
+
+/** When one more than `most` are in it, the first one goes. */
+function forgetOldest(all: Map<string, unknown> | Set<string>, most: number): void {
+  const [oldest] = all.keys();
+  if (all.size > most && oldest !== undefined) all.delete(oldest);
 }
 
 export function noSuchPartition({ name, partitions }: TopicState, partition: number): FlotillaError {

@@ -1,63 +1,20 @@
 import type { Timer } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
-import { Acks } from '../gen/flotilla/v1/data_pb.ts';
-import type { BatchBuilder } from '../record/builder.ts';
 import { recordSizeBound } from '../record/builder.ts';
-import type { CompressionName } from '../record/types.ts';
 import { allocateProducerId, type Cluster } from './cluster.ts';
 import { type MetadataCache, noSuchPartition, type TopicState } from './metadata-cache.ts';
-import { MAX_IN_FLIGHT, PartitionQueue, type QueueOwner, type QueueSettings } from './partition-queue.ts';
-import { ProduceStream } from './produce-stream.ts';
+import { PartitionQueue, type QueueOwner, type QueueSettings } from './partition-queue.ts';
+import type { ProduceStream } from './produce-stream.ts';
+import { ProduceStreams } from './produce-streams.ts';
 import type { ProducerBatch, RecordMetadata, Waiting } from './producer-batch.ts';
+import { checkOptions, MAX_RECORD_BYTES, type ProducerOptions, type SendOptions } from './producer-options.ts';
 import { bytesOf, DefaultPartitioner, type EncodedRecord, headersOf, type Partitioner, type ProducerRecord } from './records.ts';
 import { abortable, Deferred, sleep, throwIfAborted, withDeadline } from './wait.ts';
 
-export interface ProducerOptions {
-  /**
-   * When a record counts as acknowledged: `quorum` (default): synced on a majority of replicas; `leader`: synced by the leader alone,
-   * may be lost at a failover; `none`: on arrival.
-   */
-  readonly acks?: 'quorum' | 'leader' | 'none' | undefined;
-  /** No duplicates and no reordering by retries. Default: true with `acks: 'quorum'`; other acks exclude it (INVALID_REQUIRED_ACKS). */
-  readonly idempotent?: boolean | undefined;
-  /** Default: none. Codecs that are not at hand are refused here (UNSUPPORTED_COMPRESSION_TYPE). */
-  readonly compression?: CompressionName | undefined;
-  /** Default: Kafka's murmur2 of the key; records without a key stay with a partition for 16 KiB, then go to the next. */
-  readonly partitioner?: Partitioner | undefined;
-  /** Milliseconds from `send` to REQUEST_TIMED_OUT, retries included. Default 120,000. */
-  readonly deliveryTimeoutMs?: number | undefined;
-  /** Milliseconds that a broker may take to acknowledge before the batch is sent again. Default 30,000. */
-  readonly requestTimeoutMs?: number | undefined;
-  /** Bytes of records that are not yet acknowledged; beyond it `send` waits. Default 64 MiB. */
-  readonly maxBufferedBytes?: number | undefined;
-  /** Bytes of a batch before compression, at most; batches are as large as the load makes them. Default 524,288. */
-  readonly maxBatchBytes?: number | undefined;
-  /** Batches in flight for each partition: 1 to 5. Default 5. Without idempotence, more than 1 lets retries change the order. */
-  readonly maxInFlight?: number | undefined;
-}
-
-export interface SendOptions {
-  /** ABORTED as soon as it fires. A record that is already in a batch may be appended all the same. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-export const DEFAULT_DELIVERY_TIMEOUT_MS = 120_000;
-export const DEFAULT_REQUEST_TIMEOUT_MS = 30_000;
-export const DEFAULT_MAX_BUFFERED_BYTES = 64 << 20;
-/** Half of Kafka's default max.message.bytes: larger batches are no faster, and take memory in every broker. */
-export const DEFAULT_MAX_BATCH_BYTES = 1 << 19;
 export const DEFAULT_CLOSE_DEADLINE_MS = 10_000;
-/** The largest record, and the largest batch: the most that message.max.bytes can be, and well within gRPC's limit of 64 MiB. */
-export const MAX_RECORD_BYTES = 32 << 20;
 /** Calls of `send` that may wait for space. Beyond, `send` rejects with THROTTLING_QUOTA_EXCEEDED: await it, or `ready()`. */
 export const MAX_WAITING_SENDS = 100_000;
 const SWEEP_MS = 250;
-/** A broker that owes answers and is silent for so long is checked against the cluster's metadata. */
-const SILENCE_MS = 750;
-/** 24.8 days: the most that a timer takes, and well within what the wire takes. */
-const MAX_REQUEST_TIMEOUT_MS = 2 ** 31 - 1;
-/** What a broker's answer may take beyond its own timeout. */
-const REQUEST_GRACE_MS = 2_000;
 
 interface TopicQueues {
   state: TopicState;
@@ -101,14 +58,12 @@ function keepEnds(resolve: (metadata: RecordMetadata) => void, reject: (error: u
 export class Producer implements QueueOwner, AsyncDisposable {
   readonly settings: QueueSettings;
   readonly #cluster: Cluster;
-  readonly #acks: Acks;
   readonly #partitioner: Partitioner | undefined;
   readonly #defaultPartitioner: DefaultPartitioner;
   readonly #maxBufferedBytes: number;
-  readonly #requestTimeoutMs: number;
   readonly #topics = new Map<string, TopicQueues>();
   readonly #unresolved = new Map<string, UnresolvedTopic>();
-  readonly #streams = new Map<string, ProduceStream>();
+  readonly #streams: ProduceStreams;
   readonly #onClosed: (producer: Producer) => void;
   readonly #unsubscribe: () => void;
   /** In the order of their calls. A set, since the first of a hundred thousand leaves it as fast as the last. */
@@ -117,7 +72,6 @@ export class Producer implements QueueOwner, AsyncDisposable {
   #bufferedBytes = 0;
   #producerId: Promise<number> | undefined;
   #sweepTimer: Timer | undefined;
-  #probing = false;
   #enqueueFailure: FlotillaError | undefined;
   readonly #closing = new AbortController();
   #draining = false;
@@ -127,31 +81,12 @@ export class Producer implements QueueOwner, AsyncDisposable {
   constructor(cluster: Cluster, options: ProducerOptions, onClosed: (producer: Producer) => void) {
     this.#cluster = cluster;
     this.#onClosed = onClosed;
-    const acks = options.acks ?? 'quorum';
-    const idempotent = options.idempotent ?? acks === 'quorum';
-    if (idempotent && acks !== 'quorum') {
-      throw new FlotillaError('INVALID_REQUIRED_ACKS', `idempotent needs acks 'quorum', not '${acks}': leave out one of the two`);
-    }
-    const maxInFlight = options.maxInFlight ?? MAX_IN_FLIGHT;
-    if (!Number.isInteger(maxInFlight) || maxInFlight < 1 || maxInFlight > MAX_IN_FLIGHT) {
-      throw new FlotillaError('INVALID_REQUEST', `maxInFlight is 1 to ${MAX_IN_FLIGHT}, not ${maxInFlight}`);
-    }
-    const { compression, crc32c } = cluster.codecs;
-    const codec = options.compression ?? 'none';
-    this.settings = {
-      idempotent,
-      maxInFlight,
-      maxBatchBytes: Math.min(positive(options, 'maxBatchBytes', DEFAULT_MAX_BATCH_BYTES), MAX_RECORD_BYTES),
-      deliveryTimeoutMs: positive(options, 'deliveryTimeoutMs', DEFAULT_DELIVERY_TIMEOUT_MS),
-      compression: codec === 'none' ? undefined : compression.get(codec),
-      crc32c,
-      builders: [] satisfies BatchBuilder[],
-    };
-    this.#acks = { quorum: Acks.QUORUM, leader: Acks.LEADER, none: Acks.NONE }[acks];
+    const { queues, streams, maxBufferedBytes } = checkOptions(options, cluster.codecs);
+    this.settings = queues;
+    this.#streams = new ProduceStreams(cluster, streams);
     this.#partitioner = options.partitioner;
     this.#defaultPartitioner = new DefaultPartitioner(cluster.environment.uint32());
-    this.#maxBufferedBytes = positive(options, 'maxBufferedBytes', DEFAULT_MAX_BUFFERED_BYTES);
-    this.#requestTimeoutMs = Math.ceil(Math.min(positive(options, 'requestTimeoutMs', DEFAULT_REQUEST_TIMEOUT_MS), MAX_REQUEST_TIMEOUT_MS));
+    this.#maxBufferedBytes = maxBufferedBytes;
     this.#unsubscribe = cluster.metadata.subscribe(() => {
       for (const { queues } of this.#topics.values()) for (const queue of queues) queue.metadataChanged();
     });
@@ -258,14 +193,7 @@ export class Producer implements QueueOwner, AsyncDisposable {
 
   /** @internal */
   streamTo(address: string): ProduceStream {
-    const known = this.#streams.get(address);
-    if (known) return known;
-    const options = { acks: this.#acks, requestTimeoutMs: this.#requestTimeoutMs };
-    const stream = new ProduceStream(this.environment, this.#cluster.channels.get(address), options, (closed) => {
-      if (this.#streams.get(address) === closed) this.#streams.delete(address);
-    });
-    this.#streams.set(address, stream);
-    return stream;
+    return this.#streams.to(address);
   }
 
   /** @internal */
@@ -447,11 +375,7 @@ export class Producer implements QueueOwner, AsyncDisposable {
       const nowMs = this.environment.monotonicMs();
       this.#expireWaiting(nowMs);
       for (const { queues } of this.#topics.values()) for (const queue of queues) queue.expire(nowMs);
-      for (const stream of [...this.#streams.values()]) {
-        const silentMs = stream.silentMs(nowMs);
-        if (silentMs > this.#requestTimeoutMs + REQUEST_GRACE_MS) stream.cancel();
-        else if (silentMs > SILENCE_MS) void this.#probe();
-      }
+      this.#streams.check(nowMs);
       this.#sweep();
     });
   }
@@ -477,21 +401,6 @@ export class Producer implements QueueOwner, AsyncDisposable {
     }
   }
 
-  /** A silent broker may be cut off from the cluster: where others know a newer leader, its batches go there. */
-  async #probe(): Promise<void> {
-    if (this.#probing) return;
-    this.#probing = true;
-    await this.metadata.refresh().catch(() => {});
-    for (const stream of [...this.#streams.values()]) {
-      for (const queue of stream.queues) {
-        if (!queue.misrouted) continue;
-        stream.cancel();
-        break;
-      }
-    }
-    this.#probing = false;
-  }
-
   #settledNow(): Promise<unknown> {
     const waits: Promise<unknown>[] = [...this.#blocked].map(({ promise }) => promise.catch(() => {}));
     const batches = (queues: readonly PartitionQueue[]) => queues.flatMap((queue) => queue.unsettled().map((batch) => batch.done()));
@@ -514,19 +423,8 @@ export class Producer implements QueueOwner, AsyncDisposable {
     this.#blocked.clear();
     for (const [name, { held }] of this.#unresolved) this.#dropHeld(name, held, error);
     for (const { queues } of this.#topics.values()) for (const queue of queues) queue.close(error);
-    for (const stream of [...this.#streams.values()]) stream.cancel();
+    this.#streams.cancel();
     this.#space?.reject(error);
     this.#onClosed(this);
   }
-}
-
-/** NaN and the like would be compared with for ever: no record would expire, no batch be full. */
-function positive(
-  options: ProducerOptions,
-  name: 'maxBatchBytes' | 'deliveryTimeoutMs' | 'requestTimeoutMs' | 'maxBufferedBytes',
-  byDefault: number,
-): number {
-  const value = options[name] ?? byDefault;
-  if (typeof value === 'number' && value > 0) return value;
-  throw new FlotillaError('INVALID_REQUEST', `${name} is a number above 0, not ${String(value)}: leave it out for ${byDefault}`);
 }

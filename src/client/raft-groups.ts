@@ -27,7 +27,7 @@ export const PAGE_TIMEOUT_MS = 5_000;
 export const DEAD_PAGE_TIMEOUT_MS = 1_000;
 
 /** A legal name that no topic should have: asks for the brokers alone. */
-const NO_TOPIC = '__none';
+export const NO_TOPIC = '__none';
 
 export interface RaftGroupFilter {
   /** Only the groups of this topic. Default: all groups, that of the metadata log first. */
@@ -67,7 +67,7 @@ export async function* listRaftGroups(
   }
 }
 
-async function within<T>(cluster: Cluster, options: CallOptions | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+export async function within<T>(cluster: Cluster, options: CallOptions | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const { signal, release } = linkSignals(options?.signal, cluster.closing);
   try {
     const result = await work(signal);
@@ -79,7 +79,7 @@ async function within<T>(cluster: Cluster, options: CallOptions | undefined, wor
 }
 
 /** Errors: UNKNOWN_TOPIC_OR_PARTITION, not retriable: to a person who names a topic, that is the answer. */
-async function askMetadata(cluster: Cluster, topics: string[], options: CallOptions | undefined): Promise<MetadataResponse> {
+export async function askMetadata(cluster: Cluster, topics: string[], options: CallOptions | undefined): Promise<MetadataResponse> {
   const request = () => create(MetadataRequestSchema, { topics });
   const metadata = await callAny(cluster, Admin.method.metadata, request, () => undefined, options);
   for (const { name, error } of metadata.topics) if (error !== undefined && name !== NO_TOPIC) throw fromWire(error);

@@ -67,7 +67,7 @@ function whyLeaderless(replicas: readonly RaftReplicaDescription[], configuratio
   return 'an election is under way, or its voters do not reach each other';
 }
 
-function ofReplica({ brokerId, notOpen, divergedIndex, quarantined }: RaftReplicaDescription): RaftProblem[] {
+function ofReplica({ brokerId, notOpen, divergedIndex, quarantined, damage, onProbation }: RaftReplicaDescription): RaftProblem[] {
   const problems: RaftProblem[] = [];
   if (notOpen !== undefined) problems.push(problem('not-open', brokerId, `the replica of broker ${brokerId} is not open: ${notOpen}`));
   if (divergedIndex > 0) {
@@ -76,6 +76,12 @@ function ofReplica({ brokerId, notOpen, divergedIndex, quarantined }: RaftReplic
   }
   if (quarantined !== undefined) {
     problems.push(problem('quarantined', brokerId, `the replica of broker ${brokerId} takes no part: ${quarantined}`));
+  }
+  if (damage !== undefined)
+    problems.push(problem('damaged', brokerId, `broker ${brokerId} gets what rotted on its disk from the others: ${damage}`));
+  if (onProbation) {
+    const what = 'could not prove its log whole: it counts for nothing until it has all that it can have acknowledged';
+    problems.push(problem('on-probation', brokerId, `the replica of broker ${brokerId} ${what}`));
   }
   return problems;
 }

@@ -83,6 +83,10 @@ export interface RaftReplicaDescription {
   readonly cleanedTo: number;
   /** Tombstones below this offset may go. */
   readonly tombstoneFloor: number;
+  /** What rotted in its segments and is being put right. Undefined: nothing, as far as is known. */
+  readonly damage: string | undefined;
+  /** It could not prove its log whole, and counts for nothing until it has all that it can have acknowledged. */
+  readonly onProbation: boolean;
   /** Bytes of all groups of its broker that wait for the disk. */
   readonly pendingDiskBytes: number;
 }
@@ -143,6 +147,8 @@ export const raftProblemKinds = [
   'no-leader',
   'diverged',
   'quarantined',
+  'damaged',
+  'on-probation',
   'not-open',
   'no-answer',
   'two-leaders',
@@ -197,6 +203,8 @@ export function readReplica(wire: WireReplica, brokerId: number, pendingDiskByte
     quarantined: wire.quarantined === '' ? undefined : wire.quarantined,
     cleanedTo: Number(wire.cleanedTo),
     tombstoneFloor: Number(wire.tombstoneFloor),
+    damage: wire.damage === '' ? undefined : wire.damage,
+    onProbation: wire.onProbation,
     pendingDiskBytes,
   };
   return { topicId: hex(wire.topicId), generation: wire.generation, replica };

@@ -4,7 +4,7 @@ import { FlotillaError, messageOf } from '../base/errors.ts';
 
 /**
  * Opens (or creates) the store of applied state in directory `path`. Every write is one synchronous LevelDB batch: all or nothing, durable
- * when it resolves. Rejects with DATA_DIRECTORY when another process holds it or it cannot be read.
+ * when it resolves. Rejects with DATA_DIRECTORY when another process holds it or it may not be read, with STORAGE_ERROR when it is damaged.
  */
 export async function openLevelStore(path: string): Promise<StateStore> {
   const level = new Level<string, Uint8Array>(path, { keyEncoding: 'utf8', valueEncoding: 'view' });
@@ -12,6 +12,8 @@ export async function openLevelStore(path: string): Promise<StateStore> {
     await level.open();
   } catch (error) {
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+    if (!isTaken(cause))
+      throw new FlotillaError('STORAGE_ERROR', `the state store ${path} is damaged: ${messageOf(cause)}`, { cause: error });
     throw new FlotillaError(
       'DATA_DIRECTORY',
       `cannot open the state store ${path}: ${messageOf(cause)}; is another broker using this directory?`,
@@ -19,6 +21,12 @@ export async function openLevelStore(path: string): Promise<StateStore> {
     );
   }
   return new LevelStore(level);
+}
+
+/** Another process holds it, or this one has no right to it: nothing is wrong with what it holds. */
+function isTaken(cause: unknown): boolean {
+  const { code } = cause as { code?: string };
+  return code === 'LEVEL_LOCKED' || /\/LOCK: |permission denied/i.test(messageOf(cause));
 }
 
 /** Above every key that starts with a prefix: U+10FFFF sorts last in UTF-8. */

@@ -21,12 +21,13 @@
  *
  *   append             u64 prevIndex, u64 commit, u32 prevTerm, u32 number of entries; then the entries, each byte for byte
  *                      as the write-ahead log has it (raft/core/entry.ts): header of 48 bytes and payload
- *   appendResponse     u64 matchIndex, u64 rejectedIndex, u64 hintIndex, u32 hintTerm, u32 reserved
+ *   appendResponse     u64 matchIndex, u64 rejectedIndex, u64 hintIndex, u32 hintTerm, u32 probation
  *   vote               u64 lastIndex, u32 lastTerm, u32 reserved
  *   voteResponse       u64 lastIndex, u32 lastTerm, u32 reserved
  *   heartbeat          u64 commit, u64 readContext
  *   heartbeatResponse  u64 readContext
  *                      both, with flag check: u64 index, u32 chainHigh, u32 chainLow
+ *                      heartbeat, with flag over: u32 over, u32 reserved
  *   timeoutNow         nothing
  *   pull               u64 prevIndex, u32 prevTerm, u32 reserved
  *   pullResponse       u64 prevIndex, u64 lastIndex, u32 prevTerm, u32 lastTerm, u32 number of entries, u32 reserved; then the entries
@@ -67,8 +68,9 @@ export const MessageType = {
 
 const bodyBytes = [24, 32, 16, 16, 16, 8, 0, 16, 32] as const;
 
-const Flag = { pre: 1, granted: 2, rejected: 4, transfer: 8, quiesce: 16, check: 32, verdict: 64, awake: 128 } as const;
+const Flag = { pre: 1, over: 1, granted: 2, rejected: 4, transfer: 8, quiesce: 16, check: 32, verdict: 64, awake: 128 } as const;
 const CHECK_BYTES = 16;
+const OVER_BYTES = 8;
 
 /** A message and the group that it is of. */
 export interface GroupMessage {
@@ -80,6 +82,7 @@ export function encodedBytes(message: Message): number {
   let bytes = ENVELOPE_BYTES + (bodyBytes[MessageType[message.type]] ?? 0);
   for (const entry of entriesOf(message)) bytes += entrySize(entry);
   if ((message.type === 'heartbeat' || message.type === 'heartbeatResponse') && message.check !== undefined) bytes += CHECK_BYTES;
+  if (message.type === 'heartbeat' && message.over > 0) bytes += OVER_BYTES;
   return bytes;
 }
 
@@ -228,7 +231,7 @@ export class FrameWriter {
         this.u64(message.rejectedIndex);
         this.u64(message.hintIndex);
         this.u32(message.hintTerm);
-        this.u32(0);
+        this.u32(message.probation);
         break;
       case 'vote':
         this.u64(message.lastIndex);
@@ -239,6 +242,10 @@ export class FrameWriter {
         this.u64(message.commit);
         this.u64(message.readContext);
         this.#check(message.check);
+        if (message.over > 0) {
+          this.u32(message.over);
+          this.u32(0);
+        }
         break;
       case 'heartbeatResponse':
         this.u64(message.readContext);
@@ -307,7 +314,12 @@ function flagsOf(message: Message): number {
     case 'appendResponse':
       return message.rejected ? Flag.rejected : 0;
     case 'heartbeat':
-      return (message.quiesce ? Flag.quiesce : 0) | (message.verdict ? Flag.verdict : 0) | (message.check === undefined ? 0 : Flag.check);
+      return (
+        (message.quiesce ? Flag.quiesce : 0) |
+        (message.verdict ? Flag.verdict : 0) |
+        (message.check === undefined ? 0 : Flag.check) |
+        (message.over === 0 ? 0 : Flag.over)
+      );
     case 'heartbeatResponse':
       return (message.awake ? Flag.awake : 0) | (message.check === undefined ? 0 : Flag.check);
     default:
@@ -389,8 +401,8 @@ export class FrameReader {
         const rejectedIndex = this.u64();
         const hintIndex = this.u64();
         const hintTerm = this.term();
-        this.zero(4);
-        return { type: 'appendResponse', from, to, term, rejected, matchIndex, rejectedIndex, hintIndex, hintTerm };
+        const probation = this.u32();
+        return { type: 'appendResponse', from, to, term, rejected, matchIndex, rejectedIndex, hintIndex, hintTerm, probation };
       }
       case MessageType.vote: {
         return { type: 'vote', from, to, term, pre, ...this.#logEnd(), transfer: (flags & Flag.transfer) !== 0 };
@@ -410,6 +422,7 @@ export class FrameReader {
           quiesce: (flags & Flag.quiesce) !== 0,
           check: this.#check(flags),
           verdict: (flags & Flag.verdict) !== 0,
+          over: this.#over(flags),
         };
       case MessageType.heartbeatResponse:
         return {
@@ -438,6 +451,13 @@ export class FrameReader {
 
   #check(flags: number): LogCheck | undefined {
     return (flags & Flag.check) === 0 ? undefined : { index: this.u64(), chainHigh: this.u32(), chainLow: this.u32() };
+  }
+
+  #over(flags: number): number {
+    if ((flags & Flag.over) === 0) return 0;
+    const over = this.u32();
+    this.zero(4);
+    return over;
   }
 
   #logEnd(): { readonly lastIndex: number; readonly lastTerm: number } {

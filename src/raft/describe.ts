@@ -37,6 +37,8 @@ export function describeReplica(replica: RaftReplica, configuredMs: number): Rep
     lastSnapshot: lastSnapshotOf(replica),
     divergedIndex: core.divergedIndex,
     quarantined: replica.quarantined,
+    damage: replica.damage,
+    onProbation: core.probation > 0,
   };
 }
 

@@ -18,6 +18,8 @@ import { decodeHeartbeat, type NodeHeartbeat } from './heartbeat-codec.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { Outbox } from './outbox.ts';
 import { Quiescence } from './quiescence.ts';
+import { REPAIR_MAGIC } from './repair-codec.ts';
+import { type RepairStatistics, Repairs } from './repairs.ts';
 import { RaftReplica, type ReplicaHost } from './replica.ts';
 import { CAMPAIGN_PACE_MS, type RaftHostSettings } from './settings.ts';
 import { installSnapshot, type SnapshotInstallOptions } from './snapshot-install.ts';
@@ -50,6 +52,8 @@ const MAX_TICKS_AT_ONCE = 2;
 /** Vote requests kept for groups that are not open here yet; when a group is created, its first candidate is often ahead of its peers. */
 const MAX_EARLY_VOTES = 4096;
 const MS_BETWEEN_HAND_OVERS = 1000;
+/** See RaftOptions.probation: u32 on the wire. */
+const MAX_PROBATION = 2 ** 31;
 /** One long pause is no slow loop: only several late ticks make one. */
 const MAX_LATE_MS_OF_A_TICK = 500;
 
@@ -66,6 +70,7 @@ class GroupHost implements RaftHost, ReplicaHost {
   readonly #quiescence: Quiescence;
   readonly #loop: TurnLoop;
   readonly #snapshots: SnapshotTransfer;
+  readonly #repairs: Repairs;
   readonly #replicas = new Map<GroupKey, RaftReplica>();
   readonly #opening = new Set<GroupKey>();
   readonly #earlyVotes = new Map<GroupKey, { readonly from: BrokerId; readonly message: Message }>();
@@ -81,6 +86,8 @@ class GroupHost implements RaftHost, ReplicaHost {
   #lateMs = 0;
   #room: Room = 'ample';
   #stopped = false;
+  /** Of this life of the process. */
+  readonly #probation: number;
   /** Shared by all cores. */
   readonly #uint32 = () => this.#options.environment.uint32();
   readonly #isAway = (broker: BrokerId) => !this.isAlive(broker);
@@ -90,6 +97,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#options = options;
     this.settings = settings;
     this.deadlines = environment;
+    this.#probation = 1 + (incarnation % MAX_PROBATION);
     this.#quiescence = new Quiescence(brokerId);
     this.#heartbeats = new Heartbeats({
       transport,
@@ -114,6 +122,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       schedule: (replica) => this.schedule(replica),
       newCore: (replicaOptions, opened) => this.#newCore(replicaOptions, opened),
       abandon: (replica, error) => this.#abandon(replica, error),
+      replaced: (group) => this.#repairs.forget(group, true),
     };
     this.#snapshots = new SnapshotTransfer({
       environment,
@@ -123,7 +132,20 @@ class GroupHost implements RaftHost, ReplicaHost {
       log,
       replica: (group) => this.#replicas.get(group),
       install: (replica, snapshot) => installSnapshot(installing, replica, snapshot),
+      doubted: ({ group }) => {
+        for (const firstIndex of storage.repairOf(group)?.segments() ?? []) this.#repairs.suspect(group, firstIndex);
+      },
     });
+    this.#repairs = new Repairs({
+      environment,
+      storage,
+      transport,
+      log,
+      replica: (group) => this.#replicas.get(group),
+      isAlive: (broker) => this.isAlive(broker),
+      irreparable: (replica, reason) => this.quarantined(replica, reason),
+    });
+    storage.onDamage = (group, index) => this.#repairs.suspect(group, index);
     this.#tickedAt = environment.monotonicMs();
     // The first tick at a random point of its interval, so that brokers started together do not tick together.
     this.#timer = environment.after(randomBelow(environment, settings.tickMs), () => this.#tick());
@@ -176,11 +198,11 @@ class GroupHost implements RaftHost, ReplicaHost {
     return this.#stalledMs >= this.settings.electionTicks * this.settings.tickMs;
   }
 
-  quarantined({ group, replicaId }: RaftReplica, reason: string): void {
+  quarantined({ group, replicaId, options }: RaftReplica, reason: string): void {
     const { log, storage } = this.#options;
     log.error('replica quarantined', { group: formatGroupKey(group), replicaId, reason });
-    // It stays so after a restart, before it is found out again. A voter of the metadata group can't be replaced yet, and without it the broker would not start.
-    if (group !== METADATA_GROUP) storage.wal.markDamaged(group).catch(() => {}); // Who writes the log is told of its failures.
+    // It stays so after a restart, before it is found out again: then it is replaced, or returns on probation. Without a voter of the metadata group that may do neither the broker would not start.
+    if (group !== METADATA_GROUP || options.mayReturn === true) storage.wal.markDamaged(group).catch(() => {}); // Who writes the log is told of its failures.
     this.#options.quarantined?.(group, replicaId, reason);
   }
 
@@ -191,6 +213,22 @@ class GroupHost implements RaftHost, ReplicaHost {
 
   guard(inputs: () => void): void {
     this.#loop.guard(inputs);
+  }
+
+  repair(group: GroupKey, firstIndex: number): void {
+    this.#repairs.suspect(group, firstIndex);
+  }
+
+  untilWhole(group: GroupKey): Promise<boolean> {
+    return this.#repairs.untilWhole(group);
+  }
+
+  damageOf(group: GroupKey): string | undefined {
+    return this.#repairs.damageOf(group);
+  }
+
+  get repairs(): RepairStatistics {
+    return this.#repairs.statistics;
   }
 
   get pendingDiskBytes(): number {
@@ -213,7 +251,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     assert(!this.#replicas.has(group) && !this.#opening.has(group), 'a group is open once', formatGroupKey(group));
     this.#opening.add(group);
     try {
-      const opened = await this.#options.storage.openLog(group, options.settings, options.replicaId);
+      const opened = await this.#openLog(options);
       try {
         if (this.#stopped) throw new FlotillaError('CLOSED', 'this broker is stopping.');
         return this.#start(options, opened);
@@ -224,6 +262,30 @@ class GroupHost implements RaftHost, ReplicaHost {
     } finally {
       this.#opening.delete(group);
     }
+  }
+
+  /** A replica that may return does so with an empty log where its own can't be proved whole, or read. */
+  async #openLog({ group, settings, replicaId, mayReturn = false, latest = false }: ReplicaOptions): Promise<OpenedLog> {
+    const { storage, log } = this.#options;
+    let why = 'its log can not be proved whole';
+    try {
+      const opened = await storage.openLog(group, settings, replicaId, latest);
+      if (opened.whole || !mayReturn) return opened;
+    } catch (error) {
+      if (!mayReturn || !(error instanceof FlotillaError && error.code === 'STORAGE_ERROR')) throw error;
+      why = error.message;
+    }
+    log.error('replica on probation', { group: formatGroupKey(group), replicaId, why });
+    return storage.restartLog(group, settings, replicaId);
+  }
+
+  probationOver({ group, replicaId }: RaftReplica): void {
+    const { storage, log } = this.#options;
+    // Its term, and its vote for the leader that it returned to, go to the log before this does.
+    storage.releaseAside(group).then(
+      () => log.info('replica whole again', { group: formatGroupKey(group), replicaId }),
+      (error: unknown) => log.warn('replica stays marked', { group: formatGroupKey(group), error: messageOf(error) }),
+    );
   }
 
   async close(group: GroupKey): Promise<void> {
@@ -256,6 +318,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     this.#stopped = true;
     this.#timer.cancel();
     const replicas = [...this.#replicas.values()];
+    this.#repairs.stop();
     for (const replica of replicas) this.#detach(replica);
     this.#snapshots.stop();
     try {
@@ -284,8 +347,8 @@ class GroupHost implements RaftHost, ReplicaHost {
   }
 
   #newCore(options: ReplicaOptions, { log, tail, hardState, whole }: OpenedLog): RaftCore {
-    const { group, replicaId } = options;
-    if (!whole) throw notWhole(group);
+    const { group, replicaId, mayReturn = false } = options;
+    if (!whole && !mayReturn) throw notWhole(group);
     const { brokerId, directoryId } = this.#options;
     // Those in the tail the core reads itself: they may be taken back.
     const { configuration, index: configurationIndex } = log.configuration ?? { configuration: options.configuration, index: 0 };
@@ -308,6 +371,7 @@ class GroupHost implements RaftHost, ReplicaHost {
       electionTicks: settings.electionTicks,
       heartbeatTicks: Math.max(1, Math.round(settings.heartbeatMs / settings.tickMs)),
       quiesceTicks: Math.ceil(settings.quiesceAfterMs / settings.tickMs),
+      probation: whole ? 0 : this.#probation,
       uint32: this.#uint32,
       isAway: this.#isAway,
       maxAppendBytes: settings.maxAppendBytes,
@@ -337,6 +401,7 @@ class GroupHost implements RaftHost, ReplicaHost {
     if (this.#stopped) return;
     try {
       if (lane === 'raft') this.#receive(from, decodeFrame(frame));
+      else if (lane === 'bulk' && frame[0] === REPAIR_MAGIC) this.#repairs.frame(from, frame);
       else if (lane === 'bulk') this.#snapshots.frame(from, frame);
       else this.#heartbeat(from, decodeHeartbeat(frame));
     } catch (error) {
@@ -463,15 +528,17 @@ class GroupHost implements RaftHost, ReplicaHost {
       this.#quiescence.release();
     }
     const keepsUp = Math.max(stalledMs, this.#lateMs) <= settings.handOverStallMs;
-    if ((!keepsUp || this.#room !== 'ample') && this.#untilHandOver <= 0) {
+    const allHandOver = !keepsUp || this.#room !== 'ample';
+    if ((allHandOver || this.#repairs.statistics.damaged > 0) && this.#untilHandOver <= 0) {
       this.#untilHandOver = MS_BETWEEN_HAND_OVERS;
-      for (const replica of this.#replicas.values()) replica.handOver();
+      for (const replica of this.#replicas.values()) if (allHandOver || this.damageOf(replica.group) !== undefined) replica.handOver();
     }
   }
 
   #detach(replica: RaftReplica): void {
     this.#replicas.delete(replica.group);
     this.#quiescence.remove(replica);
+    this.#repairs.forget(replica.group, false);
     replica.close();
   }
 

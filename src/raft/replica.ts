@@ -14,6 +14,7 @@ import type { PartitionLog } from '../storage/types.ts';
 import { membersOf } from './core/configuration.ts';
 import type { Entry } from './core/entry.ts';
 import type { Members } from './core/membership.ts';
+import type { FollowerProgress } from './core/progress.ts';
 import { Quorum } from './core/quorum.ts';
 import type { RaftCore } from './core/raft.ts';
 import type { Configuration, Member, Message, Proposal, Ready } from './core/types.ts';
@@ -39,14 +40,21 @@ export interface ReplicaHost {
   readonly someDiskStalls: boolean;
   /** A flush here has been waiting for an election timeout: what takes the disk, as a vote does, is not to be begun. */
   readonly diskStalls: boolean;
+  /** The replica has returned: all that it can have acknowledged is here again. */
+  probationOver(replica: RaftReplica): void;
   /** The replica takes no part any more, and why. */
   quarantined(replica: RaftReplica, reason: string): void;
+  /** What rotted in a group's segments here; undefined: nothing, as far as is known. */
+  damageOf(group: GroupKey): string | undefined;
   /** The disk is so far behind that nothing more may be proposed. */
   diskIsBehind(): boolean;
 }
 
 /** Broker ids learned from messages of members that are not in this replica's configuration yet. */
 const MAX_LEARNED_BROKERS = 64;
+
+/** With damage in its segments a replica lets the others campaign first: its time goes so many times slower. */
+const STAND_BACK = 4;
 
 /** What most groups never have: shared, or made when it is needed, since there are thousands of them. */
 const NOBODY: ReadonlySet<ReplicaId> = new Set();
@@ -97,6 +105,8 @@ export class RaftReplica implements Replica {
   #openRead: PendingRead[] | undefined;
   #transfers: Set<PendingTransfer> | undefined;
   #quarantined: string | undefined;
+  #ticksStoodBack = 0;
+  #onProbation: boolean;
   #heldVote: Message | undefined;
   /** The voter that was last asked to take over because the disk here stalls. */
   #successor: ReplicaId | 0 = 0;
@@ -113,6 +123,7 @@ export class RaftReplica implements Replica {
     this.core = core;
     this.#host = host;
     this.#appendedIndex = log.lastIndex;
+    this.#onProbation = core.probation > 0;
     this.#leadership = { role: 'follower', term: core.term, leader: undefined, ready: false };
     this.#configured();
     this.#owner = options.owner(this);
@@ -150,6 +161,11 @@ export class RaftReplica implements Replica {
     return this.#quarantined;
   }
 
+  /** What rotted in its segments; undefined: nothing, as far as is known. */
+  get damage(): string | undefined {
+    return this.#host.damageOf(this.group);
+  }
+
   get quiesced(): boolean {
     return this.core.quiesced;
   }
@@ -171,7 +187,8 @@ export class RaftReplica implements Replica {
   inSync(): readonly BrokerId[] {
     if (this.core.role !== 'leader') return [];
     const brokers: BrokerId[] = [];
-    const matches = new Map(this.core.progress().map(({ replicaId, matchIndex, damaged }) => [replicaId, damaged ? -1 : matchIndex]));
+    const matchOf = ({ matchIndex, damaged, probation }: FollowerProgress) => (damaged || probation > 0 ? -1 : matchIndex);
+    const matches = new Map(this.core.progress().map((progress) => [progress.replicaId, matchOf(progress)]));
     for (const { replicaId, brokerId } of this.core.configuration.voters) {
       const match = matches.get(replicaId) ?? 0;
       if (replicaId === this.replicaId || (match >= this.#commitBefore && this.#host.isAlive(brokerId))) brokers.push(brokerId);
@@ -336,6 +353,7 @@ export class RaftReplica implements Replica {
   tick(): void {
     if (this.paused) return;
     const leads = this.core.role === 'leader';
+    if (!leads && this.damage !== undefined && ++this.#ticksStoodBack % STAND_BACK !== 0) return;
     if (leads || !this.#host.diskStalls) this.core.tick(leads && this.#host.someDiskStalls && this.#disksStall());
     this.release();
     if (this.core.hasReady()) this.#host.schedule(this);
@@ -393,6 +411,7 @@ export class RaftReplica implements Replica {
     this.#openRead = undefined;
     this.#tellLeadership();
     this.#watchDamage();
+    this.#watchProbation();
     const persist = ready?.persist;
     if (persist?.truncateTo !== undefined && persist.truncateTo < this.#appendedIndex) {
       const first = persist.entries[0];
@@ -417,10 +436,19 @@ export class RaftReplica implements Replica {
     );
   }
 
+  #watchProbation(): void {
+    if (!this.#onProbation || this.core.probation > 0) return;
+    this.#onProbation = false;
+    this.#host.probationOver(this);
+  }
+
   #watchDamage(): void {
     const { damage } = this.core;
     if (damage === undefined || this.#quarantined !== undefined) return;
-    this.#quarantined = `its log differs from that of a majority of the voters, at index ${damage.index} or before`;
+    const isShort = damage.index > this.core.lastIndex;
+    this.#quarantined = isShort
+      ? `it acknowledged entry ${damage.index}, and has entries up to ${this.core.lastIndex}: the end of its write-ahead log was lost`
+      : `its log differs from that of a majority of the voters, at index ${damage.index} or before`;
     this.#host.quarantined(this, this.#quarantined);
   }
 

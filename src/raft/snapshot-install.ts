@@ -1,5 +1,6 @@
 /** How a snapshot takes the place of a replica's log: the replica stands still, its writes end, then log and core are made anew. */
 import type { Scheduler } from '../base/environment.ts';
+import type { GroupKey } from '../base/ids.ts';
 import type { OpenedLog, Storage } from '../storage/types.ts';
 import type { RaftCore } from './core/raft.ts';
 import type { RaftReplica } from './replica.ts';
@@ -13,6 +14,8 @@ export interface SnapshotInstallOptions {
   /** Gives the replica a turn; it may have been at rest. */
   readonly schedule: (replica: RaftReplica) => void;
   readonly newCore: (options: ReplicaOptions, opened: OpenedLog) => RaftCore;
+  /** What was known of the log that was there before is of no more account. */
+  readonly replaced: (group: GroupKey) => void;
   /** The owner can't go on with what the snapshot brought: the replica is to be closed. */
   readonly abandon: (replica: RaftReplica, error: unknown) => Promise<void>;
 }
@@ -37,7 +40,7 @@ export function installSnapshot(
 }
 
 async function replace(
-  { storage, loop, scheduler, schedule, newCore, abandon }: SnapshotInstallOptions,
+  { storage, loop, scheduler, schedule, newCore, abandon, replaced }: SnapshotInstallOptions,
   replica: RaftReplica,
   { lastIndex, lastTerm }: { readonly lastIndex: number; readonly lastTerm: number },
 ): Promise<boolean> {
@@ -56,6 +59,7 @@ async function replace(
     }
     const { group, replicaId, options } = replica;
     const opened = await storage.installSnapshot(group, options.settings, replicaId);
+    replaced(group);
     try {
       await replica.replace(newCore(options, opened), opened.log);
     } catch (error) {

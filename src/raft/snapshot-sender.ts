@@ -15,6 +15,8 @@ export interface SnapshotSenderOptions {
   readonly settings: RaftHostSettings;
   readonly log: Logger;
   readonly send: (to: BrokerId, message: SnapshotMessage) => void;
+  /** A follower could not use what it got: it may be damaged here. */
+  readonly doubted: (replica: RaftReplica) => void;
 }
 
 /** One follower's snapshot. */
@@ -57,6 +59,7 @@ export class SnapshotSender {
       const { group, to, id } = message;
       this.#options.send(from, { type: 'gone', group, from: to, to: message.from, id });
     } else if (message.type === 'done') {
+      if (message.failed) this.#options.doubted(transfer.replica);
       this.#end(transfer, message.failed ? undefined : transfer.snapshot.lastIndex);
     } else {
       transfer.idleMs = 0;

@@ -17,6 +17,8 @@ export interface SnapshotTransferOptions {
   readonly log: Logger;
   readonly replica: (group: GroupKey) => RaftReplica | undefined;
   readonly install: SnapshotReceiverHost['install'];
+  /** What this replica sent of its log could not be used. */
+  readonly doubted: (replica: RaftReplica) => void;
 }
 
 export class SnapshotTransfer {
@@ -25,10 +27,10 @@ export class SnapshotTransfer {
   readonly #receiver: SnapshotReceiver;
 
   constructor(options: SnapshotTransferOptions) {
-    const { environment, storage, transport, settings, log, install } = options;
+    const { environment, storage, transport, settings, log, install, doubted } = options;
     this.#options = options;
     const send = (to: BrokerId, message: SnapshotMessage): void => void transport.send(to, 'bulk', encodeSnapshotMessage(message));
-    this.#sender = new SnapshotSender({ environment, settings, log, send });
+    this.#sender = new SnapshotSender({ environment, settings, log, send, doubted });
     this.#receiver = new SnapshotReceiver({ storage, settings, environment, log, host: { send, install } });
   }
 

@@ -8,6 +8,7 @@ import type { Members } from './core/membership.ts';
 import type { ProgressState } from './core/progress.ts';
 import type { RaftCore } from './core/raft.ts';
 import type { Configuration, Proposal, RaftOptions, Role } from './core/types.ts';
+import type { RepairStatistics } from './repairs.ts';
 
 /** What the host runs a replica for: a partition, or a replicated state machine. All calls are synchronous and in log order. */
 export interface ReplicaOwner {
@@ -50,6 +51,13 @@ export interface ReplicaOptions {
   readonly campaign: boolean;
   /** A topic of the system's own, which others wait for: when a broker dies it has its leader before they have. Default false. */
   readonly internal?: boolean;
+  /**
+   * When its log can't be proved whole it returns under its own id, empty and on probation (docs/adr/0008): for a group whose replicas nobody replaces.
+   * Default false: it is not opened.
+   */
+  readonly mayReturn?: boolean;
+  /** See Storage.openLog. Default false. */
+  readonly latest?: boolean;
   readonly owner: (replica: Replica) => ReplicaOwner;
 }
 
@@ -128,6 +136,10 @@ export interface ReplicaDescription {
   readonly divergedIndex: number;
   /** Why this replica takes no part although it is open. Undefined: it does. */
   readonly quarantined: string | undefined;
+  /** What rotted in its segments and is being put right. Undefined: nothing, as far as is known. */
+  readonly damage: string | undefined;
+  /** Could not prove its log whole, and takes part again once it has all that it can have acknowledged. */
+  readonly onProbation: boolean;
 }
 
 /** A voter (of the incoming configuration too), only of the outgoing voters of a joint configuration, a learner, or no member. */
@@ -178,6 +190,14 @@ export interface RaftHost {
   setPeers(peers: readonly Peer[]): void;
   /** True while the broker's heartbeats arrive. */
   isAlive(broker: BrokerId): boolean;
+  /** A segment of the group's log, by its first index, was found damaged: it is put right from the other replicas. */
+  repair(group: GroupKey, firstIndex: number): void;
+  /** Resolves with true when nothing of the log is known to be damaged any more; with false when the replica was closed before, or is to be replaced. */
+  untilWhole(group: GroupKey): Promise<boolean>;
+  /** What is damaged of the group's log here, for a person; undefined: nothing, as far as is known. */
+  damageOf(group: GroupKey): string | undefined;
+  /** Of all groups. */
+  readonly repairs: RepairStatistics;
   /** Bytes of all groups that wait for this broker's disk. */
   readonly pendingDiskBytes: number;
   /** How much room the disk has left. Less than ample: leaderships go to brokers that have more; none: entries of others but the metadata's are not taken. */

@@ -10,7 +10,7 @@ const WORDS = 4;
 /** Kafka's log.cleaner.io.buffer.load.factor: fuller, and looking for a key that is not there takes long. */
 const MAX_LOAD = 0.9;
 
-/** Writes four words, of which any bit is as good as any other. */
+/** Writes a 128-bit hash of the key as four words, uniformly distributed: the first alone chooses a slot. */
 export type KeyHash = (key: Uint8Array, into: Uint32Array) => void;
 
 /** Keys that fit into a map of so many bytes. */

@@ -50,7 +50,7 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
 
   /** Loads the newest checkpoint. `attach` the replica next. */
   static async load<State, R, Delta>(options: RuntimeOptions<State, R, Delta>): Promise<StateMachineRuntime<State, R, Delta>> {
-    const bytes = await options.store.get(storeKey(options.name));
+    const bytes = await storedCheckpoint(options);
     if (bytes === undefined) return new StateMachineRuntime(options, options.machine.empty, 0);
     const { index, state } = decodeCheckpoint(bytes);
     return new StateMachineRuntime(options, options.machine.decodeState(state), index);
@@ -349,9 +349,13 @@ export class StateMachineRuntime<State, R, Delta> implements ReplicaOwner {
   }
 
   async #writeCheckpoint(): Promise<void> {
-    const { name, machine, store } = this.#options;
+    const { name, machine, store, checksum } = this.#options;
     const index = this.#appliedIndex;
-    await store.write([{ key: storeKey(name), value: encodeCheckpoint(index, machine.encodeState(this.#state)) }]);
+    const value = encodeCheckpoint(index, machine.encodeState(this.#state));
+    await store.write([
+      { key: storeKey(name), value },
+      { key: checksumKey(name), value: checksumOf(value, checksum) },
+    ]);
     this.#checkpointIndex = index;
   }
 }
@@ -371,4 +375,31 @@ function decide<State, R, Response>(
 
 function storeKey(name: string): string {
   return `rsm/${name}/checkpoint`;
+}
+
+/** Beside it, in the same batch: what a store keeps may rot unnoticed. One that an earlier release wrote has none. */
+function checksumKey(name: string): string {
+  return `rsm/${name}/checkpoint-crc32`;
+}
+
+function checksumOf(value: Uint8Array, checksum: (payload: Uint8Array) => number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, checksum(value));
+  return bytes;
+}
+
+/** Undefined: there is none, or it rotted, and the state is made anew from the log. */
+async function storedCheckpoint<State, R, Delta>({
+  name,
+  store,
+  checksum,
+  logger,
+}: RuntimeOptions<State, R, Delta>): Promise<Uint8Array | undefined> {
+  const value = await store.get(storeKey(name));
+  const stated = await store.get(checksumKey(name));
+  if (value === undefined || stated === undefined) return value;
+  const actual = checksumOf(value, checksum);
+  if (stated.length === actual.length && stated.every((byte, at) => byte === actual[at])) return value;
+  logger.error('checkpoint damaged: the state is made anew from the log', { name });
+  return undefined;
 }

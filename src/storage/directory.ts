@@ -1,5 +1,5 @@
 /**
- * The identity of a data directory: the file `directory.json` in it.
+ * The identity of a data directory: the file `directory.json` in it, and `directory.copy.json`, which stands for it should it rot.
  *
  * `{ "checksum": "crc32 of the JSON text of identity, 8 hex digits", "identity": { "version": 1, "directoryId", "brokerId", "clusterId"?,
  * "controllerVoters"?, "incarnation" } }`. Published whole, by rename (hazard B26). A wiped directory gets another directoryId, so it can't vote
@@ -13,6 +13,8 @@ import type { Crc32 } from './wal-frame.ts';
 
 export const DIRECTORY_VERSION = 1;
 const FILE = 'directory.json';
+const COPY = 'directory.copy.json';
+export const IDENTITY_FILES: readonly string[] = [FILE, COPY];
 /** More than any identity: a larger file is not ours. */
 const MAX_BYTES = 1 << 20;
 
@@ -44,10 +46,26 @@ export interface Access {
 
 /**
  * The directory's identity, or undefined when it has none.
- * @throws DATA_DIRECTORY when the file is damaged or of a newer version.
+ * @throws DATA_DIRECTORY when both files are damaged or of a newer version.
  */
-export async function readDirectory({ disk, path, crc32 }: Access): Promise<DirectoryIdentity | undefined> {
-  const name = `${path}/${FILE}`;
+export async function readDirectory(access: Access): Promise<DirectoryIdentity | undefined> {
+  let damage: unknown;
+  for (const file of IDENTITY_FILES) {
+    try {
+      const identity = await readIdentityFile(access, file);
+      if (identity !== undefined) return identity;
+    } catch (error) {
+      if (!(error instanceof DamagedIdentity)) throw error;
+      damage ??= error;
+    }
+  }
+  if (damage !== undefined) throw damage;
+  return undefined;
+}
+
+/** What one of the {@link IDENTITY_FILES} says; undefined: there is none. Throws as {@link readDirectory}. */
+export async function readIdentityFile({ disk, path, crc32 }: Access, file: string): Promise<DirectoryIdentity | undefined> {
+  const name = `${path}/${file}`;
   if (!(await disk.exists(name))) return undefined;
   const text = await readText(disk, name);
   const { checksum, identity } = parse(name, text);
@@ -127,7 +145,8 @@ function checkOwner(path: string, identity: DirectoryIdentity, brokerId: BrokerI
 
 async function publish({ disk, path, crc32 }: Access, identity: DirectoryIdentity): Promise<void> {
   const text = `${JSON.stringify({ checksum: checksumOf(identity, crc32), identity }, null, 2)}\n`;
-  await publishFile(disk, path, FILE, new TextEncoder().encode(text));
+  // The copy first, so that it is never older than what it stands for.
+  for (const file of [COPY, FILE]) await publishFile(disk, path, file, new TextEncoder().encode(text));
 }
 
 /** Writes a small file so that its name shows either the former content or all of the new one. */
@@ -173,8 +192,10 @@ function checksumOf(identity: DirectoryIdentity, crc32: Crc32): string {
     .padStart(8, '0');
 }
 
+class DamagedIdentity extends FlotillaError {}
+
 function damaged(name: string, what: string): FlotillaError {
-  return new FlotillaError(
+  return new DamagedIdentity(
     'DATA_DIRECTORY',
     `${name} is damaged: ${what}; restore it, or wipe the directory and let the broker rejoin as a new one`,
   );

@@ -5,6 +5,7 @@
  *   groups/TOPICID-PARTITION.GENERATION.new         one that is being made
  *   groups/TOPICID-PARTITION.GENERATION.staged      a snapshot that is coming from the leader (staged-snapshot.ts)
  *   groups/TOPICID-PARTITION.GENERATION.installed   one that is whole: it takes the place of the log, also after a crash
+ *   quarantine/TOPICID-PARTITION.GENERATION[.N].INCARNATION.aside   a log that can't be proved whole, until the replica's probation is over
  *   quarantine/TOPICID-PARTITION.GENERATION[.N].INCARNATION    what was deleted or replaced in that process life (quarantine.ts)
  */
 import type { Disk } from '../base/environment.ts';
@@ -100,6 +101,19 @@ export class GroupDirectories {
     const { disk, path, quarantine } = this.#options;
     await quarantine.take(this.pathOf(group), groupName(group));
     await disk.syncDirectory(`${path}/groups`);
+  }
+
+  /** Moves the group's directory out of the way, to where nothing purges it: it may be the last copy. */
+  async setAside(group: GroupKey): Promise<void> {
+    if (!this.#groups.delete(group)) return;
+    const { disk, path, quarantine } = this.#options;
+    await quarantine.setAside(this.pathOf(group), groupName(group));
+    await disk.syncDirectory(`${path}/groups`);
+  }
+
+  /** What was set aside is as any other log in quarantine from here on. */
+  releaseAside(group: GroupKey): Promise<void> {
+    return this.#options.quarantine.releaseAside(groupName(group));
   }
 
   /** The staged snapshot is whole and verified: from here on it is the replica's log, whatever happens. */

@@ -3,6 +3,7 @@
  * Docs: adr/0007-compaction.md.
  */
 import { assert, must } from '../base/assert.ts';
+import { FlotillaError } from '../base/errors.ts';
 import { CleanedSegment } from './cleaned-segment.ts';
 import type { LogContext } from './log-context.ts';
 import { SegmentReplaced } from './log-reader.ts';
@@ -16,7 +17,7 @@ import { CLEAN_BYTES, type CleanableSegment, type PartitionLog } from './types.t
 export type CleanBatches = Parameters<PartitionLog['clean']>[1];
 
 export interface LogCleaningOptions {
-  readonly context: Pick<LogContext, 'disk' | 'directory' | 'checksums' | 'log'>;
+  readonly context: Pick<LogContext, 'disk' | 'directory' | 'checksums' | 'log' | 'damaged'>;
   readonly segments: SegmentList;
   readonly snapshots: LogSnapshots;
   readonly writer: LogWriter;
@@ -110,10 +111,12 @@ export class LogCleaning {
     this.#generation = segments.reduce((newest, { base }) => Math.max(newest, base.generation), this.#generation) + 1;
     const made = await CleanedSegment.begin(disk, directory, checksums, { ...first.base, generation: this.#generation });
     let replaced = false;
+    let reading = first;
     try {
       const former: Segment[] = [];
       let before = 0;
       for (const segment of segments) {
+        reading = segment;
         const bytes = await segment.payloadBytes();
         const fits = made.logBytes + bytes <= maxBytes && made.rowCount + segment.rowCount <= MAX_SEGMENT_ENTRIES;
         if (former.length > 0 && !fits) break;
@@ -135,6 +138,7 @@ export class LogCleaning {
     } catch (error) {
       // Retention took them meanwhile.
       if (this.#isGone(first)) return undefined;
+      if (error instanceof FlotillaError && error.code === 'STORAGE_ERROR') this.#options.context.damaged(reading.base.index);
       throw error;
     } finally {
       if (!replaced) await made.abandon().catch((error: unknown) => this.#warn('cleaned segment not removed', error));

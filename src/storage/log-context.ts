@@ -20,6 +20,8 @@ export interface LogContext {
   readonly synced: (index: number) => void;
   /** What it has of that. */
   readonly syncedDurably: () => number;
+  /** A read found something damaged in the segment that begins with the index. */
+  readonly damaged: (index: number) => void;
   /** Resolves when the write-ahead log has what {@link synced} said so far, durably. */
   readonly settled: () => Promise<void>;
 }

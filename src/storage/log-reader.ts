@@ -2,18 +2,18 @@
 import { must } from '../base/assert.ts';
 import { FlotillaError } from '../base/errors.ts';
 import type { Entry } from '../raft/core/entry.ts';
+import type { LogContext } from './log-context.ts';
 import type { LogTail } from './log-tail.ts';
-import { batchBaseOffsetAt, batchLengthAt, batchMaxTimestampAt, batchNextOffsetAt } from './payload.ts';
-import type { ReadBuffers } from './read-buffers.ts';
+import { batchBaseOffsetAt, batchMaxTimestampAt } from './payload.ts';
 import type { HeaderVisitor, Segment } from './segment.ts';
 import type { SegmentList } from './segment-list.ts';
+import { wholeBatches } from './stored-batches.ts';
 import type { BatchRun } from './types.ts';
 
 export interface LogReaderOptions {
-  readonly directory: string;
+  readonly context: Pick<LogContext, 'directory' | 'checksums' | 'readBuffers' | 'damaged'>;
   readonly segments: SegmentList;
   readonly tail: LogTail;
-  readonly readBuffers: ReadBuffers;
   /** The offset behind what is in segments. */
   readonly writtenOffset: () => number;
 }
@@ -42,13 +42,15 @@ export class LogReader {
 
   /** Undefined: there is nothing from the offset on. */
   async #readSegment(segment: Segment, offset: number, untilOffset: number, maxBytes: number): Promise<BatchRun | 'replaced' | undefined> {
-    const { readBuffers } = this.#options;
-    const stored = await unlessReplaced(() => segment.readBatches(offset, maxBytes, (length) => readBuffers.take(length)));
+    const { readBuffers, checksums, damaged: tell } = this.#options.context;
+    const stored = await this.#from(segment, () => segment.readBatches(offset, maxBytes, (length) => readBuffers.take(length)));
     if (stored === undefined || stored === 'replaced') return stored;
-    const first = batchLengthAt(stored, 0);
-    // The look-up knows the first batch's length, so only a batch that its own header states otherwise is cut short: damage.
-    if (first === undefined || first > stored.length) throw this.#damaged(offset);
-    const { bytes, nextOffset } = wholeBatches(stored, offset, untilOffset, segment.cleaned);
+    const { bytes, nextOffset, damaged } = wholeBatches(stored, offset, untilOffset, { sparse: segment.cleaned, checksums });
+    if (damaged) {
+      tell(segment.base.index);
+      // What stands before it is served; the next read begins with it.
+      if (bytes === 0) throw this.#damaged(offset);
+    }
     return { chunks: bytes === 0 ? [] : [stored.subarray(0, bytes)], bytes, nextOffset, release: () => readBuffers.give(stored) };
   }
 
@@ -57,7 +59,7 @@ export class LogReader {
     if (fromIndex >= tail.firstIndex) return tail.entriesFrom(fromIndex, maxBytes);
     if (fromIndex >= segments.firstReplicableIndex) {
       const segment = must(segments.ofIndex(fromIndex), 'a segment holds the entry', fromIndex);
-      const entries = await unlessReplaced(() => segment.readEntries(fromIndex, maxBytes));
+      const entries = await this.#from(segment, () => segment.readEntries(fromIndex, maxBytes));
       if (entries !== 'replaced') return entries;
     }
     const { firstReplicableIndex } = segments;
@@ -98,7 +100,7 @@ export class LogReader {
         offset = nextOffset;
         return visit(header, nextOffset);
       };
-      const goOn = await unlessReplaced(() => segment.visitHeaders(offset, Math.min(segmentEnd, untilOffset), visited));
+      const goOn = await this.#from(segment, () => segment.visitHeaders(offset, Math.min(segmentEnd, untilOffset), visited));
       if (goOn === 'replaced') continue;
       if (!goOn) return;
       offset = segmentEnd;
@@ -114,10 +116,20 @@ export class LogReader {
     return found;
   }
 
+  /** Reads of a segment; damage that is found is put right soon (raft/repairs.ts). */
+  async #from<T>({ base }: Segment, work: () => Promise<T>): Promise<T | 'replaced'> {
+    try {
+      return await unlessReplaced(work);
+    } catch (error) {
+      if (error instanceof FlotillaError && error.code === 'STORAGE_ERROR') this.#options.context.damaged(base.index);
+      throw error;
+    }
+  }
+
   #damaged(offset: number): FlotillaError {
     return new FlotillaError(
       'STORAGE_ERROR',
-      `${this.#options.directory}: the batch at offset ${offset} is damaged; read it from another replica`,
+      `${this.#options.context.directory}: the batch at offset ${offset} is damaged; read it from another replica`,
     );
   }
 }
@@ -136,22 +148,4 @@ async function unlessReplaced<T>(work: () => Promise<T>): Promise<T | 'replaced'
     if (error instanceof SegmentReplaced) return 'replaced';
     throw error;
   }
-}
-
-/** `sparse`: batches are missing between those that are left. */
-function wholeBatches(stored: Uint8Array, fromOffset: number, untilOffset: number, sparse: boolean): { bytes: number; nextOffset: number } {
-  let at = 0;
-  let nextOffset = fromOffset;
-  for (;;) {
-    const length = batchLengthAt(stored, at);
-    if (length === undefined || at + length > stored.length) break;
-    const next = batchNextOffsetAt(stored, at);
-    // One that does not follow the one before it rotted: the next read starts there and says so.
-    const base = batchBaseOffsetAt(stored, at);
-    const follows = at === 0 || (sparse ? base >= nextOffset : base === nextOffset);
-    if (next > untilOffset || !follows) break;
-    at += length;
-    nextOffset = next;
-  }
-  return { bytes: at, nextOffset };
 }

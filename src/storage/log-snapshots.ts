@@ -113,10 +113,16 @@ export class LogSnapshots {
     for (const snapshot of this.#opened ?? []) snapshot.release();
   }
 
+  /** It is damaged: neither recovery nor a follower can start from it. */
+  forget(lastIndex: number): void {
+    this.#kept = this.#kept.filter((kept) => kept.lastIndex !== lastIndex);
+  }
+
   async #read({ lastIndex }: KeptSnapshot): Promise<SegmentSnapshot> {
     const { disk, directory, crc32 } = this.#options;
     const snapshot = await readSnapshot(disk, directory, lastIndex, crc32);
     if (snapshot?.lastIndex === lastIndex) return snapshot;
+    this.forget(lastIndex);
     throw new FlotillaError('STORAGE_ERROR', `${directory}: the snapshot at entry ${lastIndex} is damaged; check this disk`);
   }
 }

@@ -1,5 +1,6 @@
 /** Committed entries of one log that are in no segment yet, in their order. Reads see them as they see what is written. */
 import { must } from '../base/assert.ts';
+import type { FlotillaError } from '../base/errors.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import { entrySize } from '../raft/core/entry-codec.ts';
 import { BATCH_HEADER_BYTES, isRecordBatch, maxTimestampOf } from './payload.ts';
@@ -16,6 +17,7 @@ export interface Run {
 export class LogTail {
   #entries: Entry[] = [];
   #bytes = 0;
+  #retired: FlotillaError | undefined;
 
   get bytes(): number {
     return this.#bytes;
@@ -54,13 +56,16 @@ export class LogTail {
     this.#bytes -= bytes;
   }
 
-  clear(): void {
+  /** What waits is void. Whoever still reads gets the error: nothing is no answer to what was here. */
+  retire(error: FlotillaError): void {
     this.#entries = [];
     this.#bytes = 0;
+    this.#retired = error;
   }
 
   /** See PartitionLog.read; no copies. */
   read(fromOffset: number, untilOffset: number, maxBytes: number): BatchRun {
+    this.#check();
     const chunks: Uint8Array[] = [];
     let bytes = 0;
     let nextOffset = fromOffset;
@@ -78,6 +83,7 @@ export class LogTail {
 
   /** Of the batches from an offset on, until `visit` says that it has seen enough. */
   visitHeaders(fromOffset: number, untilOffset: number, visit: HeaderVisitor): void {
+    this.#check();
     for (let i = this.#firstAbove(fromOffset); i < this.#entries.length; i++) {
       const entry = this.#entries[i];
       if (entry === undefined || entry.nextOffset > untilOffset) return;
@@ -99,8 +105,13 @@ export class LogTail {
   }
 
   offsetForTime(timestampMs: number, fromOffset: number): number | undefined {
+    this.#check();
     const found = this.#entries.find((entry) => entry.nextOffset > fromOffset && maxTimestampOf(entry) >= timestampMs);
     return found && found.nextOffset - found.recordCount;
+  }
+
+  #check(): void {
+    if (this.#retired !== undefined) throw this.#retired;
   }
 
   #firstAbove(offset: number): number {

@@ -3,6 +3,7 @@
  * the files of the log takes its turn here, so one thing happens at a time.
  */
 import { must } from '../base/assert.ts';
+import type { FlotillaError } from '../base/errors.ts';
 import type { LogPosition } from '../raft/core/types.ts';
 import type { LogContext } from './log-context.ts';
 import type { LogSnapshots } from './log-snapshots.ts';
@@ -141,12 +142,12 @@ export class LogWriter {
     return must(outcome, 'the work was begun');
   }
 
-  /** Writes nothing more; what waits is void. */
-  async stop(): Promise<void> {
+  /** Writes nothing more; what waits is void, and whoever still reads it gets the error. */
+  async stop(error: FlotillaError): Promise<void> {
     this.#stopped = true;
     await this.#passing;
     this.#context.writer.written(this.#tail.bytes);
-    this.#tail.clear();
+    this.#tail.retire(error);
   }
 
   /** Does the work, and writes what waits then. */

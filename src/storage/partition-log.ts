@@ -16,11 +16,13 @@ import { decodeLogStart } from './log-start.ts';
 import { LogTail } from './log-tail.ts';
 import { LogWriter } from './log-writer.ts';
 import type { LoadedLog } from './partition-log-recovery.ts';
+import type { Segment } from './segment.ts';
+import type { SegmentBase } from './segment-files.ts';
 import { SegmentList } from './segment-list.ts';
 import { chainOf, describeConfiguration, type SegmentSnapshot } from './segment-snapshot.ts';
 import type { WritableLog } from './segment-writer.ts';
 import { decodeTombstoneFloor } from './tombstone-floor.ts';
-import type { BatchRun, CleanableSegment, LogSettings, LogSnapshot, PartitionLog, StoredSegment } from './types.ts';
+import type { BatchRun, CleanableSegment, LogSettings, LogSnapshot, PartitionLog } from './types.ts';
 
 /** Segments could not be dropped. Nothing is lost by that, and nothing is to end. */
 class DropError extends Error {
@@ -60,13 +62,13 @@ export class SegmentedLog implements PartitionLog, WritableLog {
     this.#logStartOffset = loaded.start.logStartOffset;
     this.#tombstoneFloor = loaded.tombstoneFloor;
     this.snapshot = loaded.snapshot;
-    const { disk, directory, checksums, readBuffers, monotonicMs, syncedDurably } = context;
+    const { disk, directory, checksums, monotonicMs, syncedDurably } = context;
     const { firstReplicableIndex } = loaded.start;
     this.#segments = new SegmentList(loaded.segments, firstReplicableIndex);
     this.#snapshots = new LogSnapshots({ disk, directory, crc32: checksums.crc32, monotonicMs, syncedDurably }, loaded.newestSnapshot);
     const [segments, tail, snapshots] = [this.#segments, this.#tail, this.#snapshots];
     this.#writer = new LogWriter(context, { segments, tail, snapshots }, loaded.last);
-    this.#reader = new LogReader({ directory, segments, tail, readBuffers, writtenOffset: () => this.#writer.written.nextOffset });
+    this.#reader = new LogReader({ context, segments, tail, writtenOffset: () => this.#writer.written.nextOffset });
     const raise = (index: number) => this.#raise(this.#segments.firstIndex ?? index, index);
     const freed = (bytes: number): void => {
       this.#sizeBytes -= bytes;
@@ -231,8 +233,23 @@ export class SegmentedLog implements PartitionLog, WritableLog {
     this.#context.writer.added(this, 0);
   }
 
-  segments(): readonly StoredSegment[] {
+  segments(): readonly Segment[] {
     return [...this.#segments];
+  }
+
+  /** A roll writes one, unless the owner has no state yet. It may have the damaged one's name, as nothing came since. */
+  async renewSnapshot({ index }: SegmentBase): Promise<void> {
+    if (this.#closed || this.#ownState() === undefined) return;
+    this.#snapshots.forget(index - 1);
+    this.#roll();
+    await this.flush();
+  }
+
+  /** Does the work while nothing is written, cleaned or dropped; not at all once the log is closed. */
+  undisturbed(work: () => Promise<void>): Promise<void> {
+    return this.#writer.alone(async () => {
+      if (!this.#closed) await work();
+    });
   }
 
   cleanable(): readonly CleanableSegment[] {
@@ -269,10 +286,10 @@ export class SegmentedLog implements PartitionLog, WritableLog {
   /** Closes without writing: the log is deleted. */
   async discard(): Promise<void> {
     this.#closed = true;
-    await this.#cleaning.close();
-    await this.#writer.stop();
-    this.#snapshots.releaseAll();
     const error = new FlotillaError('NOT_LEADER_OR_FOLLOWER', 'the log was deleted or replaced on this broker; refresh metadata and retry');
+    await this.#cleaning.close();
+    await this.#writer.stop(error);
+    this.#snapshots.releaseAll();
     for (const segment of this.#segments) await segment.retire(error);
   }
 

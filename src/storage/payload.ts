@@ -43,6 +43,11 @@ export function batchLengthAt(bytes: Uint8Array, at: number): number | undefined
   return at + BATCH_HEADER_BYTES > bytes.length ? undefined : 12 + readUint32(bytes, at + LENGTH_AT);
 }
 
+/** Whether a whole batch matches its own CRC32C. */
+export function batchIntactAt(bytes: Uint8Array, at: number, length: number, crc32c: Crc32c): boolean {
+  return crc32c(bytes.subarray(at + BATCH_CHECKSUM_START, at + length)) >>> 0 === batchChecksumAt(bytes, at);
+}
+
 /** Its CRC32C as its header states it. */
 export function batchChecksumAt(bytes: Uint8Array, at: number): number {
   return readUint32(bytes, at + CHECKSUM_AT);

@@ -1,9 +1,12 @@
 /**
  * What was deleted or replaced, DIR/quarantine/NAME[.N].INCARNATION: gone for good a while after it came (Kafka: log.segment.delete.delay.ms), so that
- * somebody may still notice a mistake (hazard B24). What a process before left stays for as long after the start.
+ * somebody may still notice a mistake (hazard B24). What a process before left stays for as long after the start. What is set aside, NAME[.N].INCARNATION.aside, stays
+ * until it is released: it may be the last copy.
  */
 import type { Disk, Logger, Scheduler, Timer } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
+
+const ASIDE = '.aside';
 
 export interface QuarantineOptions {
   readonly disk: Disk;
@@ -41,6 +44,20 @@ export class Quarantine {
     this.#purgeLater(free);
   }
 
+  /** As {@link take}, to stay until {@link releaseAside}. */
+  async setAside(directory: string, name: string): Promise<void> {
+    const { disk, path } = this.#options;
+    await disk.rename(directory, `${path}/${await this.#freeName(name)}${ASIDE}`);
+    await disk.syncDirectory(path);
+  }
+
+  /** What was set aside under that name is as anything else here from now on. */
+  async releaseAside(name: string): Promise<void> {
+    const { disk, path } = this.#options;
+    const aside = (await disk.list(path)).filter((found) => found.startsWith(`${name}.`) && found.endsWith(ASIDE));
+    for (const found of aside) await this.take(`${path}/${found}`, name);
+  }
+
   /** Waits for what is being removed; the rest stays for the next process. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -51,7 +68,7 @@ export class Quarantine {
 
   #purgeLater(name: string): void {
     const { environment, delayMs } = this.#options;
-    if (delayMs === undefined || this.#closed) return;
+    if (delayMs === undefined || this.#closed || name.endsWith(ASIDE)) return;
     const purge = () => {
       this.#timers.delete(name);
       // One after the other: the disk has other things to do.
@@ -75,7 +92,7 @@ export class Quarantine {
     const { disk, path, incarnation } = this.#options;
     for (let n = 1; ; n++) {
       const free = `${name}${n === 1 ? '' : `.${n}`}.${incarnation}`;
-      if (!(await disk.exists(`${path}/${free}`))) return free;
+      if (!(await disk.exists(`${path}/${free}`)) && !(await disk.exists(`${path}/${free}${ASIDE}`))) return free;
     }
   }
 }

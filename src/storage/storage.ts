@@ -12,6 +12,7 @@ import { type DirectoryId, formatGroupKey, type GroupKey, type ReplicaId } from 
 import type { Entry } from '../raft/core/entry.ts';
 import { type DirectoryIdentity, nextIncarnation } from './directory.ts';
 import { GroupDirectories, groupName } from './group-directories.ts';
+import { SegmentsRepair } from './log-repair.ts';
 import { SegmentedLog } from './partition-log.ts';
 import { loadLog } from './partition-log-recovery.ts';
 import type { Checksums } from './payload.ts';
@@ -22,7 +23,7 @@ import { ReservedDisk } from './reserved-disk.ts';
 import { readSnapshot } from './segment-snapshot.ts';
 import { SegmentWriter } from './segment-writer.ts';
 import { StagedSnapshot } from './staged-snapshot.ts';
-import type { LogSettings, OpenedLog, RecoveredGroup, SnapshotFile, Storage, WriteAheadLog } from './types.ts';
+import type { LogRepair, LogSettings, OpenedLog, RecoveredGroup, SnapshotFile, Storage, WriteAheadLog } from './types.ts';
 import { DEFAULT_WAL_SETTINGS, Wal } from './wal.ts';
 import { INITIAL_HARD_STATE } from './wal-groups.ts';
 import { recoverWal } from './wal-recovery.ts';
@@ -118,6 +119,7 @@ export class BrokerStorage implements Storage {
   readonly #segmentDisk: PooledDisk;
   readonly #readBuffers = new ReadBuffers();
   readonly #reservedDisk: ReservedDisk;
+  onDamage: Storage['onDamage'];
   #failed = false;
 
   constructor(
@@ -161,10 +163,10 @@ export class BrokerStorage implements Storage {
     return this.#directories.groups;
   }
 
-  async openLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog> {
+  async openLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId, latest = false): Promise<OpenedLog> {
     if (this.#logs.get(group)?.closed === false)
       throw new FlotillaError('DATA_DIRECTORY', `the log of ${formatGroupKey(group)} is open already`);
-    const claimed = await this.#claim(group, replicaId);
+    const claimed = await this.#claim(group, replicaId, latest);
     const recovered = this.#stateOf(group);
     // A directory is made after the group's first HardState is durable: one without any has lost it (hazard B03).
     const provable = claimed && recovered?.whole === true;
@@ -189,6 +191,7 @@ export class BrokerStorage implements Storage {
       synced: (index: number) => this.#wal.synced(group, index),
       syncedDurably: () => this.#wal.syncedDurably(group),
       settled: () => this.#wal.append([]),
+      damaged: (index: number) => this.onDamage?.(group, index),
     };
     const hardState = recovered?.hardState ?? INITIAL_HARD_STATE;
     const above = followingEntries(recovered?.entries ?? [], loaded.last.index);
@@ -213,6 +216,33 @@ export class BrokerStorage implements Storage {
     await this.#directories.commitStaged(group, replicaId);
     await this.#finishInstall(group);
     return this.openLog(group, settings, replicaId);
+  }
+
+  async restartLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog> {
+    const log = this.#logs.get(group);
+    this.#logs.delete(group);
+    await log?.discard();
+    // Until the records are void the directory may be anybody's, and until it is new they must not be: at every step the group is one that is not whole.
+    await this.#wal.markDamaged(group);
+    await this.#directories.setAside(group);
+    await this.#directories.create(group, replicaId);
+    await this.#wal.restart(group);
+    this.#recovered.delete(group);
+    await this.#directories.discardStaged(group);
+    return this.openLog(group, settings, replicaId);
+  }
+
+  async releaseAside(group: GroupKey): Promise<void> {
+    await this.#wal.markWhole(group);
+    await this.#directories.releaseAside(group);
+  }
+
+  repairOf(group: GroupKey): LogRepair | undefined {
+    const log = this.#logs.get(group);
+    if (log === undefined || log.closed) return undefined;
+    const { crc32, crc32c } = this.#options;
+    const directory = this.#directories.pathOf(group);
+    return new SegmentsRepair({ disk: this.#segmentDisk, directory, log, crc32, crc32c, failed: (error) => this.#fail(error) });
   }
 
   discardStaged(group: GroupKey): Promise<void> {
@@ -265,9 +295,9 @@ export class BrokerStorage implements Storage {
   /**
    * Makes the group's directory the replica's. What another replica left, in the directory and in the write-ahead log, is void, durably, before
    * anything of this one is written (hazard B14). False: it can't be told whose the data are, or some are gone.
-   * @throws DATA_DIRECTORY when the data are of a later replica.
+   * @throws DATA_DIRECTORY when the data are of a later replica, or may be.
    */
-  async #claim(group: GroupKey, replicaId: ReplicaId): Promise<boolean> {
+  async #claim(group: GroupKey, replicaId: ReplicaId, latest: boolean): Promise<boolean> {
     const state = this.#stateOf(group);
     if (!this.#directories.has(group)) {
       // Else the directory's name is lost, and what the log has of the group may be anybody's.
@@ -278,14 +308,17 @@ export class BrokerStorage implements Storage {
     }
     const owner = await this.#directories.ownerOf(group);
     if (owner === replicaId) return true;
-    if (owner === 'damaged') {
-      await this.#wal.markDamaged(group);
+    if (typeof owner === 'string') {
+      // Bound to an earlier replica, the directory would take the one that it belongs to for a successor, which begins without log and vote (hazard B03).
+      if (!latest) {
+        throw new FlotillaError(
+          'DATA_DIRECTORY',
+          `whose the data of ${formatGroupKey(group)} are can't be read: replica ${replicaId} waits until the metadata here are as new as this process`,
+        );
+      }
+      if (owner === 'damaged') await this.#wal.markDamaged(group);
       await this.#directories.bind(group, replicaId);
-      return false;
-    }
-    if (owner === 'unbound') {
-      await this.#directories.bind(group, replicaId);
-      return true;
+      return owner === 'unbound';
     }
     // Replica ids only grow: older metadata, replayed at a start, must not undo what newer ones brought about.
     if (owner > replicaId) {

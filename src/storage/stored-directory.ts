@@ -2,7 +2,7 @@
 import type { Disk } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { formatGroupKey, type GroupKey, type ReplicaId } from '../base/ids.ts';
-import { type DirectoryIdentity, readDirectory } from './directory.ts';
+import { type DirectoryIdentity, IDENTITY_FILES, readIdentityFile } from './directory.ts';
 import { parseGroupName } from './group-directories.ts';
 import type { Checksums } from './payload.ts';
 import { boundTo } from './replica-file.ts';
@@ -67,13 +67,16 @@ export async function readStored(access: Access): Promise<StoredDirectory> {
 }
 
 async function readIdentity({ disk, path, crc32 }: Access, damage: Damage[]): Promise<DirectoryIdentity | undefined> {
-  try {
-    return await readDirectory({ disk, path, crc32 });
-  } catch (error) {
-    if (!(error instanceof FlotillaError)) throw error;
-    damage.push({ file: `${path}/directory.json`, position: 0, what: error.message });
-    return undefined;
+  let identity: DirectoryIdentity | undefined;
+  for (const file of IDENTITY_FILES) {
+    try {
+      identity ??= await readIdentityFile({ disk, path, crc32 }, file);
+    } catch (error) {
+      if (!(error instanceof FlotillaError)) throw error;
+      damage.push({ file: `${path}/${file}`, position: 0, what: error.message });
+    }
   }
+  return identity;
 }
 
 async function readReplica(

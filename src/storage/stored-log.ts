@@ -12,12 +12,17 @@ import { findSegments, rowsOf } from './segment-directory.ts';
 import { EXTENSIONS, type SegmentBase, type SegmentName, segmentName } from './segment-files.ts';
 import { entryOf, headChecksumOf, INDEX_ROW_BYTES, type IndexRow, PayloadFile, readIndexRow } from './segment-index.ts';
 
+/** Bytes of entries between two pauses of who checks a segment. */
+const PACE_BYTES = 256 * 1024;
+
 /** Something that is not as it was written. */
 export interface Damage {
   readonly file: string;
   /** Bytes from the start of the file. */
   readonly position: number;
   readonly what: string;
+  /** Of a segment: the entries that it concerns, from the first to the last. */
+  readonly entries?: readonly [first: number, last: number];
 }
 
 export interface StoredEntry {
@@ -82,12 +87,35 @@ export async function* storedEntries(options: StoredLogOptions): AsyncGenerator<
   }
 }
 
+/** Reads a segment that ends where `next` begins (undefined: the last one) and reports what is damaged of it; `paced` is awaited after each run of entries. */
+export async function checkSegment(
+  options: StoredLogOptions,
+  base: SegmentName,
+  next: SegmentBase | undefined,
+  paced: (bytes: number) => Promise<void>,
+): Promise<void> {
+  const reader = await SegmentReader.open(options, base);
+  let bytes = 0;
+  try {
+    for await (const { row } of reader.read(next, undefined)) {
+      bytes += INDEX_ROW_BYTES + row.length;
+      if (bytes < PACE_BYTES) continue;
+      await paced(bytes);
+      bytes = 0;
+    }
+  } finally {
+    await reader.close();
+  }
+  await paced(bytes);
+}
+
 type Windows = Readonly<Record<number, FileWindow | undefined>>;
 
 class SegmentReader {
   readonly #options: StoredLogOptions;
   readonly #base: SegmentName;
-  readonly #rows: FileWindow;
+  /** Undefined: there is no such file. */
+  readonly #rows: FileWindow | undefined;
   readonly #payloads: Windows;
   readonly #close: () => Promise<void>;
   /** The greatest timestamp so far; undefined behind a row that can't be read. */
@@ -95,7 +123,13 @@ class SegmentReader {
   /** Where the next payload stands, by file; undefined behind a row that can't be read. */
   #ends: Partial<Record<PayloadFile, number>> = { [PayloadFile.log]: 0, [PayloadFile.control]: 0 };
 
-  private constructor(options: StoredLogOptions, base: SegmentName, rows: FileWindow, payloads: Windows, close: () => Promise<void>) {
+  private constructor(
+    options: StoredLogOptions,
+    base: SegmentName,
+    rows: FileWindow | undefined,
+    payloads: Windows,
+    close: () => Promise<void>,
+  ) {
     this.#options = options;
     this.#base = base;
     this.#rows = rows;
@@ -116,7 +150,7 @@ class SegmentReader {
     const close = async (): Promise<void> => {
       for (const closeFile of closes) await closeFile();
     };
-    const rows = (await open('entries')) as FileWindow;
+    const rows = await open('entries');
     const payloads = { [PayloadFile.log]: await open('log'), [PayloadFile.control]: await open('control') };
     return new SegmentReader(options, base, rows, payloads, close);
   }
@@ -131,7 +165,7 @@ class SegmentReader {
 
   /** Returns where the log stands behind it; undefined: not known. */
   async *read(next: SegmentBase | undefined, before: LogPosition | undefined): AsyncGenerator<StoredEntry, LogPosition | undefined> {
-    const stored = Math.floor(this.#rows.size / INDEX_ROW_BYTES);
+    const stored = Math.floor((this.#rows?.size ?? 0) / INDEX_ROW_BYTES);
     const { synced } = this.#options;
     const due = next !== undefined ? next.index - this.#base.index : Math.max(0, (synced ?? 0) - this.#base.index + 1);
     let previous = before;
@@ -140,8 +174,9 @@ class SegmentReader {
       if (row === undefined) {
         const what = this.#cleaned ? 'a row' : `the row of entry ${this.#base.index + at}`;
         // Behind what is synced it may be torn, and what follows it is nothing.
-        if (!this.#cleaned && !this.#counts(this.#base.index + at, next)) return undefined;
-        this.#report('entries', at * INDEX_ROW_BYTES, `${what} does not match its checksum`);
+        const index = this.#base.index + at;
+        if (!this.#cleaned && !this.#counts(index, next)) return undefined;
+        this.#report('entries', at * INDEX_ROW_BYTES, `${what} does not match its checksum`, this.#cleaned ? this.#base.index : index);
         previous = undefined;
         this.#ends = {};
         this.#timestamp = undefined;
@@ -151,21 +186,23 @@ class SegmentReader {
       previous = row;
     }
     if (this.#cleaned) {
-      if (next === undefined || previous === undefined || previous.index + 1 === next.index) return previous;
-      this.#report('entries', stored * INDEX_ROW_BYTES, `it ends at entry ${previous.index}, and the next segment begins at ${next.index}`);
+      if (stored === 0) this.#report('entries', 0, 'its rows are missing', this.#base.index);
+      if (stored === 0 || next === undefined || previous === undefined || previous.index + 1 === next.index) return previous;
+      const what = `it ends at entry ${previous.index}, and the next segment begins at ${next.index}`;
+      this.#report('entries', stored * INDEX_ROW_BYTES, what, previous.index);
       return undefined;
     }
     if (stored < due) {
-      const missing = `entries ${this.#base.index + stored} to ${this.#base.index + due - 1} are missing`;
-      this.#report('entries', stored * INDEX_ROW_BYTES, missing);
+      const [first, last] = [this.#base.index + stored, this.#base.index + due - 1];
+      this.#report('entries', stored * INDEX_ROW_BYTES, `entries ${first} to ${last} are missing`, first, last);
       return undefined;
     }
     return previous;
   }
 
   async #row(at: number): Promise<IndexRow | undefined> {
-    const bytes = await this.#rows.at(at * INDEX_ROW_BYTES, INDEX_ROW_BYTES);
-    const row = readIndexRow(bytes, 0, this.#options.crc32);
+    const bytes = await this.#rows?.at(at * INDEX_ROW_BYTES, INDEX_ROW_BYTES);
+    const row = bytes && readIndexRow(bytes, 0, this.#options.crc32);
     if (row === undefined || row.isSparse !== this.#cleaned) return undefined;
     return this.#cleaned || row.index === this.#base.index + at ? row : undefined;
   }
@@ -178,8 +215,11 @@ class SegmentReader {
     this.#timestamp = Math.max(this.#timestamp ?? -1, row.maxTimestamp);
     if (wrong === undefined) return { row, payload };
     if (this.#counts(row.index, next)) {
-      const inRow = wrong.in === 'row';
-      this.#report(inRow ? 'entries' : extensionOf(file), inRow ? at * INDEX_ROW_BYTES : row.position, `entry ${row.index} ${wrong.what}`);
+      const { index, position } = row;
+      // Of two rows of which one does not continue the other, either may be another log's.
+      if (wrong.in === 'row')
+        this.#report('entries', at * INDEX_ROW_BYTES, `entry ${index} ${wrong.what}`, Math.max(this.#base.index, index - 1), index);
+      else this.#report(extensionOf(file), position, `entry ${index} ${wrong.what}`, index);
     }
     return { row, payload: undefined };
   }
@@ -218,9 +258,9 @@ class SegmentReader {
     return next !== undefined || index <= (this.#options.synced ?? Number.MAX_SAFE_INTEGER);
   }
 
-  #report(extension: string, position: number, what: string): void {
+  #report(extension: string, position: number, what: string, first: number, last = first): void {
     const { directory, report } = this.#options;
-    report({ file: `${directory}/${segmentName(this.#base)}.${extension}`, position, what });
+    report({ file: `${directory}/${segmentName(this.#base)}.${extension}`, position, what, entries: [first, last] });
   }
 }
 

@@ -5,6 +5,7 @@
 import type { DirectoryId, GroupKey, ReplicaId } from '../base/ids.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { Configuration, HardState, InitialLog, TermStart } from '../raft/core/types.ts';
+import type { Damage } from './stored-log.ts';
 
 /** One group's part of a flush: hardState, then truncation, then entries (core's PersistUnit). */
 export interface WalWrite {
@@ -29,6 +30,8 @@ export interface WriteAheadLog {
   forget(group: GroupKey): Promise<void>;
   /** The group's log is not what it should be: said, durably once this resolves, until the group is forgotten. Its replica opens no more (hazards B03, B29). */
   markDamaged(group: GroupKey): Promise<void>;
+  /** What was {@link markDamaged} is whole again: the replica has all that it can have acknowledged. Durable once this resolves. */
+  markWhole(group: GroupKey): Promise<void>;
   /** Waits for the last flush, writes a mark-only frame, closes. */
   close(): Promise<void>;
   readonly statistics: WalStatistics;
@@ -142,6 +145,26 @@ export interface PartitionLog {
   close(): Promise<void>;
 }
 
+/** Finds and repairs what rotted in the segments of an open log. */
+export interface LogRepair {
+  /** First indexes of its segments, in order. */
+  segments(): readonly number[];
+  /**
+   * Reads all of a segment that is durable; what is damaged, in order. `paced` is awaited now and then with the bytes read since. None for a segment
+   * that was dropped.
+   */
+  check(firstIndex: number, paced: (bytes: number) => Promise<void>): Promise<readonly Damage[]>;
+  /** Reads the log's snapshots; what is damaged. Where that is one, another one is written, if the owner has state for it. */
+  renewSnapshots(paced: (bytes: number) => Promise<void>): Promise<readonly Damage[]>;
+  /**
+   * Writes entries of the segment, consecutive, where they stood; all before them must be whole, and from them up to `damagedTo` nothing need be.
+   * Durable when it resolves. @throws CORRUPT_MESSAGE when they are not those that this log had.
+   */
+  write(firstIndex: number, entries: readonly Entry[], damagedTo: number): Promise<void>;
+  /** Of a cleaned segment other replicas may have less or more, and none the entries as they were: it can't be put right, only the replica replaced. */
+  isCleaned(firstIndex: number): boolean;
+}
+
 /** What retention goes by. */
 export interface StoredSegment {
   /** Of its first entry: the offset of the first record in it, if there are any. */
@@ -234,9 +257,11 @@ export interface Storage {
   /**
    * Opens or creates a replica's log; with `recovered` entries above the segments as `tail`. What another replica of the group left here goes to
    * quarantine first, and its records in the write-ahead log are void (hazard B14).
-   * @throws DATA_DIRECTORY when what is here is of a later replica: ids only grow.
+   * @param latest no process before this one on the directory can have met a later replica of the group. Where whose the data are rotted, only such a one
+   *   gets them, and not as whole. Default false.
+   * @throws DATA_DIRECTORY when what is here is of a later replica, or may be: ids only grow.
    */
-  openLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog>;
+  openLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId, latest?: boolean): Promise<OpenedLog>;
   /** Takes a snapshot from a leader, or goes on with what is there of it. @throws INVALID_REQUEST when the files are none of a snapshot. */
   stageSnapshot(group: GroupKey, files: readonly SnapshotFile[]): Promise<Staging>;
   /**
@@ -246,6 +271,17 @@ export interface Storage {
   installSnapshot(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog>;
   /** Removes what came of a snapshot that is not needed any more, or that is damaged. */
   discardStaged(group: GroupKey): Promise<void>;
+  /**
+   * A replica that can't prove its log whole begins anew with an empty one, and a term and vote that may be old: whoever opens it must keep it on probation
+   * (RaftOptions.probation), in every life of the process until {@link releaseAside}. What was there goes aside, where nothing purges it.
+   */
+  restartLog(group: GroupKey, settings: LogSettings, replicaId: ReplicaId): Promise<OpenedLog>;
+  /** The probation is over: the log counts again, and what was set aside is purged later. */
+  releaseAside(group: GroupKey): Promise<void>;
+  /** Undefined: the group's log is not open. */
+  repairOf(group: GroupKey): LogRepair | undefined;
+  /** Told when a read of an open log found an entry damaged, by the index of one in the segment that holds it. */
+  onDamage: ((group: GroupKey, index: number) => void) | undefined;
   /** Deletes a replica's data, on a committed tombstone only: rename to quarantine, purge later (hazard B24). */
   deleteLog(group: GroupKey): Promise<number>;
   close(): Promise<void>;

@@ -140,6 +140,8 @@ interface ReplayGroup {
   /** Unreadable frames before its last row, which was proved to follow the row before it. */
   holesSeen: number;
   lastLsn: number;
+  /** The log says itself that its records can't be proved whole. */
+  flagged: boolean;
 }
 
 class Replay {
@@ -180,6 +182,9 @@ class Replay {
       if (!frame.intact) this.#log.error('wal frame damaged', { lsn: frame.header.lsn, generation: frame.header.generation });
       for (const row of frame.rows) this.#apply(row, frame);
     }
+    // What is left of a frame says that frames behind the last intact one were durable: no torn tail is longer than one.
+    const durable = Math.max(...files.map((file) => (file.generation < this.oldestGeneration ? 0 : file.durableUpTo)));
+    if (durable > lastLsn) this.#lost(lastLsn + 1, durable, this.#last.header.generation);
   }
 
   /** Whether no frame says that the file's first one is durable. */
@@ -208,7 +213,7 @@ class Replay {
     for (const [key, group] of this.#groups) {
       const { state } = group;
       const live = liveEntries(group);
-      if (group.holesSeen < this.#holes || group.faulty.size > 0 || live.length < group.entries.size) state.damaged = true;
+      if (group.flagged || group.holesSeen < this.#holes || group.faulty.size > 0 || live.length < group.entries.size) state.damaged = true;
       if (state.damaged) this.#log.error('raft group not whole: it will not vote or campaign', { group: formatGroupKey(key) });
       state.release(state.synced);
       state.syncedDurably = state.synced;
@@ -235,8 +240,13 @@ class Replay {
     if (previousLsn === undefined ? firstOfFile && generation === this.oldestGeneration : lsn === previousLsn + 1) return;
     // A recovery writes what stood above its durableUpTo again, behind the head of a new file: the first version may be gone.
     if (firstOfFile && (previousLsn ?? 0) + 1 > durableUpTo) return;
+    this.#lost(previousLsn === undefined ? 0 : previousLsn + 1, lsn - 1, generation);
+  }
+
+  /** Every group may have lost something. */
+  #lost(from: number, to: number, generation: number): void {
     this.#holes++;
-    this.#log.error('wal frames lost', { from: previousLsn === undefined ? 0 : previousLsn + 1, to: lsn - 1, generation });
+    this.#log.error('wal frames lost', { from, to, generation });
   }
 
   #apply(row: Row, frame: ScannedFrame): void {
@@ -250,7 +260,8 @@ class Replay {
     if (group.holesSeen < this.#holes && row.sequence !== state.sequence + 1) state.damaged = true;
     group.holesSeen = this.#holes;
     state.sequence = row.sequence;
-    if (row.damaged) state.damaged = true;
+    // The newest row knows: a replica that could not be proved whole may be whole again.
+    group.flagged = row.damaged;
     group.lastLsn = frame.header.lsn;
     if (row.kind === RowKind.hardState) {
       state.hardState = { term: row.term, vote: row.index as WalGroup['hardState']['vote'], commit: row.extra };
@@ -300,7 +311,7 @@ class Replay {
   #group(key: GroupKey): ReplayGroup {
     let group = this.#groups.get(key);
     if (group === undefined) {
-      group = { state: new WalGroup(key), entries: new Map(), faulty: new Set(), holesSeen: 0, lastLsn: 0 };
+      group = { state: new WalGroup(key), entries: new Map(), faulty: new Set(), holesSeen: 0, lastLsn: 0, flagged: false };
       this.#groups.set(key, group);
       this.#forgotten.delete(key);
     }

@@ -30,6 +30,8 @@ export interface ScannedFile {
   readonly generation: number;
   /** In order, with what is left of damaged frames between intact ones or after the last. */
   readonly frames: readonly ScannedFrame[];
+  /** The greatest durableUpTo that any header says that can still be read, be its frame intact or not: all frames up to there were durable. */
+  readonly durableUpTo: number;
 }
 
 /** Tells the frames of a file's present use from leftovers, and from payloads that look like frames. */
@@ -44,19 +46,22 @@ export async function scanFile(file: DiskFile, size: number, crc32: Crc32): Prom
   if (use === undefined) return undefined;
   const frames: ScannedFrame[] = [];
   let at = 0;
+  let durableUpTo = 0;
   while (at < size) {
     const frame = await frameAt(reader, at, use, frames.at(-1)?.header, crc32);
     if (frame !== undefined) {
       frames.push(frame);
+      durableUpTo = Math.max(durableUpTo, frame.header.durableUpTo);
       at += frame.header.length;
       continue;
     }
     const damage = await damagedFrames(reader, at, size, use, crc32);
     frames.push(...damage.frames);
+    durableUpTo = Math.max(durableUpTo, damage.durableUpTo);
     if (damage.resumeAt === undefined) break;
     at = damage.resumeAt;
   }
-  return { generation: use.generation, frames };
+  return { generation: use.generation, frames, durableUpTo };
 }
 
 async function frameAt(
@@ -86,24 +91,27 @@ async function damagedFrames(
   size: number,
   use: FileUse,
   crc32: Crc32,
-): Promise<{ frames: ScannedFrame[]; resumeAt: number | undefined }> {
+): Promise<{ frames: ScannedFrame[]; durableUpTo: number; resumeAt: number | undefined }> {
   const found = new Map<number, ScannedFrame>();
+  let durableUpTo = 0;
   for (let page = from; page < size; page += PAGE_BYTES) {
     if (page > from) {
       const next = await frameAt(reader, page, use, undefined, crc32);
       if (next !== undefined && ![...found.values()].some((frame) => frame.header.lsn >= next.header.lsn)) {
-        return { frames: inOrder(found), resumeAt: page };
+        return { frames: inOrder(found), durableUpTo, resumeAt: page };
       }
     }
     const bytes = await reader.at(page, PAGE_BYTES);
     const header = readHeader(bytes, 0, crc32);
     if (header !== undefined && isOf(use, header)) {
+      durableUpTo = Math.max(durableUpTo, header.durableUpTo);
       const rest = await reader.at(page, Math.min(header.length, size - page));
       keep(found, page, header, readRows(rest, FRAME_HEADER_BYTES, header, crc32), rest);
     }
     const trailer = readHeader(bytes, PAGE_BYTES - FRAME_HEADER_BYTES, crc32);
     const start = page + PAGE_BYTES - (trailer?.length ?? 0);
     if (trailer !== undefined && isOf(use, trailer) && start >= from) {
+      durableUpTo = Math.max(durableUpTo, trailer.durableUpTo);
       const whole = await reader.at(start, trailer.length);
       keep(
         found,
@@ -114,7 +122,7 @@ async function damagedFrames(
       );
     }
   }
-  return { frames: inOrder(found), resumeAt: undefined };
+  return { frames: inOrder(found), durableUpTo, resumeAt: undefined };
 }
 
 function keep(found: Map<number, ScannedFrame>, position: number, header: FrameHeader, rows: Row[] | undefined, bytes: Uint8Array): void {

@@ -231,6 +231,28 @@ export class Wal implements WriteAheadLog {
     return this.append([]);
   }
 
+  /**
+   * The group begins anew, with nothing of what is here but its newest term and vote, as far as those are known; that it can't be proved whole stays said.
+   * Durable when it resolves.
+   */
+  restart(key: GroupKey): Promise<void> {
+    const former = this.#group(key);
+    const { term, vote } = former.hardState;
+    this.#queue.push({ group: former, kind: RowKind.forget, term: 0, index: 0, extra: 0, entries: undefined });
+    this.#groups.delete(key);
+    const group = this.#group(key);
+    group.damaged = true;
+    this.#queue.push({ group, kind: RowKind.hardState, term, index: vote, extra: 0, entries: undefined });
+    return this.append([]);
+  }
+
+  markWhole(key: GroupKey): Promise<void> {
+    const group = this.#group(key);
+    group.damaged = false;
+    this.#queue.push({ group, kind: RowKind.synced, term: 0, index: group.synced, extra: 0, entries: undefined });
+    return this.append([]);
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;

@@ -20,11 +20,21 @@ function replicasOf(world: SimWorld, { topicId }: Topic): RaftReplica[] {
   return (all as RaftReplica[]).filter(({ group }) => Buffer.from(group, 'latin1').subarray(0, 16).equals(Buffer.from(topicId)));
 }
 
-async function send(world: SimWorld, topic: Topic, count: number, key: (n: number) => string, value: (n: number) => string | null) {
+type KeyAndValue = readonly [key: string, value: string | null];
+
+async function send(world: SimWorld, { name }: Topic, count: number, record: (n: number) => KeyAndValue): Promise<void> {
   const producer = world.client.producer();
-  for (let n = 0; n < count; n++) await world.settle(producer.send(topic.name, { key: key(n), value: value(n)?.padEnd(100, '.') ?? null }));
+  for (let n = 0; n < count; n++) {
+    const [key, value] = record(n);
+    await world.settle(producer.send(name, { key, value: value?.padEnd(100, '.') ?? null }));
+  }
   await world.settle(producer.close());
 }
+
+/** Ends the segments of the records before: what is in the last ones is not cleaned. */
+const fill = (world: SimWorld, topic: Topic) => send(world, topic, 60, (n) => [`filler ${n % 2}`, `filling ${n}`]);
+
+const remove = (world: SimWorld, topic: Topic, key: string) => send(world, topic, 1, () => [key, null]);
 
 /** What a consumer reads from the beginning to the end. */
 async function readAll(world: SimWorld, { name }: Topic) {
@@ -47,28 +57,9 @@ const lastOfEach = (records: readonly { key: string; value: string | undefined; 
 test('of a compacted topic the newest record of each key is left on all replicas, at its offset, through restarts; tombstones go in the end', async () => {
   await using world = await SimWorld.start({ settings });
   const topic = await world.createTopic('profiles', compacted);
-  await send(
-    world,
-    topic,
-    100,
-    (n) => `k${n % 5}`,
-    (n) => `value ${n}`,
-  );
-  await send(
-    world,
-    topic,
-    1,
-    () => 'k0',
-    () => null,
-  );
-  // What is in the last segments is not cleaned: these records are what ends them.
-  await send(
-    world,
-    topic,
-    60,
-    (n) => `filler ${n % 2}`,
-    (n) => `filling ${n}`,
-  );
+  await send(world, topic, 100, (n) => [`k${n % 5}`, `value ${n}`]);
+  await remove(world, topic, 'k0');
+  await fill(world, topic);
   await world.cluster.time.run(1_000);
   const expected = { k0: [undefined, 100], k1: ['value 96', 96], k2: ['value 97', 97], k3: ['value 98', 98], k4: ['value 99', 99] };
   const early = await readAll(world, topic);
@@ -81,19 +72,12 @@ test('of a compacted topic the newest record of each key is left on all replicas
     expect(log.sizeBytes).toBeLessThan(12_000);
   }
 
-  for (const { id } of world.cluster.machines) world.cluster.powerCut(id);
-  await world.settle(Promise.all(world.cluster.machines.map(({ id }) => world.cluster.start(id))));
+  await world.restartAll();
   expect(lastOfEach(await readAll(world, topic))).toMatchObject(expected);
 
   await world.cluster.time.run(2 * DELETE_RETENTION_MS);
   for (const { log } of replicasOf(world, topic)) expect(log.tombstoneFloor).toBeGreaterThan(100);
-  await send(
-    world,
-    topic,
-    60,
-    (n) => `filler ${n % 2}`,
-    (n) => `filling ${n}`,
-  );
+  await fill(world, topic);
   await world.cluster.time.run(2_000);
   const { k0, ...others } = lastOfEach(await readAll(world, topic));
   expect(k0).toBeUndefined();
@@ -105,37 +89,13 @@ test('while a replica is away tombstones stay on the others; when it is back it 
   await using world = await SimWorld.start({ settings });
   const topic = await world.createTopic('profiles', compacted);
   const leader = await world.leaderOf(topic);
-  await send(
-    world,
-    topic,
-    10,
-    () => 'gone',
-    (n) => `value ${n}`,
-  );
+  await send(world, topic, 10, (n) => ['gone', `value ${n}`]);
   const away = [1, 2, 3].find((id) => id !== leader) as number;
   world.cluster.kill(away);
-  await send(
-    world,
-    topic,
-    1,
-    () => 'gone',
-    () => null,
-  );
-  await send(
-    world,
-    topic,
-    60,
-    (n) => `filler ${n % 2}`,
-    (n) => `filling ${n}`,
-  );
+  await remove(world, topic, 'gone');
+  await fill(world, topic);
   await world.cluster.time.run(10 * DELETE_RETENTION_MS);
-  await send(
-    world,
-    topic,
-    60,
-    (n) => `filler ${n % 2}`,
-    (n) => `filling ${n}`,
-  );
+  await fill(world, topic);
   await world.cluster.time.run(2_000);
   for (const { log } of replicasOf(world, topic)) {
     expect(log.cleanedTo).toBeGreaterThan(11);
@@ -146,13 +106,7 @@ test('while a replica is away tombstones stay on the others; when it is back it 
   await world.settle(world.cluster.start(away));
   const floors = () => replicasOf(world, topic).map(({ log }) => log.tombstoneFloor);
   expect(await world.cluster.time.runUntil(() => floors().length === 3 && floors().every((floor) => floor > 10), 60_000)).toBe(true);
-  await send(
-    world,
-    topic,
-    60,
-    (n) => `filler ${n % 2}`,
-    (n) => `filling ${n}`,
-  );
+  await fill(world, topic);
   await world.cluster.time.run(2_000);
   expect(lastOfEach(await readAll(world, topic))['gone']).toBeUndefined();
   for (const { log } of replicasOf(world, topic)) {
@@ -173,18 +127,11 @@ test('producers are remembered whose batches are gone: a batch that is sent agai
   };
   let raw = world.produceStream(await world.leaderOf(topic));
   for (let n = 0; n < 12; n++) expect((await raw.produce(numbered(n)))[0]?.baseOffset).toBe(BigInt(n));
-  await send(
-    world,
-    topic,
-    60,
-    (n) => `filler ${n % 2}`,
-    (n) => `filling ${n}`,
-  );
+  await fill(world, topic);
   await world.cluster.time.run(1_000);
   const left = (await readAll(world, topic)).filter(({ key }) => key === 'same');
   expect(left.map(({ offset }) => offset)).toEqual([11]);
-  for (const { id } of world.cluster.machines) world.cluster.powerCut(id);
-  await world.settle(Promise.all(world.cluster.machines.map(({ id }) => world.cluster.start(id))));
+  await world.restartAll();
   await world.cluster.time.run(3_000);
   raw = world.produceStream(await world.leaderOf(topic));
   for (const n of [9, 10, 11]) expect((await raw.produce(numbered(n)))[0]).toMatchObject({ baseOffset: BigInt(n) });
@@ -199,13 +146,7 @@ test('a policy that is altered while the topic is in use: records without keys a
   await world.settle(world.client.admin.alterTopicConfigs(topic.name, { set: { 'cleanup.policy': 'compact,delete' } }));
   await world.cluster.time.run(500);
   await world.refused(world.client.producer().send(topic.name, { value: 'no key' }), 'INVALID_RECORD', /give every record a key/);
-  await send(
-    world,
-    topic,
-    60,
-    (n) => `k${n % 2}`,
-    (n) => `value ${n}`,
-  );
+  await send(world, topic, 60, (n) => [`k${n % 2}`, `value ${n}`]);
   await world.cluster.time.run(1_000);
   const records = await readAll(world, topic);
   expect(records.filter(({ key }) => key === '')).toEqual([]);

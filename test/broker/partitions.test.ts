@@ -48,7 +48,7 @@ const registered = (incarnation: number): MetadataRecord => ({
 });
 
 /** The second process on a directory, and what it opens and removes as it replays the metadata. */
-function secondProcess(held: readonly GroupKey[], { damaged = false, notWhole = false, refusals = 0 } = {}) {
+function secondProcess(held: readonly GroupKey[], { damaged = false, notWhole = false, rotted = false, refusals = 0 } = {}) {
   const environment = new ManualEnvironment();
   let left = refusals;
   const opened: GroupKey[] = [];
@@ -58,8 +58,9 @@ function secondProcess(held: readonly GroupKey[], { damaged = false, notWhole = 
   const warned: unknown[] = [];
   const many: boolean[] = [];
   const host = {
-    open: async ({ group, replicaId, owner }: ReplicaOptions) => {
+    open: async ({ group, replicaId, latest, owner }: ReplicaOptions) => {
       opened.push(group);
+      if (rotted && latest !== true) throw new FlotillaError('DATA_DIRECTORY', 'nobody can tell whose it is');
       replicas.push(replicaId);
       if (notWhole) throw new FlotillaError('STORAGE_ERROR', 'not whole');
       if (left-- > 0) throw Object.assign(new Error('EIO'), { code: 'EIO' });
@@ -70,6 +71,8 @@ function secondProcess(held: readonly GroupKey[], { damaged = false, notWhole = 
     },
     close: async (group: GroupKey) => void closed.push(group),
     remove: async (group: GroupKey) => void removed.push(group),
+    // Of what is damaged nothing can be put right.
+    untilWhole: async () => false,
   } as unknown as RaftHost;
   const metadata = new MetadataStore();
   const partitions = new Partitions({
@@ -112,6 +115,15 @@ it('makes a replica only once the metadata are as new as this process (B14)', as
   expect(opened).toEqual([]);
   await replay(registered(2));
   expect(opened).toEqual([group]);
+});
+
+it('claims a directory that nobody can tell whose it is once the metadata are as new as this process, and for whom they name then (B03)', async () => {
+  const { replicas, failed, isOpen, replay } = secondProcess([group], { rotted: true });
+  await replay(registered(1), created);
+  await replay(...moveTo(1, on(5)));
+  expect([replicas, failed(), isOpen()]).toEqual([[], [], false]);
+  await replay(registered(2));
+  expect([replicas, failed(), isOpen()]).toEqual([[5], [], true]);
 });
 
 it('makes no replica of a topic that was deleted before this process began (B14)', async () => {

@@ -66,6 +66,13 @@ export class SimWorld implements AsyncDisposable {
     return error as FlotillaError;
   }
 
+  /** The power fails everywhere at once, and comes back. */
+  async restartAll(): Promise<void> {
+    const { machines } = this.cluster;
+    for (const { id } of machines) this.cluster.powerCut(id);
+    await this.settle(Promise.all(machines.map(({ id }) => this.cluster.start(id))));
+  }
+
   async createTopic(name: string, configs: Readonly<Record<string, string>> = {}): Promise<Topic> {
     const { topicId } = await this.settle(this.client.admin.createTopic({ name, partitions: 1, replicas: 3, configs }));
     return { name, topicId: Uint8Array.from(Buffer.from(topicId, 'hex')) };

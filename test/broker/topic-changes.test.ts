@@ -40,8 +40,7 @@ describe('records that are deleted', () => {
     expect(await world.settle(world.client.admin.deleteRecords([{ topic: 'orders', partition: 0, before: 'end' }]))).toEqual([10]);
     await world.cluster.time.run(3_000);
     for (const log of logsOf(world, 10)) expect(log?.sizeBytes).toBe(0);
-    for (const { id } of world.cluster.machines) world.cluster.powerCut(id);
-    await world.settle(Promise.all(world.cluster.machines.map(({ id }) => world.cluster.start(id))));
+    await world.restartAll();
     await produce(world, 10, 11);
     const { partitions } = await world.settle(world.client.admin.describeTopic('orders'));
     expect(partitions[0]).toMatchObject({ logStartOffset: 10, highWatermark: 11 });
@@ -79,8 +78,7 @@ describe('settings of a topic', () => {
       'segment.bytes': '2000',
       'max.message.bytes': '2000',
     });
-    for (const { id } of world.cluster.machines) world.cluster.powerCut(id);
-    await world.settle(Promise.all(world.cluster.machines.map(({ id }) => world.cluster.start(id))));
+    await world.restartAll();
     const { configs } = await world.settle(admin.describeTopic('orders'));
     expect(configs).toEqual({ 'segment.bytes': '2000', 'max.message.bytes': '2000' });
   });

@@ -16,6 +16,7 @@ import type {
 } from '../../src/cli/client.ts';
 import type { Streams } from '../../src/cli/io.ts';
 import { execute } from '../../src/cli/main.ts';
+import type { BrokerScrub } from '../../src/client/index.ts';
 
 interface FakeTopic extends NewTopic {
   readonly logs: IncomingRecord[][];
@@ -27,6 +28,7 @@ export class FakeCluster {
   readonly compacted = new Set<IncomingRecord>();
   readonly producers: ProducerSettings[] = [];
   groups: RaftGroup[] = [];
+  scrubs: BrokerScrub[] = [];
   /** The error of the n-th send from now, if any. */
   failSend: ((sent: number) => FlotillaError | undefined) | undefined;
   deadBrokers: number[] = [];
@@ -171,6 +173,12 @@ export class FakeCluster {
         const group = this.groups.find((each) => each.name === name);
         if (group === undefined) throw new FlotillaError('UNKNOWN_TOPIC_OR_PARTITION', `Topic '${name.split('/')[0]}' does not exist.`);
         return group;
+      },
+      scrub: async (now) => {
+        const { scrubs } = this;
+        // The pass begins a moment after it was asked for.
+        if (now) this.scrubs = scrubs.map((scrub) => ({ ...scrub, pass: scrub.pass + 1 }));
+        return scrubs;
       },
       endOffsets: async (name, partitions) => ends(name, partitions),
       startOffsets: async (name, partitions, from) => partitions.map((partition) => startOf(this.topic(name).logs[partition]!, from)),

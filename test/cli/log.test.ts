@@ -43,13 +43,45 @@ function damage(ending: string, position: number): string {
   return name;
 }
 
+/** Sixty batches, of which compaction leaves every tenth, as far as it comes. Resolves with where that is. */
+async function compact(): Promise<number> {
+  const access = { disk: new NodeDisk(), path: directory, crc32: checksums.crc32 };
+  const failed = (error: Error): void => expect.fail(error.message);
+  const storage = await openStorage({ ...access, ...checksums, environment: nodeEnvironment, log: silentLogger, failed });
+  const { log } = await storage.openLog(A, { segmentBytes: 20_000 }, REPLICA);
+  log.snapshotSource = () => new Uint8Array(8);
+  const all = chainOf(60, { bytes: 2000 });
+  await storage.wal.append([write(all.slice(30), { hardState: { term: 1, vote: 0, commit: 60 } })]);
+  for (const entry of all.slice(30)) log.append([entry]);
+  await log.flush();
+  await storage.wal.append([]);
+  await log.clean(
+    Number.MAX_SAFE_INTEGER,
+    cleanBy((offset) => (offset % 10 === 0 ? 'kept' : 'gone')),
+    new AbortController().signal,
+  );
+  const { cleanedTo } = log;
+  await storage.close();
+  expect(cleanedTo).toBeGreaterThan(20);
+  return cleanedTo;
+}
+
 describe('log describe', () => {
   it('says whose the directory is and what is in it', async () => {
     const { out, code } = await flotilla(['log', 'describe', directory]);
     expect(code).toBe(0);
     expect(out).toContain('broker 4 of cluster none yet');
-    expect(out).toMatch(new RegExp(`${topicId}-0 +7 +1 +1 to 30 +30 +0 +\\d+ +\\d+(\\.\\d)? kB +0 +whole`));
-    expect(out).toMatch(new RegExp(`${topicId}-1 +7 +5 +1 to 2 +0 +0 +0 +0 B +2 +whole`));
+    expect(out).toMatch(new RegExp(`${topicId}-0 +7 +1 +1 to 30 +30 +0 +0 +\\d+ +\\d+(\\.\\d)? kB +0 +whole`));
+    expect(out).toMatch(new RegExp(`${topicId}-1 +7 +5 +1 to 2 +0 +0 +0 +0 +0 B +2 +whole`));
+  });
+
+  it('says up to which entry a log is compacted', async () => {
+    // An entry is a record here, and the first has offset 0.
+    const cleanedTo = await compact();
+    const { out } = await flotilla(['log', 'describe', directory]);
+    expect(out).toMatch(new RegExp(`${topicId}-0 +7 +1 +1 to 60 +60 +${cleanedTo} +0 `));
+    const { json } = await flotilla(['log', 'describe', directory, '--json']);
+    expect(json).toMatchObject({ replicas: [{ cleanedIndex: cleanedTo }, { cleanedIndex: 0, cleanedSegments: 0 }] });
   });
 
   it('has it as JSON, and leaves no file behind', async () => {
@@ -111,24 +143,7 @@ describe('log dump', () => {
   });
 
   it('has what compaction left', async () => {
-    const access = { disk: new NodeDisk(), path: directory, crc32: checksums.crc32 };
-    const failed = (error: Error): void => expect.fail(error.message);
-    const storage = await openStorage({ ...access, ...checksums, environment: nodeEnvironment, log: silentLogger, failed });
-    const { log } = await storage.openLog(A, { segmentBytes: 20_000 }, REPLICA);
-    log.snapshotSource = () => new Uint8Array(8);
-    const all = chainOf(60, { bytes: 2000 });
-    await storage.wal.append([write(all.slice(30), { hardState: { term: 1, vote: 0, commit: 60 } })]);
-    for (const entry of all.slice(30)) log.append([entry]);
-    await log.flush();
-    await storage.wal.append([]);
-    await log.clean(
-      Number.MAX_SAFE_INTEGER,
-      cleanBy((offset) => (offset % 10 === 0 ? 'kept' : 'gone')),
-      new AbortController().signal,
-    );
-    expect(log.cleanedTo).toBeGreaterThan(20);
-    const { cleanedTo } = log;
-    await storage.close();
+    const cleanedTo = await compact();
     const { out, code } = await flotilla(['log', 'dump', directory, '--partition', `${topicId}-0`]);
     expect(code).toBe(0);
     const lines = out.trim().split('\n');

@@ -1,11 +1,7 @@
 import { getEventListeners } from 'node:events';
-import { create } from '@bufbuild/protobuf';
 import { describe, expect, it } from 'vitest';
 import type { FlotillaError } from '../../src/base/errors.ts';
-import { Channels } from '../../src/client/channels.ts';
 import { Client } from '../../src/client/client.ts';
-import { MetadataCache } from '../../src/client/metadata-cache.ts';
-import { MetadataResponseSchema } from '../../src/gen/flotilla/v1/admin_pb.ts';
 import { CompressionTable } from '../../src/record/compression.ts';
 import { partitionForKey } from '../../src/record/partitioner.ts';
 import type { Compression } from '../../src/record/types.ts';
@@ -58,36 +54,6 @@ describe('producer', () => {
     expect(await send(0)).toMatchObject({ partition: 0, offset: 0 });
     expect(created?.values()).toEqual(['0']);
     await cluster.settle(client.close());
-  });
-
-  it('never goes back to a topic that was deleted, whatever a broker that lags behind says', async () => {
-    const cluster = new FakeCluster();
-    const metadata = new MetadataCache(
-      cluster.clientEnvironment,
-      new Channels(() => {
-        throw new Error('no connection');
-      }),
-      [],
-      AbortSignal.any([]),
-    );
-    const answer = (id: number, partitions: number) =>
-      create(MetadataResponseSchema, {
-        topics: [
-          {
-            name: 't',
-            topicId: new Uint8Array(16).fill(id),
-            partitions: Array.from({ length: partitions }, (_, partition) => ({ partition })),
-          },
-        ],
-      });
-    metadata.apply(answer(1, 1), ['t']);
-    metadata.apply(answer(2, 2), ['t']);
-    metadata.apply(create(MetadataResponseSchema, {}), ['t']);
-    expect(metadata.cached('t')).toBeUndefined();
-    metadata.apply(answer(1, 1), ['t']);
-    expect(metadata.cached('t')).toBeUndefined();
-    metadata.apply(answer(2, 2), ['t']);
-    expect(metadata.cached('t')?.partitions).toHaveLength(2);
   });
 
   it('refuses idempotence without quorum, unknown topics and bad partitions', async () => {

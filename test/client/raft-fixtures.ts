@@ -40,6 +40,8 @@ export const replica = (brokerId: number, change: Partial<RaftReplicaDescription
   quarantined: undefined,
   cleanedTo: 0,
   tombstoneFloor: 0,
+  damage: undefined,
+  onProbation: false,
   pendingDiskBytes: 0,
   ...change,
 });

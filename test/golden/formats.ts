@@ -137,7 +137,7 @@ function readFrame(bytes: Uint8Array): unknown {
 const envelope = { term: 5, from: 1 as ReplicaId, to: 2 as ReplicaId };
 const messages = [
   { type: 'append', ...envelope, prevIndex: 0, prevTerm: 0, commit: 2, entries: log },
-  { type: 'appendResponse', ...envelope, matchIndex: 3, rejected: true, rejectedIndex: 9, hintIndex: 4, hintTerm: 3 },
+  { type: 'appendResponse', ...envelope, matchIndex: 3, rejected: true, rejectedIndex: 9, hintIndex: 4, hintTerm: 3, probation: 0 },
   { type: 'vote', ...envelope, pre: true, transfer: false, lastIndex: 3, lastTerm: 5 },
   { type: 'voteResponse', ...envelope, pre: true, granted: false, lastIndex: 3, lastTerm: 5 },
   { type: 'pull', ...envelope, prevIndex: 2, prevTerm: 5 },
@@ -151,13 +151,13 @@ const messagesV1: readonly Message[] = [
   { type: 'timeoutNow', ...envelope },
 ];
 const beats = [
-  { type: 'heartbeat', ...envelope, commit: 3, readContext: 8, quiesce: false, check: undefined, verdict: false },
+  { type: 'heartbeat', ...envelope, commit: 3, readContext: 8, quiesce: false, check: undefined, verdict: false, over: 0 },
   { type: 'heartbeatResponse', ...envelope, readContext: 8, awake: false, check: undefined },
 ] as readonly Message[];
 const check = { index: 3, chainHigh: 0xfedcba98, chainLow: 0x76543210 };
 const beatsOfV2 = [
   ...beats,
-  { type: 'heartbeat', ...envelope, commit: 3, readContext: 0, quiesce: true, check, verdict: true },
+  { type: 'heartbeat', ...envelope, commit: 3, readContext: 0, quiesce: true, check, verdict: true, over: 0 },
   { type: 'heartbeatResponse', ...envelope, readContext: 0, awake: true, check },
 ] as readonly Message[];
 const heartbeatOfV2 = {

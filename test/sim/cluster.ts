@@ -31,6 +31,9 @@ export class SimMachine {
   /** When the disk's completions reach the process. */
   readonly completions: VirtualEnvironment;
   stores = new Map<string, MemoryStateStore>();
+  /** What it returns may be something else than what was written. */
+  rots = false;
+  wiped = false;
   environment: VirtualEnvironment | undefined;
   broker: Broker | undefined;
 
@@ -47,6 +50,8 @@ export class SimMachine {
     const { latencyMs, disorderly, onDurable } = this.disk;
     this.disk.crash();
     this.disk = Object.assign(this.#newDisk(), { latencyMs, disorderly, onDurable });
+    this.rots = false;
+    this.wiped = true;
     this.stores = new Map();
   }
 

@@ -92,7 +92,7 @@ export class DurableLogs {
     const installs = row.kind === RowKind.truncate && row.index === 0 && next?.kind === RowKind.synced && next.group === row.group;
     if (installs) log.terms.length = 0;
     else if (row.kind === RowKind.hardState) log.hardState = { term: row.term, vote: row.index };
-    else if (row.kind === RowKind.truncate) this.#truncate(broker, row.group, log, row.index);
+    else if (row.kind === RowKind.truncate) this.#truncate(broker, row, log);
     else if (row.kind === RowKind.synced) log.synced = Math.max(log.synced, row.index);
     else if (row.kind === RowKind.forget) this.#giveUp(broker, row.group);
     else if (row.kind === RowKind.entries || row.kind === RowKind.moved) {
@@ -118,10 +118,11 @@ export class DurableLogs {
   }
 
   /** No log gives up what has committed (hazard B06). */
-  #truncate(broker: number, group: GroupKey, log: DurableLog, index: number): void {
+  #truncate(broker: number, { group, index, damaged }: Row, log: DurableLog): void {
     const { terms } = log;
     const committed = this.#committed.get(group);
-    if (committed !== undefined && index < committed.index && terms[committed.index] === committed.term) {
+    // A start that finds its log damaged says so, and writes down what is left: the replica takes no part.
+    if (!damaged && committed !== undefined && index < committed.index && terms[committed.index] === committed.term) {
       this.#failed(
         `${formatGroupKey(group)} on broker ${broker}: cut off after entry ${index}, and entry ${committed.index} has committed`,
       );

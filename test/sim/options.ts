@@ -1,7 +1,7 @@
 /** The simulator's command line. */
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
-import { FAULTS, WAITING_FAULTS } from './faults/faults.ts';
+import { FAULTS } from './faults/faults.ts';
 import { DEFAULT_SAFETY_MS, type Overrides } from './world.ts';
 
 const USAGE = `npm run sim: the production broker and SDK under faults, on a virtual clock, network and disk, by seed
@@ -39,12 +39,7 @@ told:
   --shrink         fewer faults, shorter, fewer brokers, as long as it still fails; at most --minutes (default 10)
 
 faults:
-${[...FAULTS.values()]
-  .filter(({ waitsFor }) => waitsFor === undefined)
-  .map(({ name, about }) => `  ${name.padEnd(16)} ${about}`)
-  .join('\n')}
-off unless --faults names them, since the broker can't live with them yet:
-${WAITING_FAULTS.map(({ name, about, waitsFor }) => `  ${name.padEnd(16)} ${about}; waits for ${waitsFor}`).join('\n')}
+${[...FAULTS.values()].map(({ name, about }) => `  ${name.padEnd(16)} ${about}`).join('\n')}
 
 Each hundredth seed runs twice and must give the same hash. A seed that fails prints what broke, where each replica stood, and the command that
 replays it: the same world, event by event.

@@ -172,7 +172,9 @@ class Simulation {
 
   async #liveness(): Promise<void> {
     const { breakage } = this.#world;
-    if (this.#nemesis.effects.has('wipe')) await this.#replaceLost();
+    const { effects } = this.#nemesis;
+    if (effects.has('wipe') || this.#rots) await this.#replaceLost();
+    if (this.#rots) await this.#repairRotten();
     this.#enter(describeBreakage(breakage));
     this.#nemesis.heal(breakage);
     await this.#settle(this.#workload.probe(MAJORITY_MS), MAJORITY_MS);
@@ -195,6 +197,31 @@ class Simulation {
     }
   }
 
+  get #rots(): boolean {
+    return this.cluster.machines.some(({ rots }) => rots);
+  }
+
+  /** Nobody but the brokers' own scrubbers: a pass that finds nothing on any of them. */
+  async #repairRotten(): Promise<void> {
+    this.#enter('repairing what rotted');
+    const { machines, time } = this.cluster;
+    const end = time.nowMs + HEALED_MS;
+    for (const { id, broker } of machines) {
+      for (let before = -1; ; ) {
+        const status = broker?.scrubber?.status;
+        if (status === undefined) break;
+        if (!status.running && status.pass > before && before >= 0 && status.findings.length === 0) break;
+        if (!status.running) {
+          before = status.pass;
+          broker?.scrubber?.scrubNow();
+        }
+        if (time.nowMs >= end) throw new Violation(`broker ${id} still finds damage: ${JSON.stringify(status)}`);
+        await time.run(CHECK_EVERY_MS);
+        this.#check();
+      }
+    }
+  }
+
   async #readEverything(): Promise<void> {
     const { cluster } = this;
     if (this.#world.lastPowerCut) {
@@ -210,6 +237,7 @@ class Simulation {
       await cluster.time.run(CHECK_EVERY_MS);
       this.#check();
     }
+    if (this.#rots) await this.#repairRotten();
     await this.#settle(compareLogs(cluster), HEALED_MS);
     const { compacted } = this.#workload;
     if (compacted !== undefined) {

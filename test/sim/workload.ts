@@ -1,7 +1,7 @@
 import { FlotillaError, messageOf } from '../../src/base/errors.ts';
 import { Client } from '../../src/client/client.ts';
 import type { Consumer } from '../../src/client/consumer.ts';
-import type { ProducerOptions } from '../../src/client/producer.ts';
+import type { ProducerOptions } from '../../src/client/producer-options.ts';
 import { sleep } from '../../src/client/wait.ts';
 import type { Operation } from '../jepsen-lite/checker.ts';
 import type { SimCluster } from './cluster.ts';

@@ -1,6 +1,6 @@
 /** What a seed decides before anything happens: the cluster, its configuration, the load, and how everything may break. */
 import { type Breakage, drawBreakage } from './breakage.ts';
-import { ACTIVE_FAULTS } from './faults/faults.ts';
+import { FAULTS } from './faults/faults.ts';
 import type { NetworkShape } from './network.ts';
 import { SeededRandom } from './random.ts';
 import { drawCompaction, drawWorkload, type WorkloadShape } from './workload-shape.ts';
@@ -134,13 +134,13 @@ function drawNetwork(random: SeededRandom): NetworkShape {
 function drawWeather(random: SeededRandom, swarm: boolean, { faults, without = [], muted = [] }: Overrides): Weather {
   const drawn: string[] = [];
   while (drawn.length < 2) {
-    for (const fault of ACTIVE_FAULTS)
+    for (const fault of FAULTS.keys())
       if (random.chance(0.25)) for (let share = random.pick([1, 1, 3]); share > 0; share--) drawn.push(fault);
   }
   const everyMs = random.pick([300, 700, 1_500, 3_000]);
   const lastMs = random.pick([500, 2_000, 6_000]);
   return {
-    faults: faults ?? (swarm ? drawn : ACTIVE_FAULTS),
+    faults: faults ?? (swarm ? drawn : [...FAULTS.keys()]),
     without: new Set(without),
     muted: new Set(muted),
     everyMs: swarm ? everyMs : 1_500,

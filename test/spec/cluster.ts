@@ -85,9 +85,9 @@ export class TraceChecker {
     if (known.commit > commit) group.committed(known, commit);
   }
 
-  #start(group: Group, known: SpecReplica | undefined, { log, electionTicks }: Start, { replica, after }: TraceEvent): void {
+  #start(group: Group, known: SpecReplica | undefined, { log, electionTicks, probation = 0 }: Start, { replica, after }: TraceEvent): void {
     if (known !== undefined) {
-      known.restart(new SpecLog(log), after);
+      known.restart(new SpecLog(log), after, probation);
       group.committed(known, 0);
       return;
     }

@@ -106,8 +106,10 @@ export function checkSent(replica: SpecReplica, message: TraceMessage): ActionNa
       return sentAppend(replica, message);
     case 'heartbeat':
       must(promises.led.has(message.term), `a heartbeat of term ${message.term}, which it does not lead`);
+      if (message.over > 0) endsProbation(replica, message);
       must(
-        message.commit <= (replica.match.get(message.to) ?? 0) && message.commit <= replica.commit,
+        message.commit <= Math.max(replica.match.get(message.to) ?? 0, replica.probations.get(message.to)?.match ?? 0) &&
+          message.commit <= replica.commit,
         `a heartbeat commits ${message.commit} ahead`,
       );
       return 'SendHeartbeat';
@@ -160,4 +162,13 @@ function remember<T>(map: Map<string, T>, key: string, value: T): void {
   map.set(key, value);
   const [oldest] = map.keys();
   if (map.size > MOST && oldest !== undefined) map.delete(oldest);
+}
+
+/** Only who has an entry that committed without it has all that it can have acknowledged. */
+function endsProbation({ commit, probations }: SpecReplica, { to, over }: Extract<TraceMessage, { type: 'heartbeat' }>): void {
+  const probation = probations.get(to);
+  must(probation?.number === over, `ends a probation of ${to} that it knows nothing of`);
+  const { mark, match } = probation;
+  must(commit >= mark && match >= mark, `ends a probation of ${to} too early: ${JSON.stringify(probation)}, committed up to ${commit}`);
+  probation.told = true;
 }

@@ -37,6 +37,7 @@ export class RecordedCore extends RaftCore {
       type: 'start',
       log: { terms: [...this.#terms], lastIndex: this.#lastIndex, configurations: configurationsOf(options) },
       electionTicks: options.electionTicks,
+      ...(this.probation > 0 && { probation: this.probation }),
     });
   }
 

@@ -14,6 +14,14 @@ import type { Happening, Observed, TraceEntry, TraceEvent, TraceMessage } from '
 
 type MessageOf<T extends TraceMessage['type']> = Extract<TraceMessage, { type: T }>;
 
+interface Probation {
+  readonly number: number;
+  /** An entry that was appended after it was heard of. */
+  readonly mark: number;
+  match: number;
+  told: boolean;
+}
+
 const NO_TICKS = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY] as const;
 
 export class SpecReplica {
@@ -28,7 +36,11 @@ export class SpecReplica {
   isDamaged = false;
   log: SpecLog;
   readonly disk: Disk;
-  readonly promises = new Promises();
+  promises = new Promises();
+  /** Not 0: it can't prove what it voted and acknowledged, in the life of its process that has this number. */
+  probation = 0;
+  /** A leader's knowledge of members on probation. */
+  probations = new Map<number, Probation>();
   /** Answers to the present campaign. */
   #granted = new Set<number>();
   #refused = new Set<number>();
@@ -80,18 +92,11 @@ export class SpecReplica {
   }
 
   /** The process ended and began again, with what its disk had. */
-  restart(log: SpecLog, after: Observed): void {
-    must(
-      this.disk.mayHold(after.term, after.vote),
-      `came back with term ${after.term} and vote ${after.vote}, which its disk did not hold`,
-    );
-    if (this.disk.mayHoldLog(log, this.log)) this.#take('Restart');
-    else {
-      // A snapshot takes the place of a log that has not its last entry; all of it is committed.
-      must(after.commit === log.last && after.term === this.term, `came back without entry ${this.disk.index}, which was durable`);
-      must(log.last > this.commit && !this.log.agreesWith(log, log.last), 'a snapshot took the place of a log that had it all');
-      this.#take('InstallSnapshot');
-    }
+  restart(log: SpecLog, after: Observed, probation: number): void {
+    const goesOn = probation > 0 && probation === this.probation;
+    if (probation > 0 && !goesOn) this.#beginProbation(after);
+    else this.#restarts(log, after);
+    this.probation = probation;
     must(after.role === 'follower' && after.leader === 0, 'came back with a role');
     must(after.commit <= Math.max(this.commit, log.last), 'came back with a commit index that it never had');
     this.role = 'follower';
@@ -104,6 +109,27 @@ export class SpecReplica {
     this.log = log;
     this.disk.restart(after.term, after.vote, log.last);
     this.#newCampaign();
+  }
+
+  /** What its disk held is lost, or may be: it may come back with anything older. */
+  #beginProbation(after: Observed): void {
+    this.#take('BeginProbation');
+    must(after.term <= this.term, 'came back with a term that it never had');
+    this.promises = new Promises();
+  }
+
+  #restarts(log: SpecLog, after: Observed): void {
+    must(
+      this.disk.mayHold(after.term, after.vote),
+      `came back with term ${after.term} and vote ${after.vote}, which its disk did not hold`,
+    );
+    if (this.disk.mayHoldLog(log, this.log)) this.#take('Restart');
+    else {
+      // A snapshot takes the place of a log that has not its last entry; all of it is committed.
+      must(after.commit === log.last && after.term === this.term, `came back without entry ${this.disk.index}, which was durable`);
+      must(log.last > this.commit && !this.log.agreesWith(log, log.last), 'a snapshot took the place of a log that had it all');
+      this.#take('InstallSnapshot');
+    }
   }
 
   #happened(what: Happening, after: Observed): void {
@@ -228,7 +254,7 @@ export class SpecReplica {
   #receive(message: TraceMessage, after: Observed): void {
     const { term, type } = message;
     must(message.to === this.id, 'took what was for another');
-    if (this.isDamaged) {
+    if (this.isDamaged || (this.probation > 0 && type !== 'append' && type !== 'heartbeat')) {
       this.#take('Pass');
       return;
     }
@@ -358,10 +384,20 @@ export class SpecReplica {
     return isConflict ? 'conflict' : 'new';
   }
 
-  #heartbeat({ from, commit, term, readContext, quiesce, verdict }: MessageOf<'heartbeat'>): void {
+  #heartbeat({ from, commit, term, readContext, quiesce, verdict, over }: MessageOf<'heartbeat'>): void {
     this.#follow(from);
-    this.#quiesced = quiesce && commit === this.log.last;
     this.#judged = verdict;
+    if (this.probation > 0 && over === this.probation) {
+      this.#take('EndProbation');
+      this.probation = 0;
+      this.vote = from;
+    }
+    if (this.probation > 0) {
+      this.promises.mayAnswerHeartbeat(from, term, 0);
+      this.promises.mayReject(from);
+      return;
+    }
+    this.#quiesced = quiesce && commit === this.log.last;
     must(commit <= this.log.last, `a heartbeat commits ${commit}, and the log ends at ${this.log.last}`);
     this.#followCommit(commit);
     this.promises.mayAnswerHeartbeat(from, term, readContext);
@@ -415,11 +451,30 @@ export class SpecReplica {
     if (lastIndex > 0) this.#isBehind = true;
   }
 
-  #appendAnswered({ from, rejected, matchIndex }: MessageOf<'appendResponse'>): void {
+  #appendAnswered({ from, rejected, matchIndex, probation }: MessageOf<'appendResponse'>): void {
     if (this.role !== 'leader' || matchIndex > this.log.last) {
       this.#take('IgnoreStale');
       return;
     }
+    const known = this.probations.get(from);
+    if (probation > 0 && known?.number !== probation) {
+      this.#take('LearnProbation');
+      this.match.delete(from);
+      this.probations.set(from, { number: probation, mark: this.log.last + 1, match: 0, told: false });
+      if (this.#appended.length > 0) this.#appendOwn((kind) => kind === EntryKind.noop);
+      return;
+    }
+    if (probation > 0 && known !== undefined) {
+      // It counts for nothing, whatever it has.
+      if (!rejected) known.match = Math.max(known.match, matchIndex);
+      this.#take(rejected ? 'LearnRejection' : 'LearnMatch');
+      return;
+    }
+    if (known !== undefined && !known.told) {
+      this.#take('IgnoreStale');
+      return;
+    }
+    this.probations.delete(from);
     if (rejected) {
       this.#take('LearnRejection');
       return;
@@ -544,6 +599,7 @@ export class SpecReplica {
     this.role = 'leader';
     this.leader = this.id;
     this.match = new Map();
+    this.probations = new Map();
     this.promises.led.add(this.term);
     this.#appendOwn((kind) => kind === EntryKind.noop);
   }

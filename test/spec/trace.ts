@@ -31,7 +31,13 @@ export interface TraceLog {
 
 export type Happening =
   /** A core was made from what its disk held. */
-  | { readonly type: 'start'; readonly log: TraceLog; readonly electionTicks: number }
+  | {
+      readonly type: 'start';
+      readonly log: TraceLog;
+      readonly electionTicks: number;
+      /** It can't prove what its disk held; the number of its probation. */
+      readonly probation?: number;
+    }
   | { readonly type: 'receive'; readonly message: TraceMessage }
   | { readonly type: 'send'; readonly message: TraceMessage }
   /** A call: of time, of the owner, or of the host's. */

@@ -22,6 +22,10 @@ describe('data directory', () => {
     await expect(initDirectory(access, { ...one, brokerId: 2 as BrokerId })).rejects.toThrow('belongs to broker 1, not 2');
     await expect(formatDirectory(access, { clusterId: 'd'.repeat(32) as ClusterId })).rejects.toThrow('belongs to cluster');
     access.disk.corrupt('data/directory.json', 40, 1);
+    expect((await nextIncarnation(access)).incarnation).toBe(3);
+    access.disk.corrupt('data/directory.copy.json', 40, 1);
+    expect((await nextIncarnation(access)).incarnation).toBe(4);
+    for (const file of ['directory.json', 'directory.copy.json']) access.disk.corrupt(`data/${file}`, 40, 1);
     await expect(readDirectory(access)).rejects.toThrow('damaged');
   });
 });

@@ -141,6 +141,22 @@ describe('partition log', () => {
   });
 });
 
+it('a log that was deleted or replaced says so to whoever still reads it: nothing is no answer to what was there', async () => {
+  const storage = await new Fixture().open();
+  const { log } = await storage.openLog(A, { segmentBytes: 4000 }, REPLICA);
+  const entries = chainOf(20, { bytes: 600 });
+  await storage.wal.append([write(entries)]);
+  log.append(entries.slice(0, 10));
+  await log.flush();
+  log.append(entries.slice(10));
+  await storage.deleteLog(A);
+  const gone = { code: 'NOT_LEADER_OR_FOLLOWER' };
+  for (const from of [0, 9, 10, 15]) await expect(log.read(from, 20, 1000)).rejects.toMatchObject(gone);
+  await expect(log.scanBatchHeaders(15, () => {})).rejects.toMatchObject(gone);
+  await expect(log.offsetForTime(1018, 15)).rejects.toMatchObject(gone);
+  await expect(log.readEntries(15, 1000)).rejects.toMatchObject(gone);
+});
+
 describe('segments under damage', () => {
   // Bytes 0 to 7 of a batch are its base offset, which its CRC32C does not cover.
   it.each([

@@ -7,6 +7,7 @@ import { bytesOf, chainOf, Fixture, groupKey, REPLICA } from './fixture.ts';
 
 const A = groupKey(0);
 const settings = { segmentBytes: 5_000 };
+const EARLIER = 6 as ReplicaId;
 const SUCCESSOR = 8 as ReplicaId;
 const vote = { term: 5, vote: 3, commit: 30 };
 
@@ -58,7 +59,8 @@ describe('the binding of a directory to a replica', () => {
     const path = fixture.disk.files().find((name) => name.endsWith('/replica')) as string;
     await fixture.disk.remove(path);
     const adopted = await fixture.open();
-    const opened = await adopted.openLog(A, settings, REPLICA);
+    await expect(adopted.openLog(A, settings, EARLIER)).rejects.toThrow('replica 6 waits');
+    const opened = await adopted.openLog(A, settings, REPLICA, true);
     expect(opened).toMatchObject({ whole: true, hardState: vote });
     expect(bytesOf(opened.tail)).toEqual(bytesOf(entries.slice(30)));
     await adopted.close();
@@ -71,7 +73,7 @@ describe('the binding of a directory to a replica', () => {
     const { storage } = await formerReplica(fixture);
     await storage.close();
     const reopened = await fixture.open();
-    await expect(reopened.openLog(A, settings, 6 as ReplicaId)).rejects.toThrow('of replica 7, which took the place of replica 6');
+    await expect(reopened.openLog(A, settings, EARLIER)).rejects.toThrow('of replica 7, which took the place of replica 6');
     expect(await reopened.openLog(A, settings, REPLICA)).toMatchObject({ whole: true, hardState: vote });
   });
 
@@ -82,10 +84,29 @@ describe('the binding of a directory to a replica', () => {
     fixture.disk.corrupt(fixture.disk.files().find((name) => name.endsWith('/replica')) as string, 9);
     for (let life = 0; life < 2; life++) {
       const reopened = await fixture.open();
-      expect((await reopened.openLog(A, settings, REPLICA)).whole).toBe(false);
+      expect((await reopened.openLog(A, settings, REPLICA, true)).whole).toBe(false);
       await reopened.close();
     }
     expect(await (await fixture.open()).openLog(A, settings, SUCCESSOR)).toMatchObject({ whole: true, hardState: nothing });
+  });
+
+  it('that is damaged is not given to an earlier replica that a start meets: what it belongs to would pass for a successor (B03)', async () => {
+    const fixture = new Fixture();
+    const { storage } = await formerReplica(fixture);
+    await storage.close();
+    fixture.disk.corrupt(fixture.disk.files().find((name) => name.endsWith('/replica')) as string, 9);
+    for (let life = 0; life < 2; life++) {
+      const reopened = await fixture.open();
+      for (const id of [EARLIER, REPLICA, SUCCESSOR])
+        await expect(reopened.openLog(A, settings, id)).rejects.toThrow(`replica ${id} waits`);
+      await reopened.close();
+    }
+    const caughtUp = await fixture.open();
+    expect(await caughtUp.openLog(A, settings, REPLICA, true)).toMatchObject({ whole: false });
+    await caughtUp.close();
+    const bound = await fixture.open();
+    await expect(bound.openLog(A, settings, EARLIER)).rejects.toThrow('of replica 7, which took the place of replica 6');
+    expect(await bound.openLog(A, settings, REPLICA)).toMatchObject({ whole: false });
   });
 
   it('a directory that vanished leaves records that nobody may adopt', async () => {

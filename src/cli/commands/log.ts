@@ -131,6 +131,7 @@ function describeReplica({ group, replicaId, segments, snapshots, wal }: StoredR
     logStartOffset: Math.max(first?.offset ?? 0, newest?.logStartOffset ?? 0),
     segments: segments.length,
     cleanedSegments: segments.filter(({ base }) => base.generation > 0).length,
+    cleanedIndex: segments.findLast(({ base }) => base.generation > 0)?.lastIndex ?? 0,
     bytes: segments.reduce((sum, segment) => sum + segment.bytes, 0),
     entriesInWal: entries.length,
     snapshots: snapshots.length,
@@ -140,13 +141,14 @@ function describeReplica({ group, replicaId, segments, snapshots, wal }: StoredR
 function replicaTable(rows: readonly ReturnType<typeof describeReplica>[], colour: boolean): string {
   const { red } = createColors(colour);
   return table(
-    ['PARTITION', 'REPLICA', 'TERM', 'ENTRIES', 'IN SEGMENTS', 'START OFFSET', 'SEGMENTS', 'SIZE', 'IN THE WAL', 'STATE'],
+    ['PARTITION', 'REPLICA', 'TERM', 'ENTRIES', 'IN SEGMENTS', 'CLEANED', 'START OFFSET', 'SEGMENTS', 'SIZE', 'IN THE WAL', 'STATE'],
     rows.map((row) => [
       row.name,
       row.replicaId ?? '?',
       row.term,
       `${integerText(row.firstIndex)} to ${integerText(row.lastIndex)}`,
       integerText(row.syncedIndex),
+      integerText(row.cleanedIndex),
       integerText(row.logStartOffset),
       row.segments,
       byteSize(row.bytes),

@@ -158,7 +158,7 @@ function ownCells(replica: Replica): (string | number)[] {
   ];
 }
 
-function roleText({ role, membership, quiesced, quarantined }: Replica): string {
+function roleText({ role, membership, quiesced, quarantined, damage, onProbation }: Replica): string {
   const plain = role === 'preCandidate' ? 'pre-candidate' : role;
   const named = membership === 'learner' && role === 'follower' ? 'learner' : plain;
   const marks = [
@@ -166,6 +166,8 @@ function roleText({ role, membership, quiesced, quarantined }: Replica): string 
     [membership === 'none', 'no member'],
     [quiesced, 'quiesced'],
     [quarantined !== undefined, 'quarantined'],
+    [damage !== undefined, 'damaged'],
+    [onProbation, 'on probation'],
   ] as const;
   return [named, ...marks.flatMap(([holds, mark]) => (holds ? [mark] : []))].join(', ');
 }

@@ -8,14 +8,22 @@
 import { hex } from '../../base/bytes.ts';
 import { FlotillaError } from '../../base/errors.ts';
 import type { BrokerId, DirectoryId, ReplicaId } from '../../base/ids.ts';
+import { crc32 } from './crc32.ts';
+import { EntryKind } from './entry.ts';
 import { putUint32, putUint64, readUint32, readUint64 } from './entry-codec.ts';
-import type { Configuration, Member } from './types.ts';
+import type { Configuration, Member, Proposal } from './types.ts';
 
 const VERSION = 1;
 const HEADER_BYTES = 4;
 const MEMBER_BYTES = 28;
 /** Members of each sort: more voters than this only slow a group down. */
 const MAX_MEMBERS = 255;
+
+/** The entry that brings a configuration into force. */
+export function proposalOf(configuration: Configuration): Proposal {
+  const payload = encodeConfiguration(configuration);
+  return { kind: EntryKind.config, payload, recordCount: 0, payloadChecksum: crc32(payload) };
+}
 
 export function encodeConfiguration(configuration: Configuration): Uint8Array {
   const members = membersOf(configuration);

@@ -19,9 +19,12 @@ export class Follower {
   #divergedTerm = 0;
   /** See RaftCore.damage. */
   damage: LogCheck | undefined;
+  /** See RaftOptions.probation. */
+  probation: number;
 
-  constructor(id: ReplicaId, log: RaftLog, persistence: PersistQueue, outbox: Outbox) {
+  constructor(id: ReplicaId, log: RaftLog, persistence: PersistQueue, outbox: Outbox, probation: number) {
     this.#id = id;
+    this.probation = probation;
     this.#log = log;
     this.#persistence = persistence;
     this.#outbox = outbox;
@@ -53,7 +56,14 @@ export class Follower {
 
   /** A heartbeat of the present term's leader. True: the group rests here from now on, since the log ends, all durable, where the leader's does. */
   handleHeartbeat({ from, term, commit, readContext, quiesce, check, verdict }: HeartbeatRequest): boolean {
-    this.commitTo(commit);
+    // What it acknowledged before its probation, it may not have. Else a leader says no more than what was acknowledged: what is not here was lost.
+    if (this.probation === 0) this.commitTo(Math.min(commit, this.#log.lastIndex));
+    // A leader that believes it to have everything sends nothing that it could answer so.
+    else this.reject(from, term, 0, 0);
+    if (this.probation === 0 && commit > this.#log.lastIndex) {
+      this.damage = { index: commit, chainHigh: 0, chainLow: 0 };
+      return false;
+    }
     const own = check === undefined ? this.#beforeDivergence(term) : checkAt(this.#log, check.index);
     const differs = check !== undefined && (own === undefined || !isSame(own, check));
     if (verdict && differs) {
@@ -61,7 +71,8 @@ export class Follower {
       return false;
     }
     const { lastIndex, durableIndex, commitIndex } = this.#log;
-    const isWhole = commit === lastIndex && commitIndex === lastIndex && durableIndex === lastIndex && this.#persistence.isEmpty;
+    const isWhole =
+      this.probation === 0 && commit === lastIndex && commitIndex === lastIndex && durableIndex === lastIndex && this.#persistence.isEmpty;
     if (quiesce && isWhole && this.divergedIndex === 0 && !differs) return true;
     this.answerHeartbeat(from, term, readContext, quiesce, own);
     return false;
@@ -74,7 +85,8 @@ export class Follower {
   }
 
   answerHeartbeat(to: ReplicaId, term: number, readContext: number, awake: boolean, check?: LogCheck): void {
-    this.#outbox.messages.push({ type: 'heartbeatResponse', from: this.#id, to, term, readContext, awake, check });
+    const confirmed = this.probation === 0 ? readContext : 0;
+    this.#outbox.messages.push({ type: 'heartbeatResponse', from: this.#id, to, term, readContext: confirmed, awake, check });
   }
 
   /** What the leader is to compare, after entries of its that don't continue this log. */
@@ -89,7 +101,17 @@ export class Follower {
   /** What the sender believes does not hold here, or its term has passed. */
   reject(to: ReplicaId, term: number, rejectedIndex: number, hintIndex: number): void {
     const hintTerm = this.#log.termAt(hintIndex) ?? 0;
-    const response = { from: this.#id, to, term, rejected: true, matchIndex: 0, rejectedIndex, hintIndex, hintTerm };
+    const response = {
+      from: this.#id,
+      to,
+      term,
+      rejected: true,
+      matchIndex: 0,
+      rejectedIndex,
+      hintIndex,
+      hintTerm,
+      probation: this.probation,
+    };
     this.#outbox.afterPersisted({ type: 'appendResponse', ...response });
   }
 
@@ -136,7 +158,17 @@ export class Follower {
   }
 
   #accept(to: ReplicaId, term: number, matchIndex: number): void {
-    const response = { from: this.#id, to, term, rejected: false, matchIndex, rejectedIndex: 0, hintIndex: 0, hintTerm: 0 };
+    const response = {
+      from: this.#id,
+      to,
+      term,
+      rejected: false,
+      matchIndex,
+      rejectedIndex: 0,
+      hintIndex: 0,
+      hintTerm: 0,
+      probation: this.probation,
+    };
     this.#outbox.afterPersisted({ type: 'appendResponse', ...response });
   }
 }

@@ -157,7 +157,7 @@ export class Leader {
 
   handleAppendResponse(message: AppendResponse): void {
     const progress = this.#progress.get(message.from);
-    if (progress === undefined || message.matchIndex > this.#log.lastIndex) return;
+    if (progress === undefined || message.matchIndex > this.#log.lastIndex || !this.#counts(progress, message)) return;
     progress.active = true;
     this.#dirty = true;
     if (message.rejected) {
@@ -171,6 +171,24 @@ export class Leader {
     // What it holds is enough by now, whatever becomes of the snapshot.
     if (progress.state === 'snapshot' && progress.matchIndex + 1 >= this.#log.firstReplicableIndex) progress.probe();
     if (progress.replicaId === this.#transferee) this.#maybeTimeoutNow(progress);
+  }
+
+  /** False: it is of an earlier life of the follower, before its probation, or says that there is one. */
+  #counts(progress: Progress, { probation }: AppendResponse): boolean {
+    if (probation === progress.probation) return true;
+    if (probation === 0) {
+      if (progress.toldOver) progress.probation = 0;
+      return progress.toldOver;
+    }
+    progress.begin(probation, this.#log.lastIndex + 1);
+    this.#dirty = true;
+    return false;
+  }
+
+  /** A follower's probation needs an entry that is not there yet. */
+  get wantsMark(): boolean {
+    for (const { probation, mark } of this.#progress.values()) if (probation > 0 && mark > this.#log.lastIndex) return true;
+    return false;
   }
 
   handleHeartbeatResponse(message: HeartbeatResponse): void {
@@ -214,7 +232,7 @@ export class Leader {
 
   transferTo(to: ReplicaId): boolean {
     const progress = this.#progress.get(to);
-    if (progress === undefined || progress.damaged || !this.#isIncoming(to)) return false;
+    if (progress === undefined || progress.damaged || progress.probation > 0 || !this.#isIncoming(to)) return false;
     if (this.#transferee === to) return true;
     this.#transferee = to;
     this.#transferElapsed = 0;
@@ -228,8 +246,8 @@ export class Leader {
     this.flush();
     let successor: Progress | undefined;
     for (const progress of this.#progress.values()) {
-      if (this.#isIncoming(progress.replicaId) && !progress.damaged && progress.matchIndex > (successor?.matchIndex ?? -1))
-        successor = progress;
+      const counts = !progress.damaged && progress.probation === 0;
+      if (this.#isIncoming(progress.replicaId) && counts && progress.matchIndex > (successor?.matchIndex ?? -1)) successor = progress;
     }
     if (successor !== undefined) this.#timeoutNow(successor);
   }
@@ -288,11 +306,11 @@ export class Leader {
     return this.#configuration.voters.some(({ replicaId }) => replicaId === id);
   }
 
-  /** What a damaged replica has counts for nothing. */
+  /** What a damaged replica has, or one on probation, counts for nothing. */
   readonly #matchOf = (id: ReplicaId): number => {
     if (id === this.#options.id) return this.#log.durableIndex;
     const progress = this.#progress.get(id);
-    return progress === undefined || progress.damaged ? 0 : progress.matchIndex;
+    return progress === undefined || progress.damaged || progress.probation > 0 ? 0 : progress.matchIndex;
   };
 
   #replicate(progress: Progress): void {
@@ -376,7 +394,16 @@ export class Leader {
       const commit = Math.min(progress.matchIndex, this.#log.commitIndex);
       const verdict = this.#divergence.verdictOn(progress.replicaId);
       const asked = check !== undefined && progress.matchIndex >= check.index ? check : undefined;
-      this.#outbox.messages.push({ ...head, to: progress.replicaId, commit, check: verdict ?? asked, verdict: verdict !== undefined });
+      const over = progress.over(this.#log.commitIndex);
+      if (over > 0) progress.toldOver = true;
+      this.#outbox.messages.push({
+        ...head,
+        to: progress.replicaId,
+        commit,
+        check: verdict ?? asked,
+        verdict: verdict !== undefined,
+        over,
+      });
     }
   }
 
@@ -400,7 +427,7 @@ export class Leader {
     if (this.#transferee !== 0 || this.#reads.isWaiting || this.#reads.openRound !== 0 || this.#divergence.isDisputed) return false;
     for (const progress of this.#progress.values()) {
       const { matchIndex, state, inflight } = progress;
-      const isWhole = matchIndex === lastIndex && state === 'replicate' && inflight.count === 0;
+      const isWhole = matchIndex === lastIndex && state === 'replicate' && inflight.count === 0 && progress.probation === 0;
       if (!isWhole && !this.#isAway(progress)) return false;
     }
     return true;

@@ -14,6 +14,8 @@ export interface FollowerProgress {
   readonly state: ProgressState;
   /** A majority of the voters has another log: it takes no part. */
   readonly damaged: boolean;
+  /** Not 0: it is on probation (RaftOptions.probation), and counts for nothing. */
+  readonly probation: number;
   /** Appends sent and not acknowledged. */
   readonly inflight: { readonly count: number; readonly bytes: number };
 }
@@ -37,6 +39,11 @@ export class Progress implements FollowerProgress {
   /** Probe only: an append is under way, and nothing is sent until it is answered or a heartbeat is. */
   paused = false;
   damaged = false;
+  probation = 0;
+  /** On probation: an entry that was appended after that was heard. Once it has committed and the follower has it, the follower has all that it can have acknowledged. */
+  mark = 0;
+  /** It was told that the probation is over. */
+  toldOver = false;
   /** Entries below the window were asked of the host. */
   reading = false;
   /** Snapshot only: the host could not bring it there; it is asked again after a pause. */
@@ -98,6 +105,20 @@ export class Progress implements FollowerProgress {
     this.paused = false;
     this.nextIndex = Math.max(this.matchIndex, index) + 1;
     this.inflight.clear();
+  }
+
+  /** What it has acknowledged counts no more. */
+  begin(probation: number, mark: number): void {
+    this.probation = probation;
+    this.mark = mark;
+    this.toldOver = false;
+    this.matchIndex = 0;
+    if (this.state !== 'snapshot') this.probe();
+  }
+
+  /** The number of a probation that is over. 0: none. */
+  over(commitIndex: number): number {
+    return this.probation > 0 && commitIndex >= this.mark && this.matchIndex >= this.mark ? this.probation : 0;
   }
 
   /** A snapshot is asked of the host. */

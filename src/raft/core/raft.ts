@@ -1,10 +1,9 @@
 import { assert, unreachable } from '../../base/assert.ts';
 import { FlotillaError } from '../../base/errors.ts';
 import type { ReplicaId } from '../../base/ids.ts';
-import { encodeConfiguration } from './configuration.ts';
-import { crc32 } from './crc32.ts';
+import { proposalOf } from './configuration.ts';
 import { answerTo, Campaign, ElectionTimer, refusal, voteRequests } from './election.ts';
-import { type Entry, EntryKind } from './entry.ts';
+import type { Entry } from './entry.ts';
 import { entryOf } from './entry-codec.ts';
 import { Follower } from './follower.ts';
 import { Leader, NOOP } from './leader.ts';
@@ -74,7 +73,7 @@ export class RaftCore {
     this.#vote = hardState.vote;
     assert(this.#term >= this.#log.lastTerm, 'the durable term covers the log', { term: this.#term, lastTerm: this.#log.lastTerm });
     this.#persistence = new PersistQueue(hardState);
-    this.#follower = new Follower(options.id, this.#log, this.#persistence, this.#outbox);
+    this.#follower = new Follower(options.id, this.#log, this.#persistence, this.#outbox, options.probation ?? 0);
     this.#standing = new Standing(this);
   }
 
@@ -136,12 +135,17 @@ export class RaftCore {
     return this.#follower.damage;
   }
 
+  /** See RaftOptions.probation. 0: it never was, or is over: said once (term, vote for that leader) are to be persisted. */
+  get probation(): number {
+    return this.#follower.probation;
+  }
+
   /**
    * A unit of the group's time: elections, heartbeats and the watch over the quorum are counted in it. `disksStall`: a majority of the voters is in
    * reach, but not with disks that keep up, so nobody else could do what this leader can't: it goes on leading.
    */
   tick(disksStall = false): void {
-    if (this.#quiesced || this.damage !== undefined) return;
+    if (this.#quiesced || this.damage !== undefined || this.probation > 0) return;
     if (this.#leader !== undefined) {
       const verdict = this.#leader.tick(disksStall);
       if (verdict === 'stepDown') this.#becomeFollower(this.#term, 0);
@@ -164,6 +168,7 @@ export class RaftCore {
   /** Takes a message from a peer. What is stale, or not for this replica, is ignored. */
   step(message: Message): void {
     if (message.to !== this.#id || message.from === this.#id || this.damage !== undefined) return;
+    if (this.probation > 0 && message.type !== 'append' && message.type !== 'heartbeat') return;
     if (this.#quiesced) {
       if (message.term === this.#term && this.#follower.leavesAtRest(message)) return;
       this.wake(message.from);
@@ -197,6 +202,7 @@ export class RaftCore {
         break;
       case 'appendResponse':
         this.#leader?.handleAppendResponse(message);
+        if (this.#leader?.wantsMark) this.#appendOwn(this.#leader, NOOP);
         this.#membersCommitted();
         break;
       case 'heartbeatResponse':
@@ -238,10 +244,8 @@ export class RaftCore {
         'another change of members is under way, or this leader is new; retry when it has committed',
       );
     }
-    this.#appendConfiguration(
-      leader,
-      enter(this.configuration, target, (id) => leader.hasCaughtUp(id)),
-    );
+    const entered = enter(this.configuration, target, (id) => leader.hasCaughtUp(id));
+    this.#appendOwn(leader, proposalOf(entered));
     return this.lastIndex;
   }
 
@@ -265,7 +269,7 @@ export class RaftCore {
   campaign(): void {
     this.wake();
     this.#timer.reset();
-    if (this.#leader !== undefined || this.damage !== undefined || !this.#log.mayLead(this.#id)) return;
+    if (this.#leader !== undefined || this.damage !== undefined || this.probation > 0 || !this.#log.mayLead(this.#id)) return;
     this.#role = 'preCandidate';
     this.#leaderId = 0;
     this.#campaign = new Campaign();
@@ -526,7 +530,7 @@ export class RaftCore {
     else if (result === 'won') this.#becomeLeader();
   }
 
-  // The log
+  // The log and its members
 
   #appendOwn(leader: Leader, proposal: Proposal): void {
     const entry = entryOf(proposal, this.#term, this.#log.last);
@@ -534,8 +538,6 @@ export class RaftCore {
     leader.appended(entry);
     this.#followConfiguration();
   }
-
-  // Members
 
   /** Read off the log, never remembered (hazard B13). */
   get #memberChangePending(): boolean {
@@ -546,16 +548,11 @@ export class RaftCore {
   #membersCommitted(): void {
     const leader = this.#leader;
     if (leader === undefined || !this.isReady || this.configurationIndex > this.commitIndex) return;
-    if (isJoint(this.configuration)) this.#appendConfiguration(leader, leave(this.configuration));
+    if (isJoint(this.configuration)) this.#appendOwn(leader, proposalOf(leave(this.configuration)));
     else if (!this.#quorum.has(this.#id)) {
       leader.abdicate();
       this.#becomeFollower(this.#term, 0);
     }
-  }
-
-  #appendConfiguration(leader: Leader, configuration: Configuration): void {
-    const payload = encodeConfiguration(configuration);
-    this.#appendOwn(leader, { kind: EntryKind.config, payload, recordCount: 0, payloadChecksum: crc32(payload) });
   }
 
   /** The last configuration in the log counts from when it is there, and not when it was taken back. */
@@ -584,6 +581,11 @@ export class RaftCore {
 
   #handleHeartbeat(message: HeartbeatRequest): void {
     this.#follow(message.from);
+    if (message.over > 0 && message.over === this.probation) {
+      this.#follower.probation = 0;
+      // It may have voted in this term, in the life that it has forgotten: if so, the vote is spent.
+      this.#vote = message.from;
+    }
     this.#quiesced = this.#follower.handleHeartbeat(message);
     this.#standAside(this.damage);
   }

@@ -53,6 +53,8 @@ export interface AppendResponse extends Envelope {
   readonly rejectedIndex: number;
   readonly hintIndex: number;
   readonly hintTerm: number;
+  /** The follower is on probation, in a life of its process that has this number: what it had acknowledged before may be lost. 0: it is not. */
+  readonly probation: number;
 }
 
 export interface VoteRequest extends Envelope {
@@ -106,6 +108,8 @@ export interface HeartbeatRequest extends Envelope {
   readonly check: LogCheck | undefined;
   /** `check` is what a majority of the voters have: a replica that has something else there is damaged. */
   readonly verdict: boolean;
+  /** The probation with this number is over. 0: none is. */
+  readonly over: number;
 }
 
 export interface HeartbeatResponse extends Envelope {
@@ -249,6 +253,11 @@ export interface RaftOptions {
   readonly isAway?: (broker: BrokerId) => boolean;
   /** A uniform 32-bit integer. Called only inside tick and step, so a replay draws the same. */
   readonly uint32: () => number;
+  /**
+   * Not 0: this replica can't prove what it voted and acknowledged before (hazard B03), and this number is new. It gives no vote, campaigns never, and counts
+   * for nothing, until a leader says that it has all that it can have acknowledged (docs/adr/0008). Default 0.
+   */
+  readonly probation?: number;
   /** Bytes of entries in one append message. Default 1 MiB. */
   readonly maxAppendBytes: number;
   /** Bytes of entries in flight to one follower. Default 8 MiB. */

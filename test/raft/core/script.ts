@@ -14,6 +14,7 @@
  *   stabilize [ID…]        all of it, until nothing moves; prints states only
  *   members ID voters=1,2,3 learners=4                      begins a change of members
  *   crash ID               restart ID
+ *   lose ID N              ID restarts with nothing but its term, on probation N
  *   start ID I             the log of ID starts at I from now on: what is below is in a snapshot
  *   install ID FROM I      ID gets the snapshot of FROM up to I in place of its log
  *   snapshot ID TO I|failed      tells ID that TO has a snapshot up to I, or that it could not get one
@@ -116,6 +117,7 @@ class World {
     else if (command === 'append') this.#network.push(handMade(first, second, words));
     else if (command === 'rest') this.#network.push(lastHeartbeat(first, second, words));
     else if (command === 'restart') this.#start(this.#nodes.get(first)!);
+    else if (command === 'lose') this.#lose(this.#nodes.get(first)!, second);
     else if (command === 'install') this.#install(this.#nodes.get(first)!, this.#nodes.get(second)!, third ?? 0);
     else if (command === 'snapshot')
       this.#nodes.get(first)!.core!.snapshotDone(second as ReplicaId, words[2] === 'failed' ? undefined : third);
@@ -157,7 +159,14 @@ class World {
     this.#start(node);
   }
 
-  #start(node: Node): void {
+  #lose(node: Node, probation: number): void {
+    node.disk = [];
+    node.waiting = [];
+    node.hardState = { term: node.hardState.term, vote: 0 as ReplicaId, commit: 0 };
+    this.#start(node, probation);
+  }
+
+  #start(node: Node, probation = 0): void {
     node.commit = node.hardState.commit;
     node.core = new RecordedCore(
       {
@@ -169,6 +178,7 @@ class World {
         electionTicks: 10,
         heartbeatTicks: 2,
         quiesceTicks: node.quiesceTicks,
+        probation,
         uint32: () => node.id * 0x1000_0000,
         maxAppendBytes: 1000,
         maxInflightBytes: 4000,
@@ -315,7 +325,7 @@ function handMade(from: number, to: number, words: string[]): Message {
 function lastHeartbeat(from: number, to: number, words: string[]): Message {
   const envelope = { from: from as ReplicaId, to: to as ReplicaId, term: option(words, 'term') ?? 0 };
   const commit = option(words, 'commit') ?? 0;
-  return { type: 'heartbeat', ...envelope, commit, readContext: 0, quiesce: true, check: undefined, verdict: false };
+  return { type: 'heartbeat', ...envelope, commit, readContext: 0, quiesce: true, check: undefined, verdict: false, over: 0 };
 }
 
 function option(words: readonly string[], name: string): number | undefined {
@@ -352,16 +362,18 @@ function describe(message: Message): string {
   switch (message.type) {
     case 'append':
       return `${head} prev ${message.prevIndex}/${message.prevTerm} commit ${message.commit} [${message.entries.map((e) => `${e.index}/${e.term}`).join(' ')}]`;
-    case 'appendResponse':
-      return message.rejected
-        ? `${head} rejected ${message.rejectedIndex} hint ${message.hintIndex}/${message.hintTerm}`
-        : `${head} match ${message.matchIndex}`;
+    case 'appendResponse': {
+      const said = message.rejected
+        ? `rejected ${message.rejectedIndex} hint ${message.hintIndex}/${message.hintTerm}`
+        : `match ${message.matchIndex}`;
+      return `${head} ${said}${message.probation > 0 ? `, on probation ${message.probation}` : ''}`;
+    }
     case 'vote':
       return `${head}${message.pre ? ' pre' : ''}${message.transfer ? ' transfer' : ''} last ${message.lastIndex}/${message.lastTerm}`;
     case 'voteResponse':
       return `${head}${message.pre ? ' pre' : ''} ${message.granted ? 'granted' : 'refused'}${message.lastIndex > 0 ? `, ahead at ${message.lastIndex}/${message.lastTerm}` : ''}`;
     case 'heartbeat':
-      return `${head} commit ${message.commit} read ${message.readContext}${message.quiesce ? ' quiesce' : ''}`;
+      return `${head} commit ${message.commit} read ${message.readContext}${message.quiesce ? ' quiesce' : ''}${message.over > 0 ? `, probation ${message.over} is over` : ''}`;
     case 'heartbeatResponse':
       return `${head} read ${message.readContext}${message.awake ? ' awake' : ''}`;
     case 'timeoutNow':

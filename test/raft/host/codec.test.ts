@@ -35,6 +35,7 @@ const heartbeat = fc.record({
   quiesce: fc.boolean(),
   check,
   verdict: fc.boolean(),
+  over: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
 });
 const heartbeatResponse = fc.record({
   type: fc.constant('heartbeatResponse' as const),
@@ -55,6 +56,7 @@ const message: fc.Arbitrary<Message> = fc.oneof(
     rejectedIndex: index,
     hintIndex: index,
     hintTerm: term,
+    probation: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
   }),
   fc.record({
     type: fc.constant('vote' as const),

@@ -24,6 +24,8 @@ test('a leader and its followers describe the same group', async () => {
     quiesced: true,
     divergedIndex: 0,
     quarantined: undefined,
+    damage: undefined,
+    onProbation: false,
     lastSnapshot: undefined,
   };
   const follower = { membership: 'voter', matchIndex: 3, nextIndex: 4, lag: 0, state: 'replicate', inflightMessages: 0, inflightBytes: 0 };

@@ -100,6 +100,7 @@ class FakeWal implements WriteAheadLog {
     return this.stalledSince === undefined ? 0 : this.#environment.monotonicMs() - this.stalledSince;
   }
 
+  async markWhole(): Promise<void> {}
   async markDamaged(group: GroupKey): Promise<void> {
     this.#disk.group(group).whole = false;
   }
@@ -240,6 +241,14 @@ export class FakeStorage implements Storage {
     throw new Error('these logs have no snapshots');
   }
   async discardStaged(): Promise<void> {}
+  onDamage = undefined;
+  async restartLog(): Promise<never> {
+    throw new Error('these logs do not begin anew');
+  }
+  async releaseAside(): Promise<void> {}
+  repairOf(): undefined {
+    return undefined;
+  }
 
   async deleteLog(group: GroupKey): Promise<number> {
     this.#disk.groups.delete(group);

@@ -27,6 +27,7 @@ const request = (commit: number): HeartbeatRequest => ({
   quiesce: false,
   check: undefined,
   verdict: false,
+  over: 0,
 });
 
 beforeEach(() => {

@@ -310,7 +310,7 @@ describe('B39: a group at rest is never stuck', () => {
     const leader = await resting();
     const follower = others(leader)[0]!;
     const { term } = cluster.replica(leader).leadership;
-    const response = { rejected: true, matchIndex: 0, rejectedIndex: 0, hintIndex: 0, hintTerm: 0 };
+    const response = { rejected: true, matchIndex: 0, rejectedIndex: 0, hintIndex: 0, hintTerm: 0, probation: 0 };
     const message: Message = { type: 'appendResponse', from: replicaIdOf(follower), to: replicaIdOf(leader), term: term + 1, ...response };
     for (const frame of encodeFrames([{ group: groupKey(0), message }]))
       cluster.network.receivers.get(leader)!.frame(follower, 'raft', concat(frame));

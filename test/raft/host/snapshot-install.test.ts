@@ -37,6 +37,7 @@ function world(writes: number, { mayInstall = true, hasCommitted = false } = {})
     scheduler: { nextTurn: (task: () => void) => setImmediate(task) },
     schedule: () => void events.push(`goes on${replica.paused ? ', paused' : ''}`),
     newCore: () => ({}),
+    replaced: () => {},
     abandon: async () => void events.push('abandoned'),
   };
   const install = () =>

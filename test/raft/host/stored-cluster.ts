@@ -9,7 +9,7 @@ import type { RaftReplica } from '../../../src/raft/replica.ts';
 import { defaultRaftHostSettings, type RaftHostSettings } from '../../../src/raft/settings.ts';
 import type { RaftHost, Replica, ReplicaOwner } from '../../../src/raft/types.ts';
 import { initDirectory } from '../../../src/storage/directory.ts';
-import { openStorage } from '../../../src/storage/storage.ts';
+import { type BrokerStorage, openStorage } from '../../../src/storage/storage.ts';
 import { SimDisk } from '../../sim/disk.ts';
 import { batchPayload, seeded } from '../../storage/fixture.ts';
 import { brokers, configurationOf, groupKey, replicaIdOf } from './cluster.ts';
@@ -91,6 +91,7 @@ export class HistoryOwner implements ReplicaOwner {
 interface Node {
   readonly host: RaftHost;
   readonly owner: HistoryOwner;
+  readonly storage: BrokerStorage;
 }
 
 /** Three hosts over the real storage on simulated disks, with one group. */
@@ -100,18 +101,22 @@ export class StoredCluster {
   readonly nodes = new Map<BrokerId, Node>();
   readonly disks = new Map<BrokerId, SimDisk>();
   readonly fatal: unknown[] = [];
+  /** Replicas that are to be replaced. */
+  readonly quarantined: { readonly broker: BrokerId; readonly reason: string }[] = [];
   readonly #pauses = new Map<BrokerId, Pause>();
   readonly #settings: RaftHostSettings;
   readonly #stateAlone: boolean;
+  readonly #mayReturn: boolean;
   /** Snapshots that took the place of a log. */
   installs = 0;
   #incarnation = 1;
   #number = 0;
 
-  constructor(seed: number, settings: Partial<RaftHostSettings> = {}, stateAlone = false) {
+  constructor(seed: number, settings: Partial<RaftHostSettings> = {}, stateAlone = false, mayReturn = false) {
     this.environment = new VirtualEnvironment(seed);
     this.network = new FakeNetwork(this.environment);
     this.#stateAlone = stateAlone;
+    this.#mayReturn = mayReturn;
     const small = { maxWindowBytes: 1000, maxAppendBytes: 1500, snapshotChunkBytes: 700, snapshotWindowChunks: 3, snapshotRetryMs: 200 };
     this.#settings = { ...defaultRaftHostSettings, ...small, snapshotTimeoutMs: 2_000, ...settings };
     for (const broker of brokers) {
@@ -121,8 +126,13 @@ export class StoredCluster {
     }
   }
 
-  static async start(seed: number, settings: Partial<RaftHostSettings> = {}, stateAlone = false): Promise<StoredCluster> {
-    const cluster = new StoredCluster(seed, settings, stateAlone);
+  static async start(
+    seed: number,
+    settings: Partial<RaftHostSettings> = {},
+    stateAlone = false,
+    mayReturn = false,
+  ): Promise<StoredCluster> {
+    const cluster = new StoredCluster(seed, settings, stateAlone, mayReturn);
     for (const broker of brokers) await cluster.boot(broker);
     return cluster;
   }
@@ -171,6 +181,7 @@ export class StoredCluster {
       log: silentLogger,
       settings: this.#settings,
       fatal,
+      quarantined: (_group, _replicaId, reason) => void this.quarantined.push({ broker, reason }),
     });
     host.setPeers(
       configurationOf(0).voters.map(({ brokerId, directoryId: of }) => ({ brokerId, address: `b${brokerId}`, directoryId: of })),
@@ -182,13 +193,28 @@ export class StoredCluster {
       configuration: configurationOf(0),
       settings: { segmentBytes: 3_000, stateAlone: this.#stateAlone },
       campaign: false,
+      mayReturn: this.#mayReturn,
+      // Its id is one for good.
+      latest: true,
       owner: (replica) => {
         owner = new HistoryOwner(replica, () => this.installs++);
         return owner;
       },
     });
-    this.nodes.set(broker, { host, owner: owner! });
-    await owner!.restore();
+    this.nodes.set(broker, { host, owner: owner!, storage });
+    await this.#restore(host, owner!);
+  }
+
+  /** As a partition does: what rotted is put right, and then read again. */
+  async #restore(host: RaftHost, owner: HistoryOwner): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await owner.restore();
+      } catch (error) {
+        const isDamage = error instanceof FlotillaError && error.code === 'STORAGE_ERROR';
+        if (!isDamage || tries === 5 || !(await host.untilWhole(GROUP))) throw error;
+      }
+    }
   }
 
   /** The machine loses power. */

@@ -1,8 +1,7 @@
 import type { SimMachine } from '../cluster.ts';
+import { allWhole } from '../convergence.ts';
 import type { DiskOperation, Fate } from '../disk.ts';
 import { type Fault, isOfMinority, type Occurrence, victimOf } from './fault.ts';
-
-const ISSUE_5 = 'the repair of damaged logs (issue 5)';
 
 /** What a disk does besides forgetting at a power cut. After a failed write or sync the process must end by itself (hazard B25). */
 export const diskFaults: readonly Fault[] = [
@@ -30,8 +29,12 @@ export const diskFaults: readonly Fault[] = [
     about: 'ENOSPC: next to nothing grows for a while',
     inflict: fill,
   },
-  { name: 'misdirect', about: 'a write goes to a wrong place of its file', waitsFor: ISSUE_5, inflict: misdirect },
-  { name: 'rot', about: 'bits of a file flip, on a minority of the disks', waitsFor: ISSUE_5, inflict: rot },
+  {
+    name: 'misdirect',
+    about: 'a write goes to a wrong place of its file, on a minority of the disks',
+    inflict: misdirect,
+  },
+  { name: 'rot', about: 'bits of a file flip, on a minority of the disks', inflict: rot },
 ];
 
 function slow(occurrence: Occurrence): void {
@@ -88,19 +91,66 @@ function readsFail({ random }: Occurrence): (operation: DiskOperation) => Fate {
   return ({ kind }) => (kind === 'read' && random.chance(chance) ? 'EIO' : undefined);
 }
 
+/** The one disk that is ever damaged, so that every byte has a good copy on the others: none of which is empty, and yet to be filled. */
+function damageable({ cluster }: Occurrence): SimMachine | undefined {
+  if (cluster.machines.some(({ wiped }) => wiped)) {
+    if (!allWhole(cluster)) return undefined;
+    for (const machine of cluster.machines) machine.wiped = false;
+  }
+  const copies = cluster.machines.flatMap(({ broker }) =>
+    Array.from(broker?.replicas ?? [], ({ configuration }) => configuration.voters.length),
+  );
+  if (copies.some((count) => count < 3)) return undefined;
+  return cluster.machines.find((machine) => isOfMinority({ cluster }, machine));
+}
+
 function misdirect(occurrence: Occurrence): void {
+  const machine = damageable(occurrence);
+  if (machine === undefined) return;
   const goesAstray = once('write', 'misdirect');
-  if (isOfMinority(occurrence, victimOf(occurrence))) fail(occurrence, goesAstray);
+  const { bite, until } = occurrence;
+  until(
+    machine.disk.impose((operation) => {
+      // A frame that nothing followed yet when the process ends is torn, as far as anybody can tell.
+      const met = /\.wal$|directory/.test(operation.path) ? undefined : goesAstray(operation);
+      if (met === undefined) return undefined;
+      machine.rots = true;
+      bite();
+      return met;
+    }),
+  );
 }
 
 function rot(occurrence: Occurrence): void {
   const { random, bite } = occurrence;
-  const machine = victimOf(occurrence);
+  const machine = damageable(occurrence);
+  if (machine === undefined) return;
   const { disk } = machine;
-  const files = disk.files().filter((path) => disk.sizeOf(path) > 0);
-  if (files.length === 0 || !isOfMinority(occurrence, machine)) return;
+  if (random.chance(0.1)) rotState(occurrence, machine);
+  const files = disk.files().filter((path) => disk.sizeOf(path) > 0 && !isLastCopy(path));
+  if (files.length === 0) return;
+  machine.rots = true;
   const path = random.pick(files);
   for (let bytes = random.pick([1, 16, 512]); bytes > 0; bytes--)
     disk.corrupt(path, random.below(disk.sizeOf(path)), 1 + random.below(255));
   bite();
+}
+
+/** Of the two files that say whose a directory is, one at most rots. */
+function isLastCopy(path: string): boolean {
+  return path.endsWith('directory.copy.json');
+}
+
+function rotState({ random, bite }: Occurrence, { stores }: SimMachine): void {
+  for (const store of stores.values()) {
+    void store.entries('').then(async (entries) => {
+      if (entries.length === 0) return;
+      const [key, value] = random.pick(entries);
+      if (value.length === 0) return;
+      const at = random.below(value.length);
+      value[at] = (value[at] ?? 0) ^ (1 + random.below(255));
+      await store.write([{ key, value }]);
+      bite();
+    });
+  }
 }

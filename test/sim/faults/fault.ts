@@ -22,8 +22,6 @@ export interface Fault {
   readonly name: string;
   /** For a person, a line. */
   readonly about: string;
-  /** It is off unless it is asked for by name: what the broker has yet to learn before it can live with it. */
-  readonly waitsFor?: string;
   inflict(occurrence: Occurrence): void;
 }
 
@@ -36,7 +34,7 @@ export function otherBrokers(cluster: SimCluster, id: number): string[] {
 }
 
 /** The atlas of damage: only the last machines' disks are ever damaged or lost, so that a majority keeps one good copy of everything. */
-export function isOfMinority({ cluster }: Occurrence, { id }: SimMachine): boolean {
+export function isOfMinority({ cluster }: Pick<Occurrence, 'cluster'>, { id }: SimMachine): boolean {
   const voters = Math.min(3, cluster.machines.length);
   return id > cluster.machines.length - Math.floor((voters - 1) / 2);
 }

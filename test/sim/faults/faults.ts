@@ -9,11 +9,3 @@ import { processFaults } from './process.ts';
 export const FAULTS: ReadonlyMap<string, Fault> = new Map(
   [...processFaults, ...networkFaults, ...diskFaults, ...membershipFaults, ...logFaults].map((fault) => [fault.name, fault]),
 );
-
-/** Those that a seed draws from by itself. */
-export const ACTIVE_FAULTS: readonly string[] = [...FAULTS.values()]
-  .filter(({ waitsFor }) => waitsFor === undefined)
-  .map(({ name }) => name);
-
-/** Those that the broker can't live with yet, and what for. */
-export const WAITING_FAULTS: readonly Fault[] = [...FAULTS.values()].filter(({ waitsFor }) => waitsFor !== undefined);

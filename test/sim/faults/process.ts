@@ -135,7 +135,11 @@ const WHOLE_LOOKS = 100;
 /** Members of the metadata quorum do not change yet, so its voters keep their disks. One disk at a time: what two disks of three held is lost for good. */
 function wipe(occurrence: Occurrence, looks = WHOLE_LOOKS): void {
   const { cluster, random, ms, bite, until, up } = occurrence;
-  const candidates = cluster.machines.filter(({ id, broker }) => broker !== undefined && !cluster.isController(id));
+  // What rots on one disk and was lost with another would be two of three.
+  const isBad = cluster.machines.some(({ rots }) => rots);
+  const candidates = cluster.machines.filter(
+    ({ id, broker, rots }) => broker !== undefined && !cluster.isController(id) && (rots || !isBad),
+  );
   if (candidates.length > 0 && allWhole(cluster)) {
     const { id } = random.pick(candidates);
     cluster.wipe(id);

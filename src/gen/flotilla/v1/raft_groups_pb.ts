@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file flotilla/v1/raft_groups.proto.
  */
 export const file_flotilla_v1_raft_groups: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG90aWxsYS92MS9yYWZ0X2dyb3Vwcy5wcm90bxILZmxvdGlsbGEudjEiVQoXRGVzY3JpYmVSZXBsaWNhc1JlcXVlc3QSDQoFZ3JvdXAYASABKAkSDQoFdG9waWMYAiABKAkSDQoFYWZ0ZXIYAyABKAkSDQoFbGltaXQYBCABKA0ikwEKGERlc2NyaWJlUmVwbGljYXNSZXNwb25zZRIqCghyZXBsaWNhcxgBIAMoCzIYLmZsb3RpbGxhLnYxLlJhZnRSZXBsaWNhEgwKBG1vcmUYAiABKAgSGgoScGVuZGluZ19kaXNrX2J5dGVzGAMgASgDEiEKBWVycm9yGAQgASgLMhIuZmxvdGlsbGEudjEuRXJyb3IixQUKC1JhZnRSZXBsaWNhEg0KBWdyb3VwGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEhIKCmdlbmVyYXRpb24YAyABKA0SEgoKcmVwbGljYV9pZBgEIAEoAxIQCghub3Rfb3BlbhgFIAEoCRIvCgptZW1iZXJzaGlwGAYgASgOMhsuZmxvdGlsbGEudjEuUmFmdE1lbWJlcnNoaXASIwoEcm9sZRgHIAEoDjIVLmZsb3RpbGxhLnYxLlJhZnRSb2xlEgwKBHRlcm0YCCABKAMSGQoRbGVhZGVyX3JlcGxpY2FfaWQYCSABKAMSGAoQbGVhZGVyX2Jyb2tlcl9pZBgKIAEoDRINCgVyZWFkeRgLIAEoCBIUCgxjb21taXRfaW5kZXgYDCABKAMSFQoNYXBwbGllZF9pbmRleBgNIAEoAxISCgpsYXN0X2luZGV4GA4gASgDEhUKDWR1cmFibGVfaW5kZXgYDyABKAMSHgoWZmlyc3RfcmVwbGljYWJsZV9pbmRleBgQIAEoAxITCgtuZXh0X29mZnNldBgRIAEoAxIQCghxdWllc2NlZBgSIAEoCBI1Cg1jb25maWd1cmF0aW9uGBMgASgLMh4uZmxvdGlsbGEudjEuUmFmdENvbmZpZ3VyYXRpb24SLAoJZm9sbG93ZXJzGBQgAygLMhkuZmxvdGlsbGEudjEuUmFmdEZvbGxvd2VyEg8KB2luX3N5bmMYFSADKA0SMAoNbGFzdF9zbmFwc2hvdBgWIAEoCzIZLmZsb3RpbGxhLnYxLlJhZnRTbmFwc2hvdBIWCg5kaXZlcmdlZF9pbmRleBgXIAEoAxITCgtxdWFyYW50aW5lZBgYIAEoCRISCgpjbGVhbmVkX3RvGBkgASgDEhIKCnNldHRsZWRfdG8YGiABKAMSFwoPdG9tYnN0b25lX2Zsb29yGBsgASgDIsQBChFSYWZ0Q29uZmlndXJhdGlvbhINCgVpbmRleBgBIAEoAxIRCgljb21taXR0ZWQYAiABKAgSDgoGYWdlX21zGAMgASgDEicKBnZvdGVycxgEIAMoCzIXLmZsb3RpbGxhLnYxLlJhZnRNZW1iZXISKQoIb3V0Z29pbmcYBSADKAsyFy5mbG90aWxsYS52MS5SYWZ0TWVtYmVyEikKCGxlYXJuZXJzGAYgAygLMhcuZmxvdGlsbGEudjEuUmFmdE1lbWJlciJJCgpSYWZ0TWVtYmVyEhIKCnJlcGxpY2FfaWQYASABKAMSEQoJYnJva2VyX2lkGAIgASgNEhQKDGRpcmVjdG9yeV9pZBgDIAEoCSLsAQoMUmFmdEZvbGxvd2VyEhIKCnJlcGxpY2FfaWQYASABKAMSEQoJYnJva2VyX2lkGAIgASgNEi8KCm1lbWJlcnNoaXAYAyABKA4yGy5mbG90aWxsYS52MS5SYWZ0TWVtYmVyc2hpcBITCgttYXRjaF9pbmRleBgEIAEoAxISCgpuZXh0X2luZGV4GAUgASgDEigKBXN0YXRlGAYgASgOMhkuZmxvdGlsbGEudjEuUmFmdFByb2dyZXNzEhkKEWluZmxpZ2h0X21lc3NhZ2VzGAcgASgNEhYKDmluZmxpZ2h0X2J5dGVzGAggASgDIjwKDFJhZnRTbmFwc2hvdBINCgVpbmRleBgBIAEoAxIOCgZvZmZzZXQYAiABKAMSDQoFYnl0ZXMYAyABKAMqiQEKCFJhZnRSb2xlEhkKFVJBRlRfUk9MRV9VTlNQRUNJRklFRBAAEhYKElJBRlRfUk9MRV9GT0xMT1dFUhABEhsKF1JBRlRfUk9MRV9QUkVfQ0FORElEQVRFEAISFwoTUkFGVF9ST0xFX0NBTkRJREFURRADEhQKEFJBRlRfUk9MRV9MRUFERVIQBCqHAQoOUmFmdE1lbWJlcnNoaXASHwobUkFGVF9NRU1CRVJTSElQX1VOU1BFQ0lGSUVEEAASGQoVUkFGVF9NRU1CRVJTSElQX1ZPVEVSEAESHAoYUkFGVF9NRU1CRVJTSElQX09VVEdPSU5HEAISGwoXUkFGVF9NRU1CRVJTSElQX0xFQVJORVIQAyp/CgxSYWZ0UHJvZ3Jlc3MSHQoZUkFGVF9QUk9HUkVTU19VTlNQRUNJRklFRBAAEhcKE1JBRlRfUFJPR1JFU1NfUFJPQkUQARIbChdSQUZUX1BST0dSRVNTX1JFUExJQ0FURRACEhoKFlJBRlRfUFJPR1JFU1NfU05BUFNIT1QQA2IGcHJvdG8z", [file_flotilla_v1_common]);
+  fileDesc("Ch1mbG90aWxsYS92MS9yYWZ0X2dyb3Vwcy5wcm90bxILZmxvdGlsbGEudjEiVQoXRGVzY3JpYmVSZXBsaWNhc1JlcXVlc3QSDQoFZ3JvdXAYASABKAkSDQoFdG9waWMYAiABKAkSDQoFYWZ0ZXIYAyABKAkSDQoFbGltaXQYBCABKA0ikwEKGERlc2NyaWJlUmVwbGljYXNSZXNwb25zZRIqCghyZXBsaWNhcxgBIAMoCzIYLmZsb3RpbGxhLnYxLlJhZnRSZXBsaWNhEgwKBG1vcmUYAiABKAgSGgoScGVuZGluZ19kaXNrX2J5dGVzGAMgASgDEiEKBWVycm9yGAQgASgLMhIuZmxvdGlsbGEudjEuRXJyb3Ii6wUKC1JhZnRSZXBsaWNhEg0KBWdyb3VwGAEgASgJEhAKCHRvcGljX2lkGAIgASgMEhIKCmdlbmVyYXRpb24YAyABKA0SEgoKcmVwbGljYV9pZBgEIAEoAxIQCghub3Rfb3BlbhgFIAEoCRIvCgptZW1iZXJzaGlwGAYgASgOMhsuZmxvdGlsbGEudjEuUmFmdE1lbWJlcnNoaXASIwoEcm9sZRgHIAEoDjIVLmZsb3RpbGxhLnYxLlJhZnRSb2xlEgwKBHRlcm0YCCABKAMSGQoRbGVhZGVyX3JlcGxpY2FfaWQYCSABKAMSGAoQbGVhZGVyX2Jyb2tlcl9pZBgKIAEoDRINCgVyZWFkeRgLIAEoCBIUCgxjb21taXRfaW5kZXgYDCABKAMSFQoNYXBwbGllZF9pbmRleBgNIAEoAxISCgpsYXN0X2luZGV4GA4gASgDEhUKDWR1cmFibGVfaW5kZXgYDyABKAMSHgoWZmlyc3RfcmVwbGljYWJsZV9pbmRleBgQIAEoAxITCgtuZXh0X29mZnNldBgRIAEoAxIQCghxdWllc2NlZBgSIAEoCBI1Cg1jb25maWd1cmF0aW9uGBMgASgLMh4uZmxvdGlsbGEudjEuUmFmdENvbmZpZ3VyYXRpb24SLAoJZm9sbG93ZXJzGBQgAygLMhkuZmxvdGlsbGEudjEuUmFmdEZvbGxvd2VyEg8KB2luX3N5bmMYFSADKA0SMAoNbGFzdF9zbmFwc2hvdBgWIAEoCzIZLmZsb3RpbGxhLnYxLlJhZnRTbmFwc2hvdBIWCg5kaXZlcmdlZF9pbmRleBgXIAEoAxITCgtxdWFyYW50aW5lZBgYIAEoCRISCgpjbGVhbmVkX3RvGBkgASgDEhIKCnNldHRsZWRfdG8YGiABKAMSFwoPdG9tYnN0b25lX2Zsb29yGBsgASgDEg4KBmRhbWFnZRgcIAEoCRIUCgxvbl9wcm9iYXRpb24YHSABKAgixAEKEVJhZnRDb25maWd1cmF0aW9uEg0KBWluZGV4GAEgASgDEhEKCWNvbW1pdHRlZBgCIAEoCBIOCgZhZ2VfbXMYAyABKAMSJwoGdm90ZXJzGAQgAygLMhcuZmxvdGlsbGEudjEuUmFmdE1lbWJlchIpCghvdXRnb2luZxgFIAMoCzIXLmZsb3RpbGxhLnYxLlJhZnRNZW1iZXISKQoIbGVhcm5lcnMYBiADKAsyFy5mbG90aWxsYS52MS5SYWZ0TWVtYmVyIkkKClJhZnRNZW1iZXISEgoKcmVwbGljYV9pZBgBIAEoAxIRCglicm9rZXJfaWQYAiABKA0SFAoMZGlyZWN0b3J5X2lkGAMgASgJIuwBCgxSYWZ0Rm9sbG93ZXISEgoKcmVwbGljYV9pZBgBIAEoAxIRCglicm9rZXJfaWQYAiABKA0SLwoKbWVtYmVyc2hpcBgDIAEoDjIbLmZsb3RpbGxhLnYxLlJhZnRNZW1iZXJzaGlwEhMKC21hdGNoX2luZGV4GAQgASgDEhIKCm5leHRfaW5kZXgYBSABKAMSKAoFc3RhdGUYBiABKA4yGS5mbG90aWxsYS52MS5SYWZ0UHJvZ3Jlc3MSGQoRaW5mbGlnaHRfbWVzc2FnZXMYByABKA0SFgoOaW5mbGlnaHRfYnl0ZXMYCCABKAMiPAoMUmFmdFNuYXBzaG90Eg0KBWluZGV4GAEgASgDEg4KBm9mZnNldBgCIAEoAxINCgVieXRlcxgDIAEoAyIbCgxTY3J1YlJlcXVlc3QSCwoDbm93GAEgASgIIu4BCg1TY3J1YlJlc3BvbnNlEgwKBHBhc3MYASABKA0SDwoHcnVubmluZxgCIAEoCBIQCghzZWdtZW50cxgDIAEoDRIVCg1zZWdtZW50c19kb25lGAQgASgNEhIKCmJ5dGVzX2RvbmUYBSABKAMSKwoIZmluZGluZ3MYBiADKAsyGS5mbG90aWxsYS52MS5TY3J1YkZpbmRpbmcSFwoPZW50cmllc19kYW1hZ2VkGAcgASgDEhgKEGVudHJpZXNfcmVwYWlyZWQYCCABKAMSIQoFZXJyb3IYCSABKAsyEi5mbG90aWxsYS52MS5FcnJvciJdCgxTY3J1YkZpbmRpbmcSDQoFZ3JvdXAYASABKAkSDAoEZmlsZRgCIAEoCRIQCghwb3NpdGlvbhgDIAEoAxIMCgR3aGF0GAQgASgJEhAKCHJlcGFpcmVkGAUgASgIKokBCghSYWZ0Um9sZRIZChVSQUZUX1JPTEVfVU5TUEVDSUZJRUQQABIWChJSQUZUX1JPTEVfRk9MTE9XRVIQARIbChdSQUZUX1JPTEVfUFJFX0NBTkRJREFURRACEhcKE1JBRlRfUk9MRV9DQU5ESURBVEUQAxIUChBSQUZUX1JPTEVfTEVBREVSEAQqhwEKDlJhZnRNZW1iZXJzaGlwEh8KG1JBRlRfTUVNQkVSU0hJUF9VTlNQRUNJRklFRBAAEhkKFVJBRlRfTUVNQkVSU0hJUF9WT1RFUhABEhwKGFJBRlRfTUVNQkVSU0hJUF9PVVRHT0lORxACEhsKF1JBRlRfTUVNQkVSU0hJUF9MRUFSTkVSEAMqfwoMUmFmdFByb2dyZXNzEh0KGVJBRlRfUFJPR1JFU1NfVU5TUEVDSUZJRUQQABIXChNSQUZUX1BST0dSRVNTX1BST0JFEAESGwoXUkFGVF9QUk9HUkVTU19SRVBMSUNBVEUQAhIaChZSQUZUX1BST0dSRVNTX1NOQVBTSE9UEANiBnByb3RvMw", [file_flotilla_v1_common]);
 
 /**
  * A raftGroup's name is TOPIC/PARTITION, or `metadata` for the log of the metadata quorum.
@@ -262,6 +262,20 @@ export type RaftReplica = Message<"flotilla.v1.RaftReplica"> & {
    * @generated from field: int64 tombstone_floor = 27;
    */
   tombstoneFloor: bigint;
+
+  /**
+   * What rotted in its segments and is being put right. Empty: nothing, as far as is known.
+   *
+   * @generated from field: string damage = 28;
+   */
+  damage: string;
+
+  /**
+   * It could not prove its log whole, and counts for nothing until it has all that it can have acknowledged.
+   *
+   * @generated from field: bool on_probation = 29;
+   */
+  onProbation: boolean;
 };
 
 /**
@@ -430,6 +444,133 @@ export type RaftSnapshot = Message<"flotilla.v1.RaftSnapshot"> & {
  */
 export const RaftSnapshotSchema: GenMessage<RaftSnapshot> = /*@__PURE__*/
   messageDesc(file_flotilla_v1_raft_groups, 6);
+
+/**
+ * @generated from message flotilla.v1.ScrubRequest
+ */
+export type ScrubRequest = Message<"flotilla.v1.ScrubRequest"> & {
+  /**
+   * Begins a pass at once, unless one is under way.
+   *
+   * @generated from field: bool now = 1;
+   */
+  now: boolean;
+};
+
+/**
+ * Describes the message flotilla.v1.ScrubRequest.
+ * Use `create(ScrubRequestSchema)` to create a new message.
+ */
+export const ScrubRequestSchema: GenMessage<ScrubRequest> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_raft_groups, 7);
+
+/**
+ * @generated from message flotilla.v1.ScrubResponse
+ */
+export type ScrubResponse = Message<"flotilla.v1.ScrubResponse"> & {
+  /**
+   * Passes that the broker's process began. A pass that was just asked for may not have begun yet.
+   *
+   * @generated from field: uint32 pass = 1;
+   */
+  pass: number;
+
+  /**
+   * @generated from field: bool running = 2;
+   */
+  running: boolean;
+
+  /**
+   * Of the present pass, or the last: segments, and snapshots of replicas.
+   *
+   * @generated from field: uint32 segments = 3;
+   */
+  segments: number;
+
+  /**
+   * @generated from field: uint32 segments_done = 4;
+   */
+  segmentsDone: number;
+
+  /**
+   * @generated from field: int64 bytes_done = 5;
+   */
+  bytesDone: bigint;
+
+  /**
+   * Damaged places that it found; 1,000 at most.
+   *
+   * @generated from field: repeated flotilla.v1.ScrubFinding findings = 6;
+   */
+  findings: ScrubFinding[];
+
+  /**
+   * Entries that were found damaged and that were put right since the broker's process began, whoever found them.
+   *
+   * @generated from field: int64 entries_damaged = 7;
+   */
+  entriesDamaged: bigint;
+
+  /**
+   * @generated from field: int64 entries_repaired = 8;
+   */
+  entriesRepaired: bigint;
+
+  /**
+   * @generated from field: flotilla.v1.Error error = 9;
+   */
+  error?: Error | undefined;
+};
+
+/**
+ * Describes the message flotilla.v1.ScrubResponse.
+ * Use `create(ScrubResponseSchema)` to create a new message.
+ */
+export const ScrubResponseSchema: GenMessage<ScrubResponse> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_raft_groups, 8);
+
+/**
+ * @generated from message flotilla.v1.ScrubFinding
+ */
+export type ScrubFinding = Message<"flotilla.v1.ScrubFinding"> & {
+  /**
+   * TOPIC/PARTITION, or `metadata`.
+   *
+   * @generated from field: string group = 1;
+   */
+  group: string;
+
+  /**
+   * @generated from field: string file = 2;
+   */
+  file: string;
+
+  /**
+   * Bytes from the start of the file.
+   *
+   * @generated from field: int64 position = 3;
+   */
+  position: bigint;
+
+  /**
+   * @generated from field: string what = 4;
+   */
+  what: string;
+
+  /**
+   * Nothing of the replica is known to be damaged any more.
+   *
+   * @generated from field: bool repaired = 5;
+   */
+  repaired: boolean;
+};
+
+/**
+ * Describes the message flotilla.v1.ScrubFinding.
+ * Use `create(ScrubFindingSchema)` to create a new message.
+ */
+export const ScrubFindingSchema: GenMessage<ScrubFinding> = /*@__PURE__*/
+  messageDesc(file_flotilla_v1_raft_groups, 9);
 
 /**
  * @generated from enum flotilla.v1.RaftRole
