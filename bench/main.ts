@@ -195,7 +195,7 @@ async function catchUp(client: Client): Promise<void> {
 
 /** A consumer reads what was produced long ago, as fast as it can, while producers go on. */
 async function oldRead(client: Client): Promise<void> {
-  const amount = values.smoke ? { seconds: 2, bytes: 16 << 20 } : { seconds: Math.min(12, seconds), bytes: 2 << 30 };
+  const amount = values.smoke ? { seconds: 2, bytes: 16 << 20 } : { seconds: Math.min(12, seconds), bytes: 2 * GIB };
   await makeTopic(client, 'old');
   await makeTopic(client, 'new');
   await measureProduce(client, 'old', { bytes: amount.bytes });

@@ -231,7 +231,7 @@ export class Partition {
   /**
    * The offset for a time (milliseconds since the epoch): of the first record at or after it, or undefined. Also
    * {@link LATEST_TIMESTAMP} and {@link EARLIEST_TIMESTAMP}. Linearizable: leadership is confirmed with a majority first. Only the start is
-   * told by followers too, as they know it, so that what is committed can be read from its beginning with a majority gone.
+   * told by followers too, as they know it, so that what is committed can be read from its beginning with a majority gone: it may be a former one.
    * Errors: NOT_LEADER_OR_FOLLOWER, OFFSET_NOT_AVAILABLE (just elected), REQUEST_TIMED_OUT.
    */
   async listOffsets(

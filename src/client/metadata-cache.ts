@@ -75,6 +75,8 @@ export class MetadataCache {
   /** Addresses that did not answer when last asked: until then they are asked after the others. */
   readonly #silentUntilMs = new Map<string, number>();
   readonly #listeners = new Set<() => void>();
+  /** Where partitions start, as far as anybody told: by topic id and number. */
+  readonly #starts = new Map<string, number>();
   #next = 0;
 
   constructor(environment: Environment, channels: Channels, bootstrap: readonly string[], closing: AbortSignal) {
@@ -96,6 +98,14 @@ export class MetadataCache {
 
   cached(topic: string): TopicState | undefined {
     return this.#topics.get(topic);
+  }
+
+  /** A replica told where the partition starts. Returns the highest start that any told: one that lags behind may tell a former one. */
+  startsAt({ id }: TopicState, partition: number, told: number): number {
+    const key = `${id}/${partition}`;
+    const start = Math.max(told, this.#starts.get(key) ?? 0);
+    this.#starts.set(key, start);
+    return start;
   }
 
   /** The topic, from the cache or the cluster. Throws UNKNOWN_TOPIC_OR_PARTITION after {@link UNKNOWN_TOPIC_RETRY_MS}. */

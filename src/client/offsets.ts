@@ -34,7 +34,10 @@ export function isolationLevel(isolation: Isolation | undefined): IsolationLevel
   return isolation === 'read_committed' ? IsolationLevel.READ_COMMITTED : IsolationLevel.READ_UNCOMMITTED;
 }
 
-/** The offset of each query in turn, asked of the partitions' leaders; -1: no record at or after the time. */
+/**
+ * The offset of each query in turn, asked of the partitions' leaders; -1: no record at or after the time. A start is asked of any replica where nobody leads,
+ * and never goes back for one client.
+ */
 export async function listOffsets(
   cluster: Cluster,
   queries: readonly OffsetQuery[],
@@ -137,8 +140,11 @@ async function ask(
     const query = queries[index];
     const result = results[at];
     if (query === undefined || result === undefined || result.partition !== query.partition) continue;
-    if (result.error === undefined) offsets[index] = Number(result.offset);
-    else if (!isRetriable(result.error)) throw fromWire(result.error);
+    const state = metadata.cached(query.topic);
+    if (result.error === undefined) {
+      const offset = Number(result.offset);
+      offsets[index] = query.timestamp === EARLIEST && state !== undefined ? metadata.startsAt(state, query.partition, offset) : offset;
+    } else if (!isRetriable(result.error)) throw fromWire(result.error);
     else {
       if (result.error.leader) metadata.applyHint(query.topic, query.partition, result.error.leader);
       failure = fromWire(result.error);

@@ -37,7 +37,8 @@ export async function findSegments(disk: Disk, directory: string, crc32: Crc32, 
   }
   const counting = new Set(segments.map((segment) => segmentName(segment.name)));
   const isBegun = ({ index, generation }: SegmentName) => generation === 0 && !newest.has(index);
-  const begun = [...named(names, 'log'), ...named(names, 'control')].filter(isBegun);
+  const rowless = [...named(names, 'log'), ...named(names, 'control')].filter(isBegun);
+  const begun = [...new Map(rowless.map((name) => [name.index, name])).values()];
   const leftovers = names.filter((name) => {
     if (name.endsWith(ASIDE)) return true;
     const file = EXTENSIONS.map((extension) => parseSegmentName(name, extension)).find((parsed) => parsed !== undefined);

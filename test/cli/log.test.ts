@@ -8,7 +8,7 @@ import { NodeDisk } from '../../src/platform/disk.ts';
 import { nodeEnvironment } from '../../src/platform/environment.ts';
 import { initDirectory } from '../../src/storage/directory.ts';
 import { openStorage } from '../../src/storage/storage.ts';
-import { A, chainOf, checksums, groupKey, REPLICA, write } from '../storage/fixture.ts';
+import { A, chainOf, checksums, cleanBy, groupKey, REPLICA, write } from '../storage/fixture.ts';
 import { flotilla } from './fake.ts';
 
 const topicId = 'a'.repeat(32);
@@ -108,6 +108,34 @@ describe('log dump', () => {
   it('has what stands in the write-ahead log alone', async () => {
     const { out } = await flotilla(['log', 'dump', directory, '--partition', `${topicId}-1`]);
     expect(out.match(/in the write-ahead log/g)).toHaveLength(2);
+  });
+
+  it('has what compaction left', async () => {
+    const access = { disk: new NodeDisk(), path: directory, crc32: checksums.crc32 };
+    const failed = (error: Error): void => expect.fail(error.message);
+    const storage = await openStorage({ ...access, ...checksums, environment: nodeEnvironment, log: silentLogger, failed });
+    const { log } = await storage.openLog(A, { segmentBytes: 20_000 }, REPLICA);
+    log.snapshotSource = () => new Uint8Array(8);
+    const all = chainOf(60, { bytes: 2000 });
+    await storage.wal.append([write(all.slice(30), { hardState: { term: 1, vote: 0, commit: 60 } })]);
+    for (const entry of all.slice(30)) log.append([entry]);
+    await log.flush();
+    await storage.wal.append([]);
+    await log.clean(
+      Number.MAX_SAFE_INTEGER,
+      cleanBy((offset) => (offset % 10 === 0 ? 'kept' : 'gone')),
+      new AbortController().signal,
+    );
+    expect(log.cleanedTo).toBeGreaterThan(20);
+    const { cleanedTo } = log;
+    await storage.close();
+    const { out, code } = await flotilla(['log', 'dump', directory, '--partition', `${topicId}-0`]);
+    expect(code).toBe(0);
+    const lines = out.trim().split('\n');
+    const left = lines.filter((line) => !line.endsWith(' cleaned'));
+    expect(left.slice(0, 2).map((line) => line.slice(0, 30))).toEqual(['index 1 term 1 offsets 0 to 0 ', 'index 11 term 1 offsets 10 to ']);
+    expect(lines.filter((line) => line.endsWith(' cleaned')).join()).toContain(`offsets ${cleanedTo - 1} to ${cleanedTo - 1} 0 bytes`);
+    expect((await flotilla(['log', 'verify', directory])).code).toBe(0);
   });
 
   it('asks which partition, and tells which there are', async () => {

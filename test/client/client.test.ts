@@ -54,6 +54,27 @@ describe('client', () => {
     expect(code(await admin.listTopics().catch((error) => error))).toBe('CLOSED');
   });
 
+  it('knows where a partition starts, though a replica that lags says otherwise', async () => {
+    const cluster = new FakeCluster();
+    const { admin } = await cluster.client();
+    await cluster.settle(admin.createTopic({ name: 't', partitions: 1 }));
+    const [partition] = cluster.topics.get('t') ?? [];
+    const start = () => cluster.settle(admin.listOffsets([{ topic: 't', partition: 0, at: 'beginning' }]));
+    for (const [told, known] of [
+      [5, 5],
+      [3, 5],
+      [7, 7],
+    ] as const) {
+      Object.assign(partition ?? {}, { startOffset: told });
+      expect(await start()).toEqual([known]);
+    }
+    // Another topic of that name starts where it starts.
+    await cluster.settle(admin.deleteTopic('t'));
+    await cluster.settle(admin.createTopic({ name: 't', partitions: 1 }));
+    await cluster.time.run(1_000);
+    expect(await start()).toEqual([0]);
+  });
+
   it('gives up a call at its deadline when the cluster is gone', async () => {
     const cluster = new FakeCluster();
     const client = await cluster.client();

@@ -210,7 +210,8 @@ export async function dumpLog(session: Session, directory: string, options: Dump
         await session.out.line(session.json ? JSON.stringify(entryJson(entry)) : entryLine(entry));
         return;
       }
-      if (entry.payload === undefined || kindName(entry.row.kind) !== 'batch') return;
+      // None, too, of the last entry of a cleaned segment.
+      if (entry.payload === undefined || entry.payload.length === 0 || kindName(entry.row.kind) !== 'batch') return;
       if (replica.group === METADATA_GROUP) {
         for (const record of readMetadataEntry(entry.payload))
           if (left-- > 0) await session.out.line(metadataLine(entry.row.index, record));
@@ -256,14 +257,23 @@ function entryJson({ row, payload, ...rest }: StoredEntry | WalEntry) {
   if (recordCount === 0) return base;
   const offsets = { baseOffset: nextOffset - recordCount, lastOffset: nextOffset - 1, records: recordCount };
   if (payload === undefined) return { ...base, ...offsets };
-  const { compression, maxTimestamp, producerId, producerEpoch, baseSequence, leaderEpoch } = readBatchHeader(payload);
-  return { ...base, ...offsets, leaderEpoch, compression, maxTimestamp, producerId, producerEpoch, baseSequence };
+  if (payload.length === 0) return { ...base, ...offsets, records: 0, cleaned: true };
+  const {
+    compression,
+    maxTimestamp,
+    producerId,
+    producerEpoch,
+    baseSequence,
+    leaderEpoch,
+    recordCount: records,
+  } = readBatchHeader(payload);
+  return { ...base, ...offsets, records, leaderEpoch, compression, maxTimestamp, producerId, producerEpoch, baseSequence };
 }
 
 function entryLine(entry: StoredEntry | WalEntry): string {
   const json = entryJson(entry);
   const place = `index ${json.index} term ${json.term}`;
-  const state = `${json.inWal ? ' (in the write-ahead log)' : ''}${json.damaged ? ' DAMAGED' : ''}`;
+  const state = `${json.inWal ? ' (in the write-ahead log)' : ''}${json.damaged ? ' DAMAGED' : ''}${'cleaned' in json ? ' cleaned' : ''}`;
   if (!('baseOffset' in json)) return `${place} ${json.kind} ${json.bytes} bytes${state}`;
   const offsets = `${place} offsets ${json.baseOffset} to ${json.lastOffset} ${json.bytes} bytes`;
   if (!('producerId' in json)) return `${offsets}${state}`;
