@@ -75,7 +75,7 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
     };
     const rows = await active.recover(limit, visit, synced === undefined);
     if (synced !== undefined && rows < limit) whole = false;
-    active.trimLater(names);
+    await active.trim(names);
   }
   if (!whole) access.log.error('segments not whole', { directory: access.directory, synced });
   const last = lastRow ?? (await lastPosition(segments)) ?? emptied ?? EMPTY;

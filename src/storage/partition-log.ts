@@ -142,11 +142,7 @@ export class SegmentedLog implements PartitionLog, WritableLog {
   }
 
   append(entries: readonly Entry[]): void {
-    if (entries.length > 0) this.#context.writer.added(this, this.#append(entries));
-  }
-
-  /** Returns how many bytes wait in memory for that. */
-  #append(entries: readonly Entry[]): number {
+    if (entries.length === 0) return;
     assert(!this.#closed, 'the log is open', this.#context.directory);
     let payloadBytes = 0;
     for (const entry of entries) payloadBytes += entry.payload.length;
@@ -159,12 +155,12 @@ export class SegmentedLog implements PartitionLog, WritableLog {
     this.#last = positionOf(this.#last);
     this.#writer.planned(payloadBytes, entries.length);
     this.#sizeBytes += payloadBytes;
-    return this.#tail.bytes - waiting;
+    this.#context.writer.added(this, this.#tail.bytes - waiting);
   }
 
   /** Takes entries that recovery knows to be committed, before anything else: the log starts behind them. */
   adopt(entries: readonly Entry[]): void {
-    if (entries.length > 0) this.#context.writer.recovered(this, this.#append(entries));
+    this.append(entries);
     this.#initial = { ...this.#initial, base: this.#last, terms: this.#terms };
   }
 

@@ -60,12 +60,7 @@ export async function boundTo(disk: Disk, directory: string, crc32: Crc32): Prom
     return 'unbound';
   }
   try {
-    // Read whole only where that does not say it: the end of the file takes a read to find.
-    return (
-      decodeReplicaFile(await file.read(0, REPLICA_FILE_BYTES), crc32) ??
-      decodeReplicaFile(await file.read(0, MAX_BYTES), crc32) ??
-      'damaged'
-    );
+    return decodeReplicaFile(await file.read(0, MAX_BYTES), crc32) ?? 'damaged';
   } finally {
     await file.close();
   }

@@ -3,8 +3,6 @@ import type { Scheduler, Timer } from '../base/environment.ts';
 
 /** How long committed entries may wait in memory. */
 const WRITE_AFTER_MS = 200;
-/** What recovery found above the segments may wait longer: a broker opens thousands of logs at its start, and what comes to them meanwhile is written with it. */
-const WRITE_RECOVERED_AFTER_MS = 2_000;
 /** A log with so much waiting is written at once. */
 const WRITE_AT_BYTES = 1 << 20;
 /** With so much waiting over all logs, all are written at once. */
@@ -36,14 +34,11 @@ export class SegmentWriter {
   /** Entries could not be written: the process must end. */
   readonly failed: (error: unknown) => void;
   readonly #dirty = new Set<WritableLog>();
-  /** What waits in them is what recovery found. */
-  readonly #recovered = new Set<WritableLog>();
   readonly #due: WritableLog[] = [];
   readonly #reclaimable = new Set<WritableLog>();
   #pendingBytes = 0;
   #writing = 0;
   #timer: Timer | undefined;
-  #recoveredTimer: Timer | undefined;
   #reclaimTimer: Timer | undefined;
   #reclaiming = false;
 
@@ -60,19 +55,10 @@ export class SegmentWriter {
   /** `bytes` more wait in the log. */
   added(log: WritableLog, bytes: number): void {
     this.#pendingBytes += bytes;
-    this.#recovered.delete(log);
     this.#dirty.add(log);
     if (this.#pendingBytes >= WRITE_ALL_AT_BYTES) this.#writeAll();
     else if (log.pendingBytes >= WRITE_AT_BYTES) this.#write(log);
     if (this.#dirty.size > 0) this.#timer ??= this.#scheduler.after(WRITE_AFTER_MS, () => this.#expired());
-  }
-
-  /** So many bytes that recovery found wait in the log. */
-  recovered(log: WritableLog, bytes: number): void {
-    this.#recovered.add(log);
-    this.#pendingBytes += bytes;
-    if (log.pendingBytes >= WRITE_AT_BYTES || this.#pendingBytes >= WRITE_ALL_AT_BYTES) this.#writeRecovered();
-    else this.#recoveredTimer ??= this.#scheduler.after(WRITE_RECOVERED_AFTER_MS, () => this.#writeRecovered());
   }
 
   written(bytes: number): void {
@@ -91,8 +77,6 @@ export class SegmentWriter {
   close(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
-    this.#recoveredTimer?.cancel();
-    this.#recovered.clear();
     this.#reclaimTimer?.cancel();
     this.#reclaimable.clear();
     this.#dirty.clear();
@@ -112,14 +96,6 @@ export class SegmentWriter {
     if (!this.#dirty.delete(log)) return;
     this.#due.push(log);
     while (this.#writing < CONCURRENT && this.#due.length > 0) void this.#next();
-  }
-
-  #writeRecovered(): void {
-    this.#recoveredTimer?.cancel();
-    this.#recoveredTimer = undefined;
-    for (const log of this.#recovered) this.#dirty.add(log);
-    this.#recovered.clear();
-    this.#writeAll();
   }
 
   async #reclaim(): Promise<void> {

@@ -14,7 +14,7 @@ import { FlotillaError } from '../base/errors.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { LogPosition } from '../raft/core/types.ts';
 import { BATCH_HEADER_BYTES, batchBaseOffsetAt, batchNextOffsetAt, type Checksums, payloadIntact } from './payload.ts';
-import { EXTENSIONS, type Extension, SegmentFiles, type SegmentName } from './segment-files.ts';
+import { EXTENSIONS, SegmentFiles, type SegmentName } from './segment-files.ts';
 import {
   BLOCK_ROWS,
   entryOf,
@@ -54,20 +54,11 @@ export interface BatchRows {
   readonly bytes: Uint8Array;
 }
 
-/** Files that may be longer than they should be, and where they are to end. */
-interface Overlong {
-  readonly extensions: readonly Extension[];
-  readonly ends: Readonly<Record<Extension, number>>;
-}
-
 export class Segment {
   readonly base: SegmentName;
   logBytes = 0;
   #controlBytes = 0;
   #rowCount = 0;
-  /** Until they are cut: see {@link trimLater}. */
-  #overlong: Overlong | undefined;
-  #trimming: Promise<void> | undefined;
   #index: Promise<SparseIndex> | undefined;
   readonly #end: LogPosition | undefined;
   readonly #files: SegmentFiles;
@@ -125,11 +116,6 @@ export class Segment {
       if (entry.payload.length > 0) (inLog ? logPayloads : controlPayloads).push(entry.payload);
     }
     assert(logEnd <= MAX_FILE_BYTES, 'a segment is below 4 GiB; lower segment.bytes', logEnd);
-    await this.#trimming;
-    if (this.#overlong !== undefined) {
-      const ends = { log: logEnd, control: controlEnd, entries: this.#rowCount * INDEX_ROW_BYTES + rows.length };
-      this.#overlong = { ...this.#overlong, ends };
-    }
     if (logPayloads.length > 0) await this.#files.write('log', this.logBytes, logPayloads);
     if (controlPayloads.length > 0) await this.#files.write('control', this.#controlBytes, controlPayloads);
     await this.#files.write('entries', this.#rowCount * INDEX_ROW_BYTES, [rows]);
@@ -139,13 +125,11 @@ export class Segment {
     this.logBytes = logEnd;
     this.#controlBytes = controlEnd;
     this.#rowCount += entries.length;
-    await this.#trim();
   }
 
   /** Makes all that was appended durable, names included (hazard B26). */
-  async sync(): Promise<void> {
-    await this.#trim();
-    await this.#files.sync();
+  sync(): Promise<void> {
+    return this.#files.sync();
   }
 
   /**
@@ -155,7 +139,7 @@ export class Segment {
   async recover(rows: number, visit: (row: IndexRow) => void, verifyPayloads: boolean): Promise<number> {
     const index = new SparseIndex();
     this.#index = Promise.resolve(index);
-    const stored = verifyPayloads ? Math.floor((await this.#files.size('entries')) / INDEX_ROW_BYTES) : rows;
+    const stored = Math.floor((await this.#files.size('entries')) / INDEX_ROW_BYTES);
     this.#rowCount = 0;
     await this.#scan(0, Math.min(rows, stored), async (row) => {
       if (verifyPayloads && !(await this.#payloadReadable(row))) return false;
@@ -169,27 +153,11 @@ export class Segment {
     return this.#rowCount;
   }
 
-  /**
-   * What stands behind the last row counts for nothing: it is in the write-ahead log, or was never acknowledged. It is cut off before anything is synced, or
-   * told of the files; mostly what is written next covers it. `names`: of the directory.
-   */
-  trimLater(names: readonly string[]): void {
-    const extensions = EXTENSIONS.filter((extension) => names.includes(`${this.name}.${extension}`)).toReversed();
-    this.#overlong = { extensions, ends: { log: this.logBytes, control: this.#controlBytes, entries: this.#rowCount * INDEX_ROW_BYTES } };
-  }
-
-  /** An append waits for it, and one that is under way has said where it ends: nothing that counts is cut off. */
-  #trim(): Promise<void> | undefined {
-    if (this.#overlong === undefined) return undefined;
-    this.#trimming ??= this.#cut(this.#overlong).finally(() => {
-      this.#trimming = undefined;
-    });
-    return this.#trimming;
-  }
-
-  async #cut(overlong: Overlong): Promise<void> {
-    for (const extension of overlong.extensions) await this.#files.trim(extension, overlong.ends[extension]);
-    this.#overlong = undefined;
+  /** Cuts off what stands behind the last row: it is in the write-ahead log, or was never acknowledged. `names`: of the directory. */
+  async trim(names: readonly string[]): Promise<void> {
+    const lengths = { log: this.logBytes, control: this.#controlBytes, entries: this.#rowCount * INDEX_ROW_BYTES };
+    for (const extension of EXTENSIONS.toReversed())
+      if (names.includes(`${this.name}.${extension}`)) await this.#files.trim(extension, lengths[extension]);
   }
 
   /** The last row, or undefined when there is none. */
@@ -347,8 +315,7 @@ export class Segment {
   }
 
   /** Its files, with their lengths. */
-  async files(): Promise<{ readonly name: string; readonly length: number }[]> {
-    await this.#trim();
+  files(): Promise<{ readonly name: string; readonly length: number }[]> {
     return this.#files.list();
   }
 
