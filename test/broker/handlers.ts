@@ -33,7 +33,7 @@ export function contextOf(
   };
   return {
     config: loadConfig({ set: ['node.id=1', ...set] }),
-    partitions: { find, topicIdOf } as unknown as Partitions,
+    partitions: { find, topicIdOf, opening: () => undefined } as unknown as Partitions,
     metadata: new MetadataStore(),
     environment,
     produceLoad: new ProduceLoad(),
