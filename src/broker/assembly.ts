@@ -58,8 +58,6 @@ export interface BrokerOptions {
   readonly environment: Environment;
   readonly disk: Disk;
   readonly openStateStore: (path: string) => Promise<StateStore>;
-  /** See PartitionsOptions.openingMany. */
-  readonly openingMany?: (many: boolean) => void;
   readonly connect: Connect;
   readonly createTransport: (options: {
     readonly identity: PeerIdentity;
@@ -204,7 +202,6 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
       reassignments?.changed();
     },
     failedChanged: () => reassignments?.changed(),
-    ...(options.openingMany !== undefined && { openingMany: options.openingMany }),
   });
   const context: BrokerContext = { config, partitions, metadata, environment, produceLoad: new ProduceLoad(), crc32c, log, fatal };
   const { openStateStore } = options;

@@ -25,8 +25,6 @@ import { Partition } from './partition.ts';
 
 /** Replicas that are opened or removed at the same time. */
 export const MAX_CONCURRENT_CHANGES = 16;
-/** Replicas that wait for it. */
-const MANY = 100;
 
 /** Of a log that rots, how often its producers are read. */
 const MAX_RESTORES = 5;
@@ -60,8 +58,6 @@ export interface PartitionsOptions {
   readonly leadershipChanged: (partition: Partition) => void;
   /** See {@link Partitions.failed}. */
   readonly failedChanged?: () => void;
-  /** Told when so many replicas wait to be opened that memory is worth care, and when the last of them is done. */
-  readonly openingMany?: (many: boolean) => void;
 }
 
 /** A replica that this broker can't bring back: another is to take its place. */
@@ -114,7 +110,6 @@ export class Partitions {
     this.#options.leadershipChanged(partition);
   };
   #changing = 0;
-  #openingMany = false;
   /** The metadata here tell of this process's registration, so they are no older than what any process before it had seen. */
   #caughtUp = false;
   #unsubscribe: (() => void) | undefined;
@@ -337,7 +332,6 @@ export class Partitions {
   }
 
   #run(): void {
-    if (this.#queue.length > MANY) this.#tellMany(true);
     while (this.#changing < MAX_CONCURRENT_CHANGES) {
       const slot = this.#queue.shift();
       if (slot === undefined) break;
@@ -347,15 +341,7 @@ export class Partitions {
         this.#run();
       });
     }
-    if (this.#changing > 0) return;
-    this.#tellMany(false);
-    this.#idle?.();
-  }
-
-  #tellMany(many: boolean): void {
-    if (this.#openingMany === many) return;
-    this.#openingMany = many;
-    this.#options.openingMany?.(many);
+    if (this.#changing === 0) this.#idle?.();
   }
 
   async #change(slot: Slot): Promise<void> {

@@ -59,7 +59,6 @@ function secondProcess(
   const closed: GroupKey[] = [];
   const removed: GroupKey[] = [];
   const warned: unknown[] = [];
-  const many: boolean[] = [];
   const fakes: FakeReplica[] = [];
   const host = {
     open: async ({ group, replicaId, latest, owner }: ReplicaOptions) => {
@@ -97,7 +96,6 @@ function secondProcess(
     checkRoom: () => {},
     log: { ...silentLogger, warn: (...said) => void warned.push(said) },
     leadershipChanged: () => {},
-    openingMany: (is) => void many.push(is),
   });
   partitions.start();
   const replay = async (...records: MetadataRecord[]) => {
@@ -106,7 +104,7 @@ function secondProcess(
   };
   const failed = () => [...partitions.failed()].map((one) => one.replicaId);
   const isOpen = () => partitions.get(topicId, 0) !== undefined;
-  return { opened, closed, removed, warned, many, environment, replay, partitions, metadata, replicas, failed, isOpen, fakes };
+  return { opened, closed, removed, warned, environment, replay, partitions, metadata, replicas, failed, isOpen, fakes };
 }
 
 it('opens at once what the directory holds', async () => {
@@ -164,22 +162,6 @@ it('tells who asks for the replica why it is not open', async () => {
     pendingDiskBytes: 7n,
     replicas: [{ group: 'orders/0', replicaId: 1n, notOpen: 'damaged', role: RaftRole.UNSPECIFIED }],
   });
-});
-
-it('tells when it begins to open many replicas, and when it has', async () => {
-  const { opened, many, replay } = secondProcess([]);
-  await replay(registered(2), created);
-  expect(many).toEqual([]);
-  const large = {
-    name: 'large',
-    topicId: 'a'.repeat(32) as typeof topicId,
-    firstReplicaId: 2,
-    partitions: Array.from({ length: 300 }, () => [0]),
-  };
-  await replay({ ...created, ...large });
-  await replay();
-  expect(opened).toHaveLength(301);
-  expect(many).toEqual([true, false]);
 });
 
 it('tries again to open a replica that the disk refused once, later each time', async () => {
