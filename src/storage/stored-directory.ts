@@ -16,7 +16,7 @@ export interface StoredDirectory {
   readonly identity: DirectoryIdentity | undefined;
   readonly wal: StoredWal;
   readonly replicas: readonly StoredReplica[];
-  /** Names of what was deleted or replaced, and is kept until a later start. */
+  /** Names of what was deleted or replaced: quarantine.ts says how long it stays. */
   readonly quarantine: readonly string[];
   /** What is wrong, but for what only reading all of the segments would find. */
   readonly damage: readonly Damage[];
