@@ -8,6 +8,7 @@ import { FlotillaError } from '../base/errors.ts';
 import { continuesChain } from '../raft/core/append-check.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { LogPosition } from '../raft/core/types.ts';
+import { readFile, withFile } from './files.ts';
 import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, isRecordBatch, payloadIntact } from './payload.ts';
 import { parseSegmentName, type SegmentBase, type SegmentName, segmentName } from './segment-files.ts';
 import { headChecksumOf, INDEX_ROW_BYTES, type IndexRow, PayloadFile, payloadFileOf, putIndexRow, readIndexRow } from './segment-index.ts';
@@ -83,7 +84,7 @@ export class SegmentsRepair implements LogRepair {
       const base = parseSegmentName(name, 'snapshot');
       if (base === undefined) continue;
       const path = `${directory}/${name}`;
-      const bytes = await readWhole(disk, path).catch(() => undefined);
+      const bytes = await readFile(disk, path).catch(() => undefined);
       await paced(bytes?.length ?? 0);
       if (bytes === undefined || decodeSnapshot(bytes, crc32) !== undefined) continue;
       damages.push({ file: path, position: 0, what: 'the snapshot does not match its checksum' });
@@ -141,15 +142,12 @@ export class SegmentsRepair implements LogRepair {
     if (index === 1) return ORIGIN;
     if (before === undefined) return undefined;
     const { disk, directory } = this.#options;
-    const file = await disk.open(`${directory}/${segmentName(before)}.entries`, { create: false });
-    try {
+    return withFile(disk, `${directory}/${segmentName(before)}.entries`, async (file) => {
       // Of a cleaned one the rows have gaps, and its last entry the last row.
       const place = before.generation === 0 ? index - 1 - before.index : Math.floor((await file.size()) / INDEX_ROW_BYTES) - 1;
       const row = readIndexRow(await file.read(place * INDEX_ROW_BYTES, INDEX_ROW_BYTES), 0, this.#options.crc32);
       return row?.index === index - 1 ? row : undefined;
-    } finally {
-      await file.close();
-    }
+    });
   }
 
   /** The entry behind what is damaged, here or in the next segment. Undefined: not known any more. */
@@ -158,8 +156,7 @@ export class SegmentsRepair implements LogRepair {
     const { disk, directory } = this.#options;
     const path = `${directory}/${segmentName(next)}.entries`;
     if (!(await disk.exists(path))) return undefined;
-    const other = await disk.open(path, { create: false });
-    return this.#rowAt(other, next, index).finally(() => other.close());
+    return withFile(disk, path, (other) => this.#rowAt(other, next, index));
   }
 
   async #rowAt(file: DiskFile, base: SegmentName, index: number): Promise<IndexRow | undefined> {
@@ -250,15 +247,6 @@ interface Surroundings {
   readonly previous: LogPosition | undefined;
   readonly following: IndexRow | undefined;
   readonly next: SegmentBase | undefined;
-}
-
-async function readWhole(disk: Disk, path: string): Promise<Uint8Array> {
-  const file = await disk.open(path, { create: false });
-  try {
-    return await file.read(0, await file.size());
-  } finally {
-    await file.close();
-  }
 }
 
 /** The files of a segment, opened as they are needed. */

@@ -3,6 +3,7 @@ import type { Disk, Logger } from '../base/environment.ts';
 import { decodeConfiguration } from '../raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../raft/core/entry.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
+import { fileSize } from './files.ts';
 import type { KeptSnapshot, LogStart } from './log-snapshots.ts';
 import { decodeLogStart } from './log-start.ts';
 import type { Checksums } from './payload.ts';
@@ -167,13 +168,8 @@ async function totalBytes({ disk, directory }: Access, segments: readonly Segmen
   // Of the active one, its rows were read.
   let bytes = (await segments.at(-1)?.payloadBytes()) ?? 0;
   const closed = new Set(segments.slice(0, -1).flatMap(({ name }) => [`${name}.log`, `${name}.control`]));
-  for (const name of names) if (closed.has(name)) bytes += await bytesOf(disk, `${directory}/${name}`);
+  for (const name of names) if (closed.has(name)) bytes += await fileSize(disk, `${directory}/${name}`);
   return bytes;
-}
-
-async function bytesOf(disk: Disk, path: string): Promise<number> {
-  const file = await disk.open(path, { create: false });
-  return file.size().finally(() => file.close());
 }
 
 interface RowOf {

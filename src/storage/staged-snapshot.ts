@@ -7,6 +7,7 @@ import type { Disk, DiskFile } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { continuesChain } from '../raft/core/append-check.ts';
 import type { LogPosition } from '../raft/core/types.ts';
+import { withFile } from './files.ts';
 import type { Checksums } from './payload.ts';
 import { Segment } from './segment.ts';
 import { type FoundSegment, findSegments, rowsOf } from './segment-directory.ts';
@@ -118,9 +119,8 @@ export class StagedSnapshot implements Staging {
 
   async #record(): Promise<SegmentSnapshot> {
     const { name, length } = must(this.files[0], 'a snapshot has a record');
-    const file = await this.#disk.open(`${this.directory}/${name}`, { create: false });
-    const snapshot = decodeSnapshot(await file.read(0, length), this.#checksums.crc32);
-    await file.close();
+    const bytes = await withFile(this.#disk, `${this.directory}/${name}`, (file) => file.read(0, length));
+    const snapshot = decodeSnapshot(bytes, this.#checksums.crc32);
     if (snapshot === undefined) throw this.#damaged('its record is damaged');
     if (snapshot.group !== this.#group) throw this.#damaged(`it is one of ${snapshot.group}`);
     return snapshot;
