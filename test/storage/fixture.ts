@@ -1,5 +1,5 @@
 import { crc32c } from '@node-rs/crc32';
-import { must } from '../../src/base/assert.ts';
+import { assert, must } from '../../src/base/assert.ts';
 import { concat } from '../../src/base/bytes.ts';
 import { type Environment, silentLogger } from '../../src/base/environment.ts';
 import { type BrokerId, encodeGroupKey, type GroupKey, type ReplicaId, type TopicId } from '../../src/base/ids.ts';
@@ -9,6 +9,7 @@ import { makeEntry, putUint32, putUint64, readUint32 } from '../../src/raft/core
 import { initDirectory } from '../../src/storage/directory.ts';
 import { batchBaseOffsetAt, batchLengthAt } from '../../src/storage/payload.ts';
 import { type BrokerStorage, openStorage, type StorageSettings } from '../../src/storage/storage.ts';
+import type { PartitionLog } from '../../src/storage/types.ts';
 import { SimDisk } from '../sim/disk.ts';
 
 export const checksums = { crc32, crc32c: (bytes: Uint8Array, seed?: number) => crc32c(bytes, seed) };
@@ -161,12 +162,43 @@ export class Fixture {
     this.disk.kill();
     this.environment = new TestEnvironment(this.environment.uint32());
   }
+  /** Does the work, and cuts the power at the `at`th operation on the disk from now on. False: the work ended before. */
+  async cutPower(at: number, work: () => Promise<unknown>): Promise<boolean> {
+    const { disk } = this;
+    const cut = disk.operations + at;
+    let working = true;
+    const powerCut = async (): Promise<void> => {
+      while (working && !disk.off) await new Promise((resolve) => setImmediate(resolve));
+    };
+    disk.intercept = ({ number }) => (number === cut ? 'crash' : undefined);
+    const done = work().finally(() => {
+      working = false;
+    });
+    await Promise.race([done, powerCut()]);
+    disk.intercept = undefined;
+    return working;
+  }
   async open(): Promise<BrokerStorage> {
     const { disk, environment } = this;
     await initDirectory({ disk, path: 'data', crc32 }, { brokerId: 1 as BrokerId, random: environment });
     const failed = (error: Error): void => void this.failures.push(error);
     return openStorage({ disk, path: 'data', environment, log: silentLogger, settings: this.settings, failed, ...checksums });
   }
+}
+
+/** What a log can give of its entries from an index on, in runs of about so many bytes. */
+export async function entriesFrom(
+  log: Pick<PartitionLog, 'lastIndex' | 'readEntries'>,
+  firstIndex = 1,
+  runBytes = 2_000,
+): Promise<Entry[]> {
+  const entries: Entry[] = [];
+  while (firstIndex + entries.length <= log.lastIndex) {
+    const run = await log.readEntries(firstIndex + entries.length, runBytes);
+    assert(run.length > 0, 'a log gives what it has');
+    entries.push(...run);
+  }
+  return entries;
 }
 
 /** The bytes of entries, to compare. */
