@@ -4,6 +4,7 @@
  */
 import { assert, must } from '../base/assert.ts';
 import type { Disk } from '../base/environment.ts';
+import { LOG_ORIGIN } from '../raft/core/chain.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { LogPosition } from '../raft/core/types.ts';
 import { readFile, withFile } from './files.ts';
@@ -131,7 +132,7 @@ export class SegmentsRepair implements LogRepair {
 
   /** The last entry before a segment. Undefined: not known any more. */
   async #endOf(before: SegmentName | undefined, { index }: SegmentBase): Promise<LogPosition | undefined> {
-    if (index === 1) return ORIGIN;
+    if (index === 1) return LOG_ORIGIN;
     if (before === undefined) return undefined;
     const { disk, directory } = this.#options;
     return withFile(disk, `${directory}/${segmentName(before)}.entries`, async (file) => {
@@ -165,8 +166,6 @@ export class SegmentsRepair implements LogRepair {
     if (!isWhole || own.isRunning) await files.write('entries', (entry.index - base.index) * INDEX_ROW_BYTES, row);
   }
 }
-
-const ORIGIN: LogPosition = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, chainLow: 0 };
 
 interface Found {
   readonly base: SegmentName;

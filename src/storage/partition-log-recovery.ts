@@ -1,5 +1,6 @@
 /** Reads a replica's segments at start: up to what is synced for certain, and no further. */
 import type { Disk, Logger } from '../base/environment.ts';
+import { LOG_ORIGIN } from '../raft/core/chain.ts';
 import { decodeConfiguration } from '../raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../raft/core/entry.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
@@ -35,8 +36,6 @@ interface Access {
   readonly checksums: Checksums;
   readonly log: Logger;
 }
-
-const EMPTY: LogPosition = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, chainLow: 0 };
 
 /**
  * `synced`: segments hold all entries up to it, durably; what they hold above is cut off, because the write-ahead log has it and a page cache that
@@ -79,7 +78,7 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
     await active.trim(names);
   }
   if (!whole) access.log.error('segments not whole', { directory: access.directory, synced });
-  const last = lastRow ?? (await lastPosition(segments)) ?? emptied ?? EMPTY;
+  const last = lastRow ?? (await lastPosition(segments)) ?? emptied ?? LOG_ORIGIN;
   const sizeBytes = await totalBytes(access, segments, names);
   const configuration = await history.configuration(snapshot?.configuration);
   const state =

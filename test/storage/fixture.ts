@@ -4,6 +4,7 @@ import { concat } from '../../src/base/bytes.ts';
 import { type Environment, silentLogger } from '../../src/base/environment.ts';
 import { type BrokerId, encodeGroupKey, type GroupKey, type ReplicaId, type TopicId } from '../../src/base/ids.ts';
 import { crc32 } from '../../src/platform/crc32.ts';
+import { LOG_ORIGIN } from '../../src/raft/core/chain.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import { makeEntry, putUint32, putUint64, readUint32 } from '../../src/raft/core/entry-codec.ts';
 import { initDirectory } from '../../src/storage/directory.ts';
@@ -79,8 +80,6 @@ export const write = (entries: readonly Entry[], more: object = {}) => ({
   ...more,
 });
 
-const START = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, chainLow: 0 };
-
 /** A RecordBatch v2 of `recordCount` records with filler for records. */
 export function batchPayload(baseOffset: number, recordCount: number, bytes: number, timestamp: number, epoch = 1): Uint8Array {
   const payload = new Uint8Array(Math.max(61, bytes));
@@ -101,7 +100,7 @@ export function nextEntry(
   previous: Entry | undefined,
   options: { term?: number; bytes?: number; records?: number; timestamp?: number; kind?: Entry['kind']; payload?: Uint8Array } = {},
 ): Entry {
-  const before = previous ?? START;
+  const before = previous ?? LOG_ORIGIN;
   const { term = Math.max(1, before.term), bytes = 100, records = 1, kind = EntryKind.batch } = options;
   const index = before.index + 1;
   if (kind !== EntryKind.batch || records === 0) {
