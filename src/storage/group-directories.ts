@@ -74,7 +74,8 @@ export class GroupDirectories {
     return `${this.pathOf(group)}${INSTALLED}`;
   }
 
-  ownerOf(group: GroupKey): Promise<ReplicaId | 'unbound' | 'damaged'> {
+  /** See {@link boundTo}. */
+  ownerOf(group: GroupKey): Promise<ReplicaId | undefined> {
     const { disk, crc32 } = this.#options;
     return boundTo(disk, this.pathOf(group), crc32);
   }

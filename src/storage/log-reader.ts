@@ -45,13 +45,18 @@ export class LogReader {
     const { readBuffers, checksums, damaged: tell } = this.#options.context;
     const stored = await this.#from(segment, () => segment.readBatches(offset, maxBytes, (length) => readBuffers.take(length)));
     if (stored === undefined || stored === 'replaced') return stored;
-    const { bytes, nextOffset, damaged } = wholeBatches(stored, offset, untilOffset, { sparse: segment.cleaned, checksums });
+    const { bytes, nextOffset, damaged } = wholeBatches(stored, offset, untilOffset, checksums);
     if (damaged) {
       tell(segment.base.index);
       // What stands before it is served; the next read begins with it.
       if (bytes === 0) throw this.#damaged(offset);
     }
-    return { chunks: bytes === 0 ? [] : [stored.subarray(0, bytes)], bytes, nextOffset, release: () => readBuffers.give(stored) };
+    return {
+      chunks: bytes === 0 ? [] : [stored.bytes.subarray(0, bytes)],
+      bytes,
+      nextOffset,
+      release: () => readBuffers.give(stored.bytes),
+    };
   }
 
   async readEntries(fromIndex: number, maxBytes: number): Promise<Entry[]> {

@@ -48,8 +48,8 @@ export async function bindDirectory(disk: Disk, directory: string, replicaId: Re
   await publishFile(disk, directory, FILE, encodeReplicaFile(replicaId, crc32));
 }
 
-/** Whose the directory is. Unbound: it was made before there were such files, or nothing was ever written to it. */
-export async function boundTo(disk: Disk, directory: string, crc32: Crc32): Promise<ReplicaId | 'unbound' | 'damaged'> {
+/** Whose the directory is. Undefined: the file is damaged, or gone, since a directory has its name only once it is there. */
+export async function boundTo(disk: Disk, directory: string, crc32: Crc32): Promise<ReplicaId | undefined> {
   const path = `${directory}/${FILE}`;
   let file: DiskFile;
   try {
@@ -57,10 +57,10 @@ export async function boundTo(disk: Disk, directory: string, crc32: Crc32): Prom
   } catch (error) {
     // Asked only then: it is there in each of thousands of directories.
     if (await disk.exists(path)) throw error;
-    return 'unbound';
+    return undefined;
   }
   try {
-    return decodeReplicaFile(await file.read(0, MAX_BYTES), crc32) ?? 'damaged';
+    return decodeReplicaFile(await file.read(0, MAX_BYTES), crc32);
   } finally {
     await file.close();
   }

@@ -3,16 +3,16 @@
  * entries which are gone. `NAME.snapshot`, NAME being that of the segment that starts behind it. Big-endian:
  *
  *    0  u32  magic 'FLSN'
- *    4  u16  version 3
+ *    4  u16  version 4
  *    6  u16  flags        1: there is state
- *    8  u32  checksum     crc32 of all that follows
+ *    8  u32  checksum     crc32 of all else, in its order
  *   12  u32  jsonLength
  *   16  JSON { group, lastIndex, lastTerm, nextOffset, logStartOffset, firstIndex, firstReplicableIndex, chain (16 hex digits), terms,
  *              configuration? { index, payload (hex) }, tombstoneFloor, abortedTransactions? }
  *       state: the rest
  *
  * `group` is the raftGroup as its directory is named. `firstIndex` is the first entry of the first segment, and from `firstReplicableIndex` on segments have all
- * entries: what lies between was cleaned. The last is kept as it came; nothing writes it yet. Version 2 had no firstIndex and tombstoneFloor: nothing was
+ * entries: what lies between was cleaned. The last is kept as it came; nothing writes it yet. Up to version 3 the checksum was of what follows it alone. Version 2 had no firstIndex and tombstoneFloor: nothing was
  * cleaned. Version 1 had no group, lastTerm, logStartOffset, firstReplicableIndex and chain either: it is read, and a log of that time starts at index 1.
  */
 import { hex } from '../base/bytes.ts';
@@ -25,7 +25,7 @@ import { parseSegmentName, segmentName } from './segment-files.ts';
 import type { Crc32 } from './wal-frame.ts';
 
 const MAGIC = 0x464c534e;
-const VERSION = 3;
+const VERSION = 4;
 const HEADER_BYTES = 16;
 /** Snapshots kept of those that recovery may start from: the newest, and the one before in case it rots. */
 const KEPT = 2;
@@ -75,7 +75,7 @@ export function encodeSnapshot(snapshot: SegmentSnapshot, crc32: Crc32): Uint8Ar
   view.setUint32(12, json.length);
   bytes.set(json, HEADER_BYTES);
   if (state !== undefined) bytes.set(state, HEADER_BYTES + json.length);
-  view.setUint32(8, crc32(bytes.subarray(12)));
+  view.setUint32(8, checksumOf(bytes, VERSION, crc32));
   return bytes;
 }
 
@@ -84,18 +84,22 @@ export function decodeSnapshot(bytes: Uint8Array, crc32: Crc32): SegmentSnapshot
   if (bytes.length < HEADER_BYTES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const version = view.getUint16(4);
-  if (view.getUint32(0) !== MAGIC || version < 1 || view.getUint32(8) !== crc32(bytes.subarray(12))) return undefined;
+  if (view.getUint32(0) !== MAGIC || version < 1 || view.getUint32(8) !== checksumOf(bytes, version, crc32)) return undefined;
   if (version > VERSION) throw newerFormat('a snapshot', version, VERSION);
   const jsonEnd = HEADER_BYTES + view.getUint32(12);
   const described = JSON.parse(new TextDecoder().decode(bytes.subarray(HEADER_BYTES, jsonEnd))) as Omit<SegmentSnapshot, 'state'>;
   const state = view.getUint16(6) === 1 ? bytes.slice(jsonEnd) : undefined;
-  if (version === VERSION) return { ...described, configuration: described.configuration, state };
+  if (version >= 3) return { ...described, configuration: described.configuration, state };
   const uncleaned = { tombstoneFloor: 0, firstIndex: described.firstReplicableIndex ?? 1 };
   if (version === 2) return { ...described, ...uncleaned, configuration: described.configuration, state };
   const { lastIndex, nextOffset, terms, configuration } = described;
   const lastTerm = terms.at(-1)?.term ?? 0;
   const start = { logStartOffset: 0, firstReplicableIndex: 1, ...uncleaned };
   return { group: undefined, lastIndex, lastTerm, nextOffset, ...start, chain: undefined, terms, configuration, state };
+}
+
+function checksumOf(bytes: Uint8Array, version: number, crc32: Crc32): number {
+  return version <= 3 ? crc32(bytes.subarray(12)) : crc32(bytes.subarray(12), crc32(bytes.subarray(0, 8)));
 }
 
 export function snapshotName({ nextOffset, lastIndex }: Pick<SegmentSnapshot, 'nextOffset' | 'lastIndex'>): string {

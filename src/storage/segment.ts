@@ -13,7 +13,7 @@ import type { Disk } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import type { Entry } from '../raft/core/entry.ts';
 import type { LogPosition } from '../raft/core/types.ts';
-import { BATCH_HEADER_BYTES, batchBaseOffsetAt, batchNextOffsetAt, type Checksums, payloadIntact } from './payload.ts';
+import { BATCH_HEADER_BYTES, type Checksums, payloadIntact } from './payload.ts';
 import { EXTENSIONS, SegmentFiles, type SegmentName } from './segment-files.ts';
 import {
   BLOCK_ROWS,
@@ -27,6 +27,7 @@ import {
   readIndexRow,
   SparseIndex,
 } from './segment-index.ts';
+import { isOfRow, type StoredBatches } from './stored-batches.ts';
 
 /** Rows read at once while scanning. */
 const SCAN_ROWS = 8192;
@@ -184,19 +185,35 @@ export class Segment {
    * The stored bytes from the batch that holds `offset` on, `bytes` of them at most; undefined when no batch here ends above the offset. `room` may
    * give the memory for that many.
    */
-  async readBatches(offset: number, bytes: number, room: (length: number) => Uint8Array | undefined): Promise<Uint8Array | undefined> {
+  async readBatches(offset: number, bytes: number, room: (length: number) => Uint8Array | undefined): Promise<StoredBatches | undefined> {
     const block = (await this.#loaded()).blockOfOffset(offset);
     if (block === undefined) return undefined;
-    const found = (await this.#block(block)).find((candidate) => candidate.nextOffset > offset);
-    const row = must(found, 'a row of the block holds the offset', offset);
+    const rows = await this.#block(block);
+    const place = rows.findIndex((candidate) => candidate.nextOffset > offset);
+    const row = must(rows[place], 'a row of the block holds the offset', offset);
     // The last entry of a cleaned segment, whose records are gone.
     if (row.file === PayloadFile.gone) return undefined;
     const end = await this.#logEnd();
     const wanted = Math.min(Math.max(bytes, row.length), end - row.position);
     const stored = await this.#files.read('log', row.position, wanted, room(wanted));
     // A batch's own CRC32C, which its reader checks, does not cover the offset that the leader stamped.
-    if (!isHeaderOf(row, stored)) throw this.#corrupt(`entry ${row.index}`);
-    return stored;
+    if (!isOfRow(row, stored, 0, this.#checksums.crc32)) throw this.#corrupt(`entry ${row.index}`);
+    if (!this.cleaned) return { bytes: stored, rows: undefined };
+    return { bytes: stored, rows: await this.#rowsUntil(row.position + wanted, rows.slice(place), (block + 1) * BLOCK_ROWS) };
+  }
+
+  /** The rows at hand, and those behind them whose payloads begin before a position, or some more. `at`: the place of the next. */
+  async #rowsUntil(position: number, rows: IndexRow[], at: number): Promise<readonly IndexRow[]> {
+    const start = must(rows[0], 'rows are at hand').position;
+    for (let next = at; next < this.#rowCount; ) {
+      const last = must(rows.at(-1), 'rows are at hand');
+      const end = last.position + last.length;
+      if (end >= position) break;
+      const wanted = Math.min(READ_ROWS, Math.ceil(((position - end) * rows.length) / (end - start)));
+      rows.push(...(await this.#rows(next, wanted)));
+      next += wanted;
+    }
+    return rows;
   }
 
   /**
@@ -220,7 +237,7 @@ export class Segment {
     const bytes = await this.#files.read('log', start, end - start);
     for (const row of rows) {
       const header = bytes.subarray(row.position - start, row.position - start + BATCH_HEADER_BYTES);
-      if (!isHeaderOf(row, header)) throw this.#corrupt(`entry ${row.index}`);
+      if (!isOfRow(row, header, 0, this.#checksums.crc32)) throw this.#corrupt(`entry ${row.index}`);
       if (!visit(header, row.nextOffset)) return false;
     }
     return true;
@@ -431,12 +448,6 @@ export class Segment {
       `${this.#files.pathOf('entries')}: ${what} is damaged; read it from another replica and check this disk`,
     );
   }
-}
-
-/** Whether the bytes start with the header of the row's batch, at the offset that the leader stamped. */
-function isHeaderOf(row: IndexRow, bytes: Uint8Array): boolean {
-  if (bytes.length < BATCH_HEADER_BYTES) return false;
-  return batchBaseOffsetAt(bytes, 0) === row.nextOffset - row.recordCount && batchNextOffsetAt(bytes, 0) === row.nextOffset;
 }
 
 /** Rows whose headers are read at once. */

@@ -308,7 +308,7 @@ export class BrokerStorage implements Storage {
     }
     const owner = await this.#directories.ownerOf(group);
     if (owner === replicaId) return true;
-    if (typeof owner === 'string') {
+    if (owner === undefined) {
       // Bound to an earlier replica, the directory would take the one that it belongs to for a successor, which begins without log and vote (hazard B03).
       if (!latest) {
         throw new FlotillaError(
@@ -316,9 +316,9 @@ export class BrokerStorage implements Storage {
           `whose the data of ${formatGroupKey(group)} are can't be read: replica ${replicaId} waits until the metadata here are as new as this process`,
         );
       }
-      if (owner === 'damaged') await this.#wal.markDamaged(group);
+      await this.#wal.markDamaged(group);
       await this.#directories.bind(group, replicaId);
-      return owner === 'unbound';
+      return false;
     }
     // Replica ids only grow: older metadata, replayed at a start, must not undo what newer ones brought about.
     if (owner > replicaId) {

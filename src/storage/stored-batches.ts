@@ -1,25 +1,40 @@
 /** Record batches as they stand back to back in a segment. */
-import { batchBaseOffsetAt, batchIntactAt, batchLengthAt, batchNextOffsetAt, type Checksums } from './payload.ts';
+import { BATCH_HEADER_BYTES, batchBaseOffsetAt, batchIntactAt, batchLengthAt, batchNextOffsetAt, type Checksums } from './payload.ts';
+import { headChecksumOf, type IndexRow } from './segment-index.ts';
+import type { Crc32 } from './wal-frame.ts';
 
-/** The whole batches up to an offset, or to the first that is not as it was written. `sparse`: batches are missing between those that are left. */
+/** Bytes of a segment from the start of a batch on; the last batch may be cut short. */
+export interface StoredBatches {
+  readonly bytes: Uint8Array;
+  /** Of a cleaned segment: the rows of these batches. Any number are missing between two, so nothing else says which one is next. */
+  readonly rows: readonly IndexRow[] | undefined;
+}
+
+/** The whole batches up to an offset, or to the first that is not as it was written. */
 export function wholeBatches(
-  stored: Uint8Array,
+  { bytes, rows }: StoredBatches,
   fromOffset: number,
   untilOffset: number,
-  { sparse, checksums }: { readonly sparse: boolean; readonly checksums: Checksums },
+  { crc32, crc32c }: Checksums,
 ): { bytes: number; nextOffset: number; damaged: boolean } {
   let at = 0;
   let nextOffset = fromOffset;
-  for (;;) {
-    const length = batchLengthAt(stored, at);
+  for (let place = 0; ; place++) {
+    const length = batchLengthAt(bytes, at);
     // The look-up knows the first batch's length, so only a batch that its own header states otherwise is cut short: damage.
-    if (length === undefined || at + length > stored.length) return { bytes: at, nextOffset, damaged: at === 0 };
-    const next = batchNextOffsetAt(stored, at);
-    const base = batchBaseOffsetAt(stored, at);
-    const follows = at === 0 || (sparse ? base >= nextOffset : base === nextOffset);
-    if (!follows || !batchIntactAt(stored, at, length, checksums.crc32c)) return { bytes: at, nextOffset, damaged: true };
+    if (length === undefined || at + length > bytes.length) return { bytes: at, nextOffset, damaged: at === 0 };
+    const next = batchNextOffsetAt(bytes, at);
+    const follows = rows === undefined ? at === 0 || batchBaseOffsetAt(bytes, at) === nextOffset : isOfRow(rows[place], bytes, at, crc32);
+    if (!follows || !batchIntactAt(bytes, at, length, crc32c)) return { bytes: at, nextOffset, damaged: true };
     if (next > untilOffset) return { bytes: at, nextOffset, damaged: false };
     at += length;
     nextOffset = next;
   }
+}
+
+/** Whether the header of the row's batch stands there, as the leader stamped it. Its offsets alone would be those of zeros at the start of a log. */
+export function isOfRow(row: IndexRow | undefined, bytes: Uint8Array, at: number, crc32: Crc32): boolean {
+  if (row === undefined || batchLengthAt(bytes, at) === undefined) return false;
+  if (batchBaseOffsetAt(bytes, at) !== row.nextOffset - row.recordCount || batchNextOffsetAt(bytes, at) !== row.nextOffset) return false;
+  return headChecksumOf(bytes.subarray(at, at + BATCH_HEADER_BYTES), crc32) === row.headChecksum;
 }

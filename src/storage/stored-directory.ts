@@ -26,7 +26,7 @@ export interface StoredDirectory {
 export interface StoredReplica {
   readonly group: GroupKey;
   readonly directory: string;
-  /** Undefined: its file is damaged, or nothing says whose the directory is. */
+  /** Undefined: its file is damaged or gone. */
   readonly replicaId: ReplicaId | undefined;
   /** What the write-ahead log has of it; undefined: nothing, so the replica could not start. */
   readonly wal: StoredWalGroup | undefined;
@@ -88,7 +88,7 @@ async function readReplica(
   damage: Damage[],
 ): Promise<StoredReplica> {
   const owner = await boundTo(disk, directory, crc32);
-  if (owner === 'damaged') damage.push({ file: `${directory}/replica`, position: 0, what: 'does not say whose the directory is' });
+  if (owner === undefined) damage.push({ file: `${directory}/replica`, position: 0, what: 'does not say whose the directory is' });
   const snapshots: SegmentSnapshot[] = [];
   for (const name of await disk.list(directory)) {
     if (parseSegmentName(name, 'snapshot') === undefined) continue;
@@ -97,5 +97,5 @@ async function readReplica(
     else damage.push({ file: `${directory}/${name}`, position: 0, what: 'does not match its checksum, or is of a newer release' });
   }
   const segments = await listSegments({ disk, directory, crc32 });
-  return { group, directory, replicaId: typeof owner === 'number' ? owner : undefined, wal, segments, snapshots };
+  return { group, directory, replicaId: owner, wal, segments, snapshots };
 }

@@ -225,8 +225,14 @@ export const formats: readonly Format[] = [
     uncovered: [],
   },
   {
-    name: 'segment-snapshot-v3',
+    name: 'segment-snapshot-v4',
     write: () => encodeSnapshot(snapshot, crc32),
+    read: (bytes) => decodeSnapshot(bytes, crc32),
+    says: snapshot,
+    uncovered: [],
+  },
+  {
+    name: 'segment-snapshot-v3',
     read: (bytes) => decodeSnapshot(bytes, crc32),
     says: snapshot,
     // Reserved bits of the flags.

@@ -49,7 +49,12 @@ function newerDirectory(): Uint8Array {
   return new TextEncoder().encode(JSON.stringify({ checksum: checksum.padStart(8, '0'), identity: changed }));
 }
 
-const snapshot = readGolden('segment-snapshot-v2');
+function newerSnapshot(): Uint8Array {
+  const bytes = newer(readGolden('segment-snapshot-v4'), 5);
+  new DataView(bytes.buffer, bytes.byteOffset).setUint32(8, crc32(bytes.subarray(12), crc32(bytes.subarray(0, 8))));
+  return bytes;
+}
+
 const formats: readonly Newer[] = [
   {
     name: 'a file of the write-ahead log, HardStates in it',
@@ -71,9 +76,9 @@ const formats: readonly Newer[] = [
   },
   {
     name: 'a snapshot',
-    bytes: newer(snapshot, 5, { at: 8, from: 12, to: snapshot.length }),
+    bytes: newerSnapshot(),
     read: (bytes) => decodeSnapshot(bytes, crc32),
-    says: /snapshot was written by a newer release \(format 99, this one reads up to 3\); start that release/,
+    says: /snapshot was written by a newer release \(format 99, this one reads up to 4\); start that release/,
   },
   {
     name: "a replica's file",

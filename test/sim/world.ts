@@ -77,7 +77,7 @@ export function drawWorld(seed: number, overrides: Overrides = {}): World {
     settings: { ...drawSettings(ofSettings, swarm), ...(workload.compaction !== undefined && drawCleaner(ofCompaction)) },
     network: swarm ? drawNetwork(ofNetwork) : { minDelayMs: 0.05, maxDelayMs: 0.5, loss: 0 },
     disk: { latencyMs, disorderly: ofDisk.chance(0.5) },
-    weather: drawWeather(ofWeather, swarm, overrides),
+    weather: drawWeather(ofWeather, swarm, { ...overrides, without: [...(overrides.without ?? []), ...tooMuchFor(workload)] }),
     workload,
     safetyMs: overrides.safetyMs ?? DEFAULT_SAFETY_MS,
     breakage: drawBreakage(ofBreakage, brokers, Math.min(controllers, workload.replicas)),
@@ -86,6 +86,11 @@ export function drawWorld(seed: number, overrides: Overrides = {}): World {
   };
 }
 type Part = SeededRandom;
+
+/** With two replicas nobody can tell what the one that rotted had acknowledged; also where no broker is up to say how many there are. */
+function tooMuchFor({ replicas }: WorkloadShape): readonly string[] {
+  return replicas < 3 ? ['rot', 'misdirect'] : [];
+}
 
 /** A segment every other record is more than a disk can make in time, or than a world can hold: what such a cluster does late says nothing. */
 const LEAST_SEGMENT_VALUES = 10;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { concat } from '../../src/base/bytes.ts';
 import { ALL, baseOf, check, filled, open, SIGNAL, view } from './cleaned-log.ts';
-import { cleanBy, cleaned, type Fate, Fixture, fateOf, nextEntry, write } from './fixture.ts';
+import { chainOf, cleanBy, cleaned, type Fate, Fixture, fateOf, nextEntry, write } from './fixture.ts';
 
 describe('cleaning', () => {
   it('leaves what it is told to, and readers take the gaps', async () => {
@@ -158,6 +158,35 @@ describe('cleaning', () => {
     cleaning = false;
     expect(Math.min(...(await readers))).toBeGreaterThan(0);
     await check(log, all, log.cleanedTo);
+  });
+
+  it('serves nothing behind a batch that stands in the place of another, which would be skipped (B23)', async () => {
+    const fixture = new Fixture();
+    const { storage, log } = await open(fixture);
+    for (const entry of chainOf(40, { bytes: 300 })) {
+      await storage.wal.append([write([entry], { hardState: { term: 1, vote: 0, commit: entry.index } })]);
+      log.append([entry]);
+    }
+    await log.flush();
+    await storage.wal.append([]);
+    await log.clean(
+      ALL,
+      cleanBy((baseOffset) => (baseOffset % 2 === 0 ? 'kept' : 'gone')),
+      SIGNAL,
+    );
+    const path = fixture.disk.files().find((name) => /-0{19}1\.\d+\.log$/.test(name))!;
+    const bytes = fixture.disk.bytes(path);
+    for (let i = 300; i < 600; i++) {
+      const mask = (bytes[i] ?? 0) ^ (bytes[i + 600] ?? 0);
+      fixture.disk.corrupt(path, i, mask);
+      fixture.disk.corrupt(path, i + 600, mask);
+    }
+    const { chunks, nextOffset } = await log.read(0, log.nextOffset, 10_000);
+    expect([concat(chunks).length, nextOffset]).toEqual([300, 1]);
+    for (const offset of [1, 2]) await expect(log.read(offset, log.nextOffset, 10_000)).rejects.toMatchObject({ code: 'STORAGE_ERROR' });
+    expect(baseOf((await log.read(3, log.nextOffset, 300)).chunks[0]!)).toBe(4);
+    await expect(log.read(5, log.nextOffset, 300)).rejects.toMatchObject({ code: 'STORAGE_ERROR' });
+    expect(baseOf((await log.read(7, log.nextOffset, 300)).chunks[0]!)).toBe(8);
   });
 
   it('goes on where retention has dropped the beginning, and drops what was cleaned', async () => {

@@ -178,6 +178,20 @@ describe('segments under damage', () => {
     expect(seen).toEqual([3, 6, 9, 12].slice(0, batch));
   });
 
+  it('serve nothing of a batch whose place is zeros, though its offset would be 0 and its checksum that of nothing (B23)', async () => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, { segmentBytes: 1e6 }, REPLICA);
+    const entries = chainOf(2, { bytes: 300 });
+    await storage.wal.append([write(entries)]);
+    log.append(entries);
+    await log.flush();
+    const path = fixture.disk.files().find((name) => name.endsWith('.log')) ?? '';
+    for (const [at, byte] of fixture.disk.bytes(path).subarray(0, 300).entries()) fixture.disk.corrupt(path, at, byte);
+    await expect(log.read(0, 2, 10_000)).rejects.toThrow('damaged');
+    await expect(log.scanBatchHeaders(0, () => {})).rejects.toThrow('damaged');
+  });
+
   it('are not whole when a row is lost that recovery needs: the terms behind it are not known (B22)', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();

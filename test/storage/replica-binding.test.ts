@@ -58,22 +58,6 @@ describe('the binding of a directory to a replica', () => {
     expect(bytesOf(again.tail)).toEqual(bytesOf(own));
   });
 
-  it('holds over restarts, and a directory without one becomes that of the replica that opens it', async () => {
-    const fixture = new Fixture();
-    const { storage, entries } = await formerReplica(fixture);
-    await storage.close();
-    const path = fixture.disk.files().find((name) => name.endsWith('/replica')) as string;
-    await fixture.disk.remove(path);
-    const adopted = await fixture.open();
-    await expect(adopted.openLog(A, settings, EARLIER)).rejects.toThrow('replica 6 waits');
-    const opened = await adopted.openLog(A, settings, REPLICA, true);
-    expect(opened).toMatchObject({ whole: true, hardState: vote });
-    expect(bytesOf(opened.tail)).toEqual(bytesOf(entries.slice(30)));
-    await adopted.close();
-    expect(fixture.disk.files()).toContain(path);
-    expect(await (await fixture.open()).openLog(A, settings, SUCCESSOR)).toMatchObject({ hardState: nothing });
-  });
-
   it('is not given back to an earlier replica: metadata that are replayed may name it', async () => {
     const fixture = new Fixture();
     const { storage } = await formerReplica(fixture);
@@ -83,32 +67,47 @@ describe('the binding of a directory to a replica', () => {
     expect(await reopened.openLog(A, settings, REPLICA)).toMatchObject({ whole: true, hardState: vote });
   });
 
-  it('that is damaged makes the replica one that takes no part, until another takes its place', async () => {
-    const fixture = new Fixture();
-    await formerReplicaWithoutName(fixture);
-    for (let life = 0; life < 2; life++) {
-      const reopened = await fixture.open();
-      expect((await reopened.openLog(A, settings, REPLICA, true)).whole).toBe(false);
-      await reopened.close();
+  describe.each(['damaged', 'gone'])('that is %s', (how) => {
+    /** After the replica was closed. */
+    async function rotted(): Promise<Fixture> {
+      const fixture = new Fixture();
+      const { storage } = await formerReplica(fixture);
+      await storage.close();
+      const path = fixture.disk.files().find((name) => name.endsWith('/replica')) as string;
+      if (how === 'gone') await fixture.disk.remove(path);
+      else fixture.disk.corrupt(path, 9);
+      return fixture;
     }
-    expect(await (await fixture.open()).openLog(A, settings, SUCCESSOR)).toMatchObject({ whole: true, hardState: nothing });
-  });
 
-  it('that is damaged is not given to an earlier replica that a start meets: what it belongs to would pass for a successor (B03)', async () => {
-    const fixture = new Fixture();
-    await formerReplicaWithoutName(fixture);
-    for (let life = 0; life < 2; life++) {
-      const reopened = await fixture.open();
-      for (const id of [EARLIER, REPLICA, SUCCESSOR])
-        await expect(reopened.openLog(A, settings, id)).rejects.toThrow(`replica ${id} waits`);
-      await reopened.close();
-    }
-    const caughtUp = await fixture.open();
-    expect(await caughtUp.openLog(A, settings, REPLICA, true)).toMatchObject({ whole: false });
-    await caughtUp.close();
-    const bound = await fixture.open();
-    await expect(bound.openLog(A, settings, EARLIER)).rejects.toThrow('of replica 7, which took the place of replica 6');
-    expect(await bound.openLog(A, settings, REPLICA)).toMatchObject({ whole: false });
+    it('makes the replica one that takes no part, until another takes its place', async () => {
+      const fixture = await rotted();
+      for (let life = 0; life < 2; life++) {
+        const reopened = await fixture.open();
+        expect((await reopened.openLog(A, settings, REPLICA, true)).whole).toBe(false);
+        await reopened.close();
+      }
+      expect(await (await fixture.open()).openLog(A, settings, SUCCESSOR)).toMatchObject({ whole: true, hardState: nothing });
+    });
+
+    it('is not given to an earlier replica that a start meets: what it belongs to would pass for a successor (B03)', async () => {
+      const fixture = await rotted();
+      for (let life = 0; life < 2; life++) {
+        const reopened = await fixture.open();
+        for (const id of [EARLIER, REPLICA, SUCCESSOR])
+          await expect(reopened.openLog(A, settings, id)).rejects.toThrow(`replica ${id} waits`);
+        await reopened.close();
+      }
+      const caughtUp = await fixture.open();
+      expect(await caughtUp.openLog(A, settings, REPLICA, true)).toMatchObject({ whole: false });
+      await caughtUp.close();
+      const bound = await fixture.open();
+      await expect(bound.openLog(A, settings, EARLIER)).rejects.toThrow('of replica 7, which took the place of replica 6');
+      expect(await bound.openLog(A, settings, REPLICA)).toMatchObject({ whole: false });
+    });
+
+    it('gives nothing of what is there to the replica that the newest metadata name: it may be a successor (B14)', async () => {
+      expect((await (await rotted()).open().then((storage) => storage.openLog(A, settings, SUCCESSOR, true))).whole).toBe(false);
+    });
   });
 
   it('a directory that vanished leaves records that nobody may adopt', async () => {

@@ -4,6 +4,15 @@ import type { SimDisk } from '../../sim/disk.ts';
 export const KINDS = ['bit', 'sector', 'truncated', 'zeros', 'swapped'] as const;
 export type Kind = (typeof KINDS)[number];
 
+/** Of one trial. */
+export interface Outcome {
+  readonly whileDown: boolean;
+  readonly repaired: boolean;
+  readonly lost: number;
+  /** What went wrong, if anything did. */
+  readonly why: string | undefined;
+}
+
 const SECTOR_BYTES = 512;
 const MAX_ZEROS = 64 * 1024;
 

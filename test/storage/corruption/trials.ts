@@ -1,39 +1,37 @@
 /**
- * Three replicas on the real storage over simulated disks, under load, and one disk of the three that damages a file: while its process runs, or while it is
- * down. Each trial ends when nothing is left to repair: nothing that was acknowledged may be missing, on any of them.
+ * Three replicas on the real storage over simulated disks, under load and being cleaned, and one disk of the three that damages a file: while its process runs, or
+ * while it is down. Whoever reads from it in the meantime gets what was written, or an error. Each trial ends when nothing is left to repair: nothing that was
+ * acknowledged may be missing, on any of them. A replica that says that it is to be replaced loses all that it has, and copies it from the others.
  */
+import { must } from '../../../src/base/assert.ts';
 import { FlotillaError } from '../../../src/base/errors.ts';
 import type { BrokerId } from '../../../src/base/ids.ts';
 import { crc32 } from '../../../src/platform/crc32.ts';
 import { EntryKind } from '../../../src/raft/core/entry.ts';
 import { encodeLogStart } from '../../../src/storage/log-start.ts';
+import { batchMaxTimestampAt } from '../../../src/storage/payload.ts';
+import { encodeTombstoneFloor } from '../../../src/storage/tombstone-floor.ts';
+import type { BatchRun } from '../../../src/storage/types.ts';
 import { brokers, groupKey } from '../../raft/host/cluster.ts';
 import { StoredCluster } from '../../raft/host/stored-cluster.ts';
 import type { SimDisk } from '../../sim/disk.ts';
-import { seeded } from '../fixture.ts';
-import { damage, KINDS, type Kind } from './damage.ts';
+import { batchesIn, batchPayload, cleanBy, fateOf, hex, seeded } from '../fixture.ts';
+import { damage, KINDS, type Kind, type Outcome } from './damage.ts';
+import { isStateClass, STATE_CLASSES, StateTrials } from './state-trials.ts';
 
 export const CLASSES = {
   wal: /\/wal\/\d{8}\.wal$/,
-  log: /\/groups\/.*\.log$/,
-  entries: /\/groups\/.*\.entries$/,
+  log: /\/\d{20}-\d{20}\.log$/,
+  entries: /\/\d{20}-\d{20}\.entries$/,
   control: /\/groups\/.*\.control$/,
+  cleaned: /\/\d{20}-\d{20}\.\d+\.(log|entries)$/,
   snapshot: /\/groups\/.*\.snapshot$/,
   replica: /\/groups\/.*\/replica$/,
   identity: /\/directory(\.copy)?\.json$/,
 } as const;
 export type FileClass = keyof typeof CLASSES;
-export const FILE_CLASSES = Object.keys(CLASSES) as FileClass[];
-
-export interface Outcome {
-  readonly file: FileClass;
-  readonly kind: Kind;
-  readonly whileDown: boolean;
-  readonly repaired: boolean;
-  readonly lost: number;
-  /** What went wrong, if anything did. */
-  readonly why: string | undefined;
-}
+const GROUP_CLASSES = Object.keys(CLASSES) as FileClass[];
+export const FILE_CLASSES: readonly string[] = [...GROUP_CLASSES, ...STATE_CLASSES];
 
 const GROUP = groupKey(0);
 /** Simulated milliseconds within which all must be whole again. */
@@ -66,6 +64,7 @@ export class Trials {
     const whileDown = this.#draw(2) === 0;
     await this.#load();
     if (this.#draw(2) === 0) await this.#flush();
+    if (file === 'cleaned' || this.#draw(4) === 0) await this.#clean(victim);
     if (whileDown) {
       cluster.kill(victim);
       await this.#load();
@@ -77,6 +76,7 @@ export class Trials {
     let lost = 0;
     try {
       await this.#load();
+      if (!whileDown) await this.#readAll(victim);
       // Whose a directory is, is looked at when a process starts.
       if (!whileDown && (file === 'identity' || this.#draw(2) === 0)) cluster.kill(victim);
       if (!cluster.nodes.has(victim)) await cluster.boot(victim);
@@ -84,28 +84,77 @@ export class Trials {
       await this.#repair(victim);
       await cluster.converge();
       lost = this.#lost();
+      const unreadable = await this.#readAll(victim);
+      if (unreadable !== undefined) throw unreadable;
       if (cluster.fatal.length > 0) why = String(cluster.fatal[0]);
     } catch (error) {
       why = error instanceof Error ? error.message : String(error);
     }
     if (!changed && why === undefined) return undefined;
-    return { file, kind, whileDown, repaired: why === undefined, lost, why };
+    return { whileDown, repaired: why === undefined, lost, why };
   }
 
   async #load(): Promise<void> {
     const cluster = this.#cluster;
     cluster.propose(1 + this.#draw(8));
-    const leader = cluster.leader();
-    if (leader !== undefined && this.#draw(3) === 0) {
-      const payload = encodeLogStart(0);
-      try {
-        cluster.replica(leader).propose({ kind: EntryKind.setLogStart, payload, recordCount: 0, payloadChecksum: crc32(payload) });
-      } catch (error) {
-        if (!(error instanceof FlotillaError && error.retriable)) throw error;
-      }
-    }
+    if (this.#draw(3) === 0) this.#propose(EntryKind.setLogStart, encodeLogStart(0));
+    if (this.#draw(3) === 0) this.#propose(EntryKind.tombstoneFloor, encodeTombstoneFloor(this.#draw(4)));
     await cluster.environment.run(60);
     for (const broker of cluster.nodes.keys()) for (const number of cluster.owner(broker).numbers) this.#acknowledged.add(number);
+  }
+
+  #propose(kind: EntryKind, payload: Uint8Array): void {
+    const leader = this.#cluster.leader();
+    try {
+      if (leader !== undefined) this.#cluster.replica(leader).propose({ kind, payload, recordCount: 0, payloadChecksum: crc32(payload) });
+    } catch (error) {
+      if (!(error instanceof FlotillaError && error.retriable)) throw error;
+    }
+  }
+
+  /** Compacts some of what the broker's segments hold. */
+  async #clean(broker: BrokerId): Promise<void> {
+    const { log } = this.#cluster.replica(broker);
+    await this.#cluster.settle(log.flush());
+    const cleanable = log.cleanable();
+    const through = cleanable[this.#draw(Math.max(1, cleanable.length))]?.lastIndex ?? 0;
+    await this.#cluster.settle(log.clean(through, cleanBy(fateOf), new AbortController().signal));
+  }
+
+  /**
+   * Reads the broker's log from its beginning on, as consumers do. Returns the first error that they get.
+   * @throws when they get, or miss, what they should not.
+   */
+  async #readAll(broker: BrokerId): Promise<Error | undefined> {
+    const { log } = this.#cluster.replica(broker);
+    const { cleanedTo, nextOffset: end } = log;
+    const isDue = (offset: number) => offset >= cleanedTo || fateOf(offset) !== 'gone';
+    let refused: Error | undefined;
+    for (let offset = 0; offset < end; ) {
+      let run: BatchRun;
+      try {
+        run = await this.#cluster.settle(log.read(offset, end, 1 + this.#draw(3_000)));
+      } catch (error) {
+        if (!(error instanceof FlotillaError)) throw error;
+        refused ??= error;
+        offset++;
+        continue;
+      }
+      const got = run.chunks.flatMap(batchesIn);
+      for (const batch of got) {
+        while (offset < end && !isDue(offset)) offset++;
+        const due = batchPayload(offset, 1, 200, batchMaxTimestampAt(batch, 0));
+        if (hex(batch) !== hex(due)) throw new Error(`wrong bytes served at offset ${offset}`);
+        offset++;
+      }
+      while (offset < run.nextOffset && !isDue(offset)) offset++;
+      if (run.nextOffset !== offset && got.length > 0) throw new Error(`offsets ${offset} to ${run.nextOffset} skipped`);
+      if (got.length === 0) {
+        while (offset < end && !isDue(offset)) offset++;
+        if (offset < end) throw new Error(`nothing served at offset ${offset}`);
+      }
+    }
+    return refused;
   }
 
   async #flush(): Promise<void> {
@@ -120,11 +169,7 @@ export class Trials {
     const { host, storage } = cluster.nodes.get(victim)!;
     // One that finds out that it lost what it had acknowledged takes no part, and returns on probation when its process starts again.
     await environment.run(2_000);
-    if (cluster.replica(victim).quarantined !== undefined) {
-      cluster.kill(victim);
-      await cluster.boot(victim);
-      return this.#repair(victim);
-    }
+    if (cluster.replica(victim).quarantined !== undefined) return this.#replace(victim);
     await environment.until(() => cluster.replica(victim)?.core.probation === 0, 'the probation ends', REPAIR_MS);
     for (;;) {
       const repair = storage.repairOf(GROUP)!;
@@ -136,10 +181,21 @@ export class Trials {
       }
       if (damages.length === 0) return;
       if (environment.monotonicMs() > end) throw new Error(`still damaged: ${JSON.stringify(damages[0])}`);
-      await cluster.settle(host.untilWhole(GROUP));
+      const canBe = await cluster.settle(host.untilWhole(GROUP));
+      if (!canBe && cluster.quarantined.some(({ broker }) => broker === victim)) return this.#replace(victim);
       cluster.propose(1);
       await environment.run(50);
     }
+  }
+
+  /** It said that another is to take its place: what is here never counts again, and all is copied. */
+  async #replace(victim: BrokerId): Promise<void> {
+    const cluster = this.#cluster;
+    cluster.kill(victim);
+    cluster.quarantined.length = 0;
+    await cluster.boot(victim);
+    if (cluster.replica(victim).core.probation === 0) throw new Error('what is to be replaced counts again');
+    return this.#repair(victim);
   }
 
   #lost(): number {
@@ -173,11 +229,12 @@ export async function runTrials(count: number, seed: number, told: (result: Tria
   const result: TrialsResult = { rows, failures: [], total: { trials: 0, repaired: 0, lost: 0 } };
   for (let at = seed; result.total.trials < count; at++) {
     const trials = await Trials.begin(at);
+    using state = await StateTrials.begin(at);
     const random = seeded(at + 1_000_000);
     for (let i = 0; i < TRIALS_A_CLUSTER && result.total.trials < count; i++) {
-      const file = FILE_CLASSES[random.uint32() % FILE_CLASSES.length] as FileClass;
+      const file = must(FILE_CLASSES[random.uint32() % FILE_CLASSES.length], 'a class');
       const kind = KINDS[random.uint32() % KINDS.length] as Kind;
-      const outcome = await trials.run(file, kind);
+      const outcome = await (isStateClass(file) ? state.run(file, kind) : trials.run(file as FileClass, kind));
       if (outcome === undefined) continue;
       for (const tally of [result.total, tallyOf(rows, `${file} ${kind}`)]) {
         tally.trials++;
