@@ -166,6 +166,9 @@ export class DurableLogs {
     let log = groups.get(group);
     if (log === undefined) {
       log = { terms: [], synced: 0, hardState: { term: 0, vote: 0 }, cut: 0, replica: undefined };
+      // Under the same id too, a replica that begins anew must hold what it says.
+      const givenUp = this.#givenUp.get(`${broker}/${group}`);
+      if (givenUp !== undefined) givenUp.replica = undefined;
       groups.set(group, log);
     }
     return log;
