@@ -21,13 +21,6 @@ async function formerReplica(fixture: Fixture) {
   return { storage, entries };
 }
 
-/** The same, at rest, with a file that does not say any more whose the directory is. */
-async function formerReplicaWithoutName(fixture: Fixture): Promise<void> {
-  const { storage } = await formerReplica(fixture);
-  await storage.close();
-  fixture.disk.corrupt(fixture.disk.files().find((name) => name.endsWith('/replica')) as string, 9);
-}
-
 const nothing = { term: 0, vote: 0, commit: 0 };
 
 describe('the binding of a directory to a replica', () => {
