@@ -377,7 +377,7 @@ function storeKey(name: string): string {
   return `rsm/${name}/checkpoint`;
 }
 
-/** Beside it, in the same batch: what a store keeps may rot unnoticed. One that an earlier release wrote has none. */
+/** Beside it, in the same batch: what a store keeps may rot unnoticed. */
 function checksumKey(name: string): string {
   return `rsm/${name}/checkpoint-crc32`;
 }
@@ -397,9 +397,10 @@ async function storedCheckpoint<State, R, Delta>({
 }: RuntimeOptions<State, R, Delta>): Promise<Uint8Array | undefined> {
   const value = await store.get(storeKey(name));
   const stated = await store.get(checksumKey(name));
-  if (value === undefined || stated === undefined) return value;
+  if (value === undefined) return undefined;
   const actual = checksumOf(value, checksum);
-  if (stated.length === actual.length && stated.every((byte, at) => byte === actual[at])) return value;
+  // One without is no other: what made the value rot may have had both.
+  if (stated?.length === actual.length && stated.every((byte, at) => byte === actual[at])) return value;
   logger.error('checkpoint damaged: the state is made anew from the log', { name });
   return undefined;
 }

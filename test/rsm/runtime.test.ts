@@ -355,6 +355,10 @@ describe('StateMachineRuntime', () => {
     stored[stored.length - 1] = (stored[stored.length - 1] as number) ^ 1;
     const again = await new Node(node.group, 2, node.store).open();
     expect(again.runtime.state.words).toEqual(['a', 'b', 'c']);
+    // Nor one whose checksum went with it.
+    node.store.map.set('rsm/words/checkpoint', stored);
+    expect(node.store.map.delete('rsm/words/checkpoint-crc32')).toBe(true);
+    expect((await new Node(node.group, 3, node.store).open()).runtime.state.words).toEqual(['a', 'b', 'c']);
   });
 
   test('checkpoints are written after many entries, or after a while', async () => {
