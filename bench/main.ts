@@ -201,16 +201,27 @@ async function oldRead(client: Client): Promise<void> {
   await measureProduce(client, 'old', { bytes: amount.bytes });
   const produceNew = async () => (await measureProduce(client, 'new', { seconds: amount.seconds })).megabytesPerSecond;
   const before = await produceNew();
-  const reader = fork(join(import.meta.dirname, 'old-reader.ts'), [cluster.bootstrap, 'old']);
-  await once(reader, 'message');
-  const during = await produceNew();
-  reader.kill('SIGTERM');
-  const [readMegabytesPerSecond] = (await once(reader, 'message')) as [number];
+  const readsAlone = await readWhile(() => new Promise((resolve) => setTimeout(resolve, (amount.seconds / 2) * 1000)));
+  let during = 0;
+  const readsBeside = await readWhile(async () => {
+    during = await produceNew();
+  });
   const after = await produceNew();
   figures.note('produce without a reader, MB/s (mean of before and after)', (before + after) / 2);
   figures.note('produce while one reads old data, MB/s', during);
   figures.note('produce while one reads old data, share', during / ((before + after) / 2));
-  figures.note('old data read meanwhile, MB/s', readMegabytesPerSecond);
+  figures.note('old data read meanwhile, MB/s', readsBeside);
+  figures.note('old data read without producers, MB/s', readsAlone);
+}
+
+/** What a consumer in a process of its own reads of the topic `old` while something is done, in MB/s. */
+async function readWhile(done: () => Promise<void>): Promise<number> {
+  const reader = fork(join(import.meta.dirname, 'old-reader.ts'), [cluster.bootstrap, 'old']);
+  await once(reader, 'message');
+  await done();
+  reader.kill('SIGTERM');
+  const [megabytesPerSecond] = (await once(reader, 'message')) as [number];
+  return megabytesPerSecond;
 }
 
 /** The brokers', and last the client's, which is this process. */

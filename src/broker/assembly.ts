@@ -27,6 +27,7 @@ import { fetchHandler } from './fetch.ts';
 import { type Home, ownVoter } from './home.ts';
 import { Leaders } from './leaders.ts';
 import { listOffsetsHandler } from './list-offsets.ts';
+import { ProduceLoad } from './old-reads.ts';
 import { Partitions } from './partitions.ts';
 import { produceHandler } from './produce.ts';
 import { Reassignments } from './reassignments.ts';
@@ -57,8 +58,6 @@ export interface BrokerOptions {
   readonly environment: Environment;
   readonly disk: Disk;
   readonly openStateStore: (path: string) => Promise<StateStore>;
-  /** See PartitionsOptions.openingMany. */
-  readonly openingMany?: (many: boolean) => void;
   readonly connect: Connect;
   readonly createTransport: (options: {
     readonly identity: PeerIdentity;
@@ -203,9 +202,8 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
       reassignments?.changed();
     },
     failedChanged: () => reassignments?.changed(),
-    ...(options.openingMany !== undefined && { openingMany: options.openingMany }),
   });
-  const context: BrokerContext = { config, partitions, metadata, environment, crc32c, log, fatal };
+  const context: BrokerContext = { config, partitions, metadata, environment, produceLoad: new ProduceLoad(), crc32c, log, fatal };
   const { openStateStore } = options;
   const stateOptions = { disk, directory: config.dataDirectory, incarnation, openStateStore, log };
   const store = config.isController ? await openState(stateOptions) : undefined;

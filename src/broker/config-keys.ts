@@ -370,7 +370,7 @@ export const brokerKeys = [
     min: 0,
     max: INT32_MAX,
     dynamic: false,
-    doc: 'From the beginning of one pass over all segments to that of the next. 0: only when asked (`flotilla log scrub --now`).',
+    doc: 'From the end of one pass over all segments to the beginning of the next. 0: only when asked (`flotilla log scrub --now`).',
   },
   {
     key: 'flotilla.snapshot.bytes.per.second',

@@ -6,6 +6,7 @@ import type { Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
 import type { MetadataView } from '../metadata/image.ts';
 import type { Crc32c } from '../record/types.ts';
 import type { BrokerConfig } from './config.ts';
+import type { ProduceLoad } from './old-reads.ts';
 import type { Partitions } from './partitions.ts';
 import { toFlotillaError, toWireError } from './wire.ts';
 
@@ -14,6 +15,7 @@ export interface BrokerContext {
   readonly partitions: Partitions;
   readonly metadata: MetadataView;
   readonly environment: Environment;
+  readonly produceLoad: ProduceLoad;
   readonly crc32c: Crc32c;
   readonly log: Logger;
   /** Ends the process: an invariant is broken or the disk is lost. */

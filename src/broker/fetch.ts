@@ -20,6 +20,7 @@ import {
 import { type CallContext, type RpcStream, type StreamHandler, type StreamReceiver, streamHandler } from '../rpc/types.ts';
 import type { BatchRun } from '../storage/types.ts';
 import { answerError, type BrokerContext } from './context.ts';
+import { bytesBehind, OLD_DATA_BYTES, OldReads } from './old-reads.ts';
 import type { Isolation, Partition } from './partition.ts';
 import type { PartitionSubscriber } from './partition-state.ts';
 
@@ -85,6 +86,7 @@ class FetchStream implements StreamReceiver<FetchRequest> {
   readonly #readers = new Map<number, Reader>();
   /** Readers with something to send: round robin. A set, so that one that is removed leaves at once. */
   readonly #queue = new Set<Reader>();
+  readonly #oldReads: OldReads<Reader>;
   #results: FetchResult[] = [];
   /** What gives back the memory of {@link #results}. */
   #releases: (() => void)[] = [];
@@ -101,6 +103,10 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     this.#context = context;
     this.#listener = call.listener;
     this.#responder = responder;
+    this.#oldReads = new OldReads(context.environment, context.produceLoad, (readers) => {
+      for (const reader of readers) this.#queue.add(reader);
+      this.#schedule();
+    });
   }
 
   message(request: FetchRequest): void {
@@ -126,6 +132,7 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     for (const reader of this.#readers.values()) reader.remove();
     this.#readers.clear();
     this.#queue.clear();
+    this.#oldReads.close();
     this.#results = [];
     this.#responder.end();
   }
@@ -180,6 +187,7 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     if (reader === undefined) return;
     reader.remove();
     this.#queue.delete(reader);
+    this.#oldReads.remove(reader);
     this.#readers.delete(handle);
   }
 
@@ -199,13 +207,14 @@ class FetchStream implements StreamReceiver<FetchRequest> {
       const [reader] = this.#queue;
       if (reader === undefined) return;
       this.#queue.delete(reader);
-      void this.#read(reader);
+      const bytes = Math.min(this.#maxBytes, this.#credit);
+      const isOld = bytesBehind(reader.partition.replica.log, reader.offset) > OLD_DATA_BYTES;
+      if (!isOld || this.#oldReads.begin(reader, bytes)) void this.#read(reader, bytes, isOld);
     }
   }
 
-  async #read(reader: Reader): Promise<void> {
+  async #read(reader: Reader, reserved: number, isOld: boolean): Promise<void> {
     // Credit is taken before the read, so that reads at the same time don't spend it twice.
-    const reserved = Math.min(this.#maxBytes, this.#credit);
     this.#credit -= reserved;
     this.#reads++;
     reader.state = 'reading';
@@ -231,6 +240,7 @@ class FetchStream implements StreamReceiver<FetchRequest> {
     } finally {
       this.#reads--;
       this.#credit += reserved - spent;
+      if (isOld) this.#oldReads.giveBack(reserved - spent);
       this.#schedule();
     }
   }

@@ -25,14 +25,14 @@ import { Partition } from './partition.ts';
 
 /** Replicas that are opened or removed at the same time. */
 export const MAX_CONCURRENT_CHANGES = 16;
-/** Replicas that wait for it. */
-const MANY = 100;
 
 /** Of a log that rots, how often its producers are read. */
 const MAX_RESTORES = 5;
 
 /** Orphans that the log names. */
 const MAX_ORPHANS_NAMED = 20;
+/** How long a batch waits for a partition that is about to be led here: then its producer is told, and may send it again. */
+export const MAX_OPENING_MS = 10_000;
 /** Names of topics of the system's own begin so, as Kafka's do. */
 const INTERNAL_PREFIX = '__';
 /** Between tries to open or remove a replica that the disk refused; doubled each time. */
@@ -58,8 +58,6 @@ export interface PartitionsOptions {
   readonly leadershipChanged: (partition: Partition) => void;
   /** See {@link Partitions.failed}. */
   readonly failedChanged?: () => void;
-  /** Told when so many replicas wait to be opened that memory is worth care, and when the last of them is done. */
-  readonly openingMany?: (many: boolean) => void;
 }
 
 /** A replica that this broker can't bring back: another is to take its place. */
@@ -88,6 +86,13 @@ interface Slot {
   failure: string | undefined;
   /** Milliseconds until the next try, after one that failed. */
   retryMs: number;
+  /** Of {@link Partitions.opening}. */
+  awaited: Awaited | undefined;
+}
+
+interface Awaited {
+  readonly promise: Promise<void>;
+  readonly settle: () => void;
 }
 
 export class Partitions {
@@ -98,8 +103,13 @@ export class Partitions {
   /** Groups with data in this directory. */
   readonly #held: Set<GroupKey>;
   readonly #queue: Slot[] = [];
+  /** One for all: there are thousands of partitions. */
+  readonly #leadershipChanged = (partition: Partition): void => {
+    const slot = this.#slots.get(partition.replica.group);
+    if (slot?.opened === partition && partition.isLeader) slot.awaited?.settle();
+    this.#options.leadershipChanged(partition);
+  };
   #changing = 0;
-  #openingMany = false;
   /** The metadata here tell of this process's registration, so they are no older than what any process before it had seen. */
   #caughtUp = false;
   #unsubscribe: (() => void) | undefined;
@@ -126,6 +136,7 @@ export class Partitions {
         this.#idle = resolve;
       });
     }
+    for (const slot of this.#slots.values()) slot.awaited?.settle();
     for (const partition of this.all())
       partition.state.close(new FlotillaError('NOT_LEADER_OR_FOLLOWER', 'This broker is stopping. Refresh metadata and try again.'));
   }
@@ -179,6 +190,37 @@ export class Partitions {
       `Broker ${this.#options.brokerId} has no open replica of ${topic.name}-${partition}. Refresh metadata and try again.`,
       hint,
     );
+  }
+
+  /**
+   * Present while the partition is about to be led here, and can't be led elsewhere: its only replica is being opened, or campaigns. Resolves when it is led,
+   * can't be opened, or {@link MAX_OPENING_MS} have passed: {@link find} knows then. All who wait go on in the order in which they came.
+   */
+  opening(topicId: TopicId, partition: number): Promise<void> | undefined {
+    const found = this.#opened.get(topicId)?.get(partition);
+    if (found?.replica.leadership.leader !== undefined) return undefined;
+    const image = this.#options.metadata.image.topics.get(topicId)?.partitions[partition];
+    if (image === undefined || image.replicas.length > 1) return undefined;
+    const slot = this.#slots.get(encodeGroupKey({ topicId, partition, groupGeneration: image.groupGeneration }));
+    if (slot === undefined || this.#stopped || !this.#isComing(slot)) return undefined;
+    slot.awaited ??= this.#await(slot);
+    return slot.awaited.promise;
+  }
+
+  #isComing({ group, wanted, opened, failure }: Slot): boolean {
+    if (typeof wanted === 'string' || failure !== undefined || this.#failed.has(group)) return false;
+    return opened === undefined || opened.replica.configuration.voters.length === 1;
+  }
+
+  #await(slot: Slot): Awaited {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const settle = () => {
+      timer.cancel();
+      slot.awaited = undefined;
+      resolve();
+    };
+    const timer = this.#options.environment.after(MAX_OPENING_MS, settle);
+    return { promise, settle };
   }
 
   /** The leader that the replica here knows, where it is newer than the image's; its term is the leader epoch. */
@@ -261,6 +303,7 @@ export class Partitions {
         queued: false,
         failure: undefined,
         retryMs: MIN_RETRY_MS,
+        awaited: undefined,
       };
       this.#slots.set(group, slot);
     }
@@ -289,7 +332,6 @@ export class Partitions {
   }
 
   #run(): void {
-    if (this.#queue.length > MANY) this.#tellMany(true);
     while (this.#changing < MAX_CONCURRENT_CHANGES) {
       const slot = this.#queue.shift();
       if (slot === undefined) break;
@@ -299,15 +341,7 @@ export class Partitions {
         this.#run();
       });
     }
-    if (this.#changing > 0) return;
-    this.#tellMany(false);
-    this.#idle?.();
-  }
-
-  #tellMany(many: boolean): void {
-    if (this.#openingMany === many) return;
-    this.#openingMany = many;
-    this.#options.openingMany?.(many);
+    if (this.#changing === 0) this.#idle?.();
   }
 
   async #change(slot: Slot): Promise<void> {
@@ -329,6 +363,7 @@ export class Partitions {
       this.#options.log.error('partition.change-failed', { topicId, partition, wanted: want, error: slot.failure });
       failed = !isDamaged(error);
       if (!failed && typeof wanted === 'object') this.#gaveUp(slot, wanted.replicaId);
+      slot.awaited?.settle();
     }
     slot.queued = false;
     if (slot.wanted !== wanted) this.#enqueue(slot);
@@ -363,7 +398,8 @@ export class Partitions {
   }
 
   async #open(slot: Slot, wanted: Wanted): Promise<void> {
-    const { host, environment, crc32c, compression, checkRoom, log, leadershipChanged } = this.#options;
+    const { host, environment, crc32c, compression, checkRoom, log } = this.#options;
+    const leadershipChanged = this.#leadershipChanged;
     const { topic, partition } = wanted;
     const config = this.#configOf(topic);
     const name = { topicId: topic.topicId, topic: topic.name, partition: partition.partition };
@@ -420,6 +456,7 @@ export class Partitions {
     const { topicId, partition, group } = slot;
     this.#options.log.info('partition.removed', { topicId, partition, why });
     const { opened } = slot;
+    slot.awaited?.settle();
     if (opened !== undefined) {
       const deleted = () => new FlotillaError('UNKNOWN_TOPIC_ID', `Topic ${opened.topic} was deleted.`);
       this.#hide(slot, why === 'moved' ? movedAway(opened) : deleted());
@@ -435,6 +472,7 @@ export class Partitions {
     byNumber?.delete(slot.partition);
     if (byNumber?.size === 0) this.#opened.delete(slot.topicId);
     slot.opened?.state.close(reason);
+    slot.awaited?.settle();
   }
 
   #configOf(topic: TopicImage): TopicConfig {

@@ -2,7 +2,7 @@
 
 import { create } from '@bufbuild/protobuf';
 import { FlotillaError } from '../base/errors.ts';
-import { topicIdFromBytes } from '../base/ids.ts';
+import { type TopicId, topicIdFromBytes } from '../base/ids.ts';
 import type { Error as WireError } from '../gen/flotilla/v1/common_pb.ts';
 import {
   Data,
@@ -78,16 +78,36 @@ class ProduceStream implements StreamReceiver<ProduceRequest> {
     this.#flush();
   }
 
+  /** Of a partition that is about to be led here, once it is: telling the producer to try again would cost both more than waiting does. */
   #produce(batch: ProduceBatch): void {
-    const { correlation } = batch;
     const bytes = batch.recordBatch.length;
     this.#batchesInFlight++;
     this.#bytesInFlight += bytes;
+    this.#context.produceLoad.began(bytes);
+    try {
+      this.#checkRoom();
+      const topicId = this.#topicIdOf(batch);
+      const opening = this.#context.partitions.opening(topicId, batch.partition);
+      if (opening === undefined) this.#append(batch, topicId);
+      else void opening.then(() => this.#opened(batch, topicId));
+    } catch (error) {
+      this.#answer(bytes, failure(batch.correlation, answerError(this.#context, this.#listener, error)));
+    }
+  }
+
+  #opened(batch: ProduceBatch, topicId: TopicId): void {
+    // A client that was cut off sends it again, with the same sequence, wherever it finds the leader then.
+    if (this.#state === 'closed') this.#context.produceLoad.ended();
+    else this.#append(batch, topicId);
+  }
+
+  #append(batch: ProduceBatch, topicId: TopicId): void {
+    const { correlation } = batch;
+    const bytes = batch.recordBatch.length;
     let partition: Partition;
     let promise: ReturnType<Partition['produce']>;
     try {
-      this.#checkRoom();
-      partition = this.#partitionOf(batch);
+      partition = this.#context.partitions.find(topicId, batch.partition);
       const acks = acksOf(batch.acks);
       const timeoutMs = batch.timeoutMs === 0 ? this.#context.config.requestTimeoutMs : batch.timeoutMs;
       const deadlineMs = this.#context.environment.monotonicMs() + timeoutMs;
@@ -121,13 +141,12 @@ class ProduceStream implements StreamReceiver<ProduceRequest> {
     }
   }
 
-  #partitionOf(batch: ProduceBatch): Partition {
+  #topicIdOf(batch: ProduceBatch): TopicId {
     if (batch.transactionalId !== '') {
       throw new FlotillaError('INVALID_REQUEST', 'Transactions are not supported yet. Produce without a transactional id.');
     }
     const { partitions } = this.#context;
-    const topicId = batch.topicId.length === 0 && batch.topic !== '' ? partitions.topicIdOf(batch.topic) : topicIdFromBytes(batch.topicId);
-    return partitions.find(topicId, batch.partition);
+    return batch.topicId.length === 0 && batch.topic !== '' ? partitions.topicIdOf(batch.topic) : topicIdFromBytes(batch.topicId);
   }
 
   #bytesOf(batch: ProduceBatch, partition: Partition): Uint8Array {
@@ -166,6 +185,7 @@ class ProduceStream implements StreamReceiver<ProduceRequest> {
 
   #answer(bytes: number, result: ProduceResult): void {
     this.#bytesInFlight -= bytes;
+    this.#context.produceLoad.ended();
     if (this.#state === 'closed') {
       this.#batchesInFlight--;
       return;

@@ -1,4 +1,4 @@
-/** What a broker does again and again while it runs: one round at a time, the next an interval after the last one's end. */
+/** What a broker does again and again while it runs: one round at a time, the next an interval after the last one's end. An interval of 0: only when asked. */
 import type { Scheduler, Timer } from '../base/environment.ts';
 
 export class Rounds {
@@ -21,9 +21,9 @@ export class Rounds {
     return this.#stop.signal;
   }
 
-  /** The first round comes after an interval. */
-  start(): void {
-    this.#timer = this.#scheduler.after(this.#intervalMs, () => this.begin());
+  /** The first round comes after `firstMs`. */
+  start(firstMs: number = this.#intervalMs): void {
+    if (this.#intervalMs > 0) this.#timer = this.#scheduler.after(firstMs, () => this.begin());
   }
 
   /** A round comes now, unless one is under way, and the next an interval after it. */

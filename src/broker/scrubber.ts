@@ -8,6 +8,7 @@ import { formatGroupKey, type GroupKey } from '../base/ids.ts';
 import { pause } from '../controller/pause.ts';
 import type { RaftHost } from '../raft/types.ts';
 import type { Storage } from '../storage/types.ts';
+import { Rounds } from './rounds.ts';
 
 /** How often it is looked whether the disk may be read again. */
 const LOOK_AGAIN_MS = 1_000;
@@ -23,7 +24,7 @@ export interface ScrubberOptions {
   readonly log: Logger;
   /** flotilla.scrub.bytes.per.second */
   readonly bytesPerSecond: number;
-  /** flotilla.scrub.interval.ms: from the beginning of one pass to that of the next. 0: only when asked. */
+  /** flotilla.scrub.interval.ms: from the end of one pass to the beginning of the next. 0: only when asked. */
   readonly intervalMs: number;
   /** False while the disk has better things to do. */
   readonly mayRead: () => boolean;
@@ -55,9 +56,7 @@ interface Target {
 
 export class Scrubber {
   readonly #options: ScrubberOptions;
-  readonly #stop = new AbortController();
-  #wake = new AbortController();
-  #loop: Promise<void> | undefined;
+  readonly #rounds: Rounds;
   #pass = 0;
   #running = false;
   #segments = 0;
@@ -67,21 +66,21 @@ export class Scrubber {
 
   constructor(options: ScrubberOptions) {
     this.#options = options;
+    this.#rounds = new Rounds(options.environment, options.intervalMs, () => this.#scrub());
   }
 
   start(): void {
-    this.#loop ??= this.#run();
+    this.#rounds.start(this.#options.intervalMs * FIRST_SHARE);
   }
 
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    this.#wake.abort();
-    await this.#loop;
+  /** Resolves when nothing is being read any more. */
+  stop(): Promise<void> {
+    return this.#rounds.stop();
   }
 
   /** Begins a pass at once, unless one is under way. */
   scrubNow(): void {
-    if (!this.#running) this.#wake.abort();
+    this.#rounds.begin();
   }
 
   get status(): ScrubStatus {
@@ -97,26 +96,6 @@ export class Scrubber {
     };
   }
 
-  async #run(): Promise<void> {
-    const { environment, intervalMs } = this.#options;
-    let waitMs = intervalMs * FIRST_SHARE;
-    while (!this.#stop.signal.aborted) {
-      await this.#waitFor(waitMs);
-      if (this.#stop.signal.aborted) return;
-      const begunMs = environment.monotonicMs();
-      await this.#scrub();
-      waitMs = Math.max(0, begunMs + intervalMs - environment.monotonicMs());
-    }
-  }
-
-  /** Until a pass is asked for, at most. */
-  async #waitFor(ms: number): Promise<void> {
-    const { signal } = this.#wake;
-    if (this.#options.intervalMs > 0) await pause(this.#options.environment, ms, signal);
-    else if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
-    if (!this.#stop.signal.aborted) this.#wake = new AbortController();
-  }
-
   async #scrub(): Promise<void> {
     const { log } = this.#options;
     const targets = this.#targets();
@@ -127,9 +106,9 @@ export class Scrubber {
     this.#bytesDone = 0;
     this.#findings = [];
     for (const target of targets) {
-      if (this.#stop.signal.aborted) break;
+      if (this.#rounds.signal.aborted) break;
       await this.#check(target).catch((error: unknown) => {
-        if (this.#stop.signal.aborted) return;
+        if (this.#rounds.signal.aborted) return;
         log.warn('scrub.failed', { group: formatGroupKey(target.group), firstIndex: target.firstIndex, error: messageOf(error) });
       });
       this.#segmentsDone++;
@@ -164,9 +143,10 @@ export class Scrubber {
   /** Bytes were read: waits until they are paid for, and while the disk has better things to do. */
   async #paced(bytes: number): Promise<void> {
     const { environment, bytesPerSecond, mayRead } = this.#options;
+    const { signal } = this.#rounds;
     this.#bytesDone += bytes;
-    await pause(environment, (bytes * 1000) / bytesPerSecond, this.#stop.signal);
-    while (!mayRead() && !this.#stop.signal.aborted) await pause(environment, LOOK_AGAIN_MS, this.#stop.signal);
-    this.#stop.signal.throwIfAborted();
+    await pause(environment, (bytes * 1000) / bytesPerSecond, signal);
+    while (!mayRead() && !signal.aborted) await pause(environment, LOOK_AGAIN_MS, signal);
+    signal.throwIfAborted();
   }
 }

@@ -9,7 +9,6 @@ import { crc32 } from '../platform/crc32.ts';
 import { nativeCrc32c } from '../platform/crc32c.ts';
 import { NodeDisk } from '../platform/disk.ts';
 import { nodeEnvironment } from '../platform/environment.ts';
-import { keepHeapTight } from '../platform/heap.ts';
 import { openFileLimit } from '../platform/limits.ts';
 import { CompressionTable } from '../record/compression.ts';
 import { grpcConnect } from '../rpc/grpc-channel.ts';
@@ -33,6 +32,5 @@ export function composeBroker(config: BrokerConfig, log: Logger, fatal: (error: 
     crc32c: nativeCrc32c,
     compression: new CompressionTable([...nodeCompressions, ...nativeCompressions]),
     compute: new WorkerCompute(),
-    openingMany: keepHeapTight,
   });
 }

@@ -19,6 +19,8 @@ export const METADATA_TIMEOUT_MS = 3_000;
 export const HEDGE_MS = 250;
 /** From one refresh to the next: a thousand partitions that look for a leader ask no more often than one. */
 export const REFRESH_INTERVAL_MS = 50;
+/** Partitions that a refresh may tell of within {@link REFRESH_INTERVAL_MS}. The interval grows with more, or asking would keep a broker that starts with ten thousand of them from opening them. */
+export const PARTITIONS_PER_INTERVAL = 2_000;
 /** For so long a broker that did not answer is asked after the others. */
 const SILENT_MS = 10_000;
 /** Ids of topics that were deleted and created again, remembered. */
@@ -196,7 +198,10 @@ export class MetadataCache {
   }
 
   async #pause(): Promise<void> {
-    const leftMs = this.#lastAskedMs + REFRESH_INTERVAL_MS - this.#environment.monotonicMs();
+    let partitions = 0;
+    for (const topic of this.#topics.values()) partitions += topic.partitions.length;
+    const intervalMs = REFRESH_INTERVAL_MS * Math.max(1, partitions / PARTITIONS_PER_INTERVAL);
+    const leftMs = this.#lastAskedMs + intervalMs - this.#environment.monotonicMs();
     if (leftMs <= 0) return;
     this.#pausing = true;
     await sleep(this.#environment, leftMs, this.#closing).finally(() => {

@@ -392,7 +392,8 @@ class GroupHost implements RaftHost, ReplicaHost {
     const early = this.#earlyVotes.get(group);
     this.#earlyVotes.delete(group);
     if (early !== undefined) replica.receive(early.from, early.message);
-    if (options.campaign) replica.campaign();
+    // The only voter has nobody to wait for or to disturb: its election is paced by nothing, and shares flushes with those of the others that open.
+    if (options.campaign || isOnlyVoter(replica)) replica.campaign();
     this.#loop.schedule(replica);
     return replica;
   }
@@ -547,6 +548,10 @@ class GroupHost implements RaftHost, ReplicaHost {
     const result = await within(environment, this.settings.stopTimeoutMs, work);
     if (result === 'timeout') log.warn('gave up waiting', { what, ...(group === undefined ? {} : { group: formatGroupKey(group) }) });
   }
+}
+
+function isOnlyVoter({ replicaId, configuration: { voters, outgoing } }: RaftReplica): boolean {
+  return outgoing.length === 0 && voters.length === 1 && voters[0]?.replicaId === replicaId;
 }
 
 async function flushAndClose(log: PartitionLog): Promise<void> {

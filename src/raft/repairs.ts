@@ -5,21 +5,13 @@
  */
 import type { Environment, Logger, Timer } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
-import { type BrokerId, formatGroupKey, type GroupKey, type ReplicaId } from '../base/ids.ts';
+import { type BrokerId, formatGroupKey, type GroupKey } from '../base/ids.ts';
 import type { LogRepair, Storage } from '../storage/types.ts';
-import { membersOf } from './core/configuration.ts';
-import type { Entry } from './core/entry.ts';
-import { entrySize } from './core/entry-codec.ts';
-import { decodeRepairMessage, type EntriesAnswer, type EntriesRequest, encodeRepairMessage, type RepairMessage } from './repair-codec.ts';
+import { othersOf, type Range, Refetch } from './refetch.ts';
+import { RepairExchange } from './repair-exchange.ts';
 import type { RaftReplica } from './replica.ts';
 import type { PeerTransport } from './types.ts';
 
-/** Bytes of entries in one answer. */
-const ANSWER_BYTES = 1 << 20;
-/** Bytes of entries that are written at once. */
-const WRITE_BYTES = 8 << 20;
-/** A peer that does not answer for so long is not waited for. */
-const ANSWER_MS = 3_000;
 /** Between two tries to put a segment right; doubled each time. */
 const MIN_RETRY_MS = 500;
 const MAX_RETRY_MS = 60_000;
@@ -51,32 +43,27 @@ interface Suspect {
   readonly firstIndex: number;
   /** What is damaged, once that is known. */
   what: string | undefined;
-  /** Entries that were found damaged, and not yet put right. */
-  open: number;
   retryMs: number;
   /** Waits for its next try. */
   timer: Timer | undefined;
 }
 
-interface Asked {
-  readonly id: number;
-  readonly from: ReplicaId;
-  readonly resolve: (answer: EntriesAnswer | undefined) => void;
-}
-
 export class Repairs {
   readonly #options: RepairsOptions;
+  readonly #exchange: RepairExchange;
+  readonly #refetch: Refetch;
   readonly #suspects = new Map<string, Suspect>();
   readonly #queue: Suspect[] = [];
   #running = false;
   #stopped = false;
-  #asked: Asked | undefined;
   #waiting: { readonly group: GroupKey; readonly resolve: (whole: boolean) => void }[] = [];
   #found = 0;
   #repaired = 0;
 
   constructor(options: RepairsOptions) {
     this.#options = options;
+    this.#exchange = new RepairExchange(options);
+    this.#refetch = new Refetch({ exchange: this.#exchange, isAlive: options.isAlive, log: options.log });
   }
 
   get statistics(): RepairStatistics {
@@ -89,7 +76,7 @@ export class Repairs {
   suspect(group: GroupKey, firstIndex: number): void {
     const key = `${group}/${firstIndex}`;
     if (this.#stopped || this.#suspects.has(key)) return;
-    const suspect = { group, firstIndex, what: undefined, open: 0, retryMs: MIN_RETRY_MS, timer: undefined };
+    const suspect = { group, firstIndex, what: undefined, retryMs: MIN_RETRY_MS, timer: undefined };
     this.#suspects.set(key, suspect);
     this.#queue.push(suspect);
     this.#options.environment.soon(() => void this.#run());
@@ -121,43 +108,15 @@ export class Repairs {
 
   /** @throws INVALID_REQUEST, CORRUPT_MESSAGE when the frame is malformed. */
   frame(from: BrokerId, frame: Uint8Array): void {
-    const message = decodeRepairMessage(frame);
-    const replica = this.#options.replica(message.group);
-    if (replica === undefined || replica.replicaId !== message.to || replica.brokerOf(message.from) !== from) return;
-    if (message.type === 'want') void this.#serve(replica, from, message);
-    else if (this.#asked?.id === message.id && this.#asked.from === message.from) this.#asked.resolve(message);
+    this.#exchange.frame(from, frame);
   }
 
   stop(): void {
     this.#stopped = true;
-    this.#asked?.resolve(undefined);
+    this.#exchange.stop();
     for (const { group } of [...this.#suspects.values()]) this.forget(group, false);
     for (const { resolve } of this.#waiting) resolve(false);
     this.#waiting = [];
-  }
-
-  /** Only what reads back whole here, and is committed, leaves (hazard B23). */
-  async #serve(replica: RaftReplica, to: BrokerId, { group, from, id, first, last }: EntriesRequest): Promise<void> {
-    let entries: readonly Entry[] = [];
-    let without: EntriesAnswer['without'];
-    const { log } = replica;
-    if (first < log.firstReplicableIndex) without = 'gone';
-    else {
-      try {
-        entries = (await log.readEntries(first, ANSWER_BYTES)).filter(({ index }) => index <= last);
-      } catch (error) {
-        this.#options.log.warn('entries for repair not readable', { group: formatGroupKey(group), first, error: messageOf(error) });
-      }
-      if (entries[0]?.index !== first) {
-        entries = [];
-        without = first < log.firstReplicableIndex ? 'gone' : 'notNow';
-      }
-    }
-    if (!replica.closed) this.#send(to, { type: 'give', group, from: replica.replicaId, to: from, id, first, entries, without });
-  }
-
-  #send(to: BrokerId, message: RepairMessage): boolean {
-    return this.#options.transport.send(to, 'bulk', encodeRepairMessage(message));
   }
 
   async #run(): Promise<void> {
@@ -219,12 +178,16 @@ export class Repairs {
       const [worst] = damages;
       suspect.what = worst && `${worst.file}, byte ${worst.position}: ${worst.what}${count === 1 ? '' : `; ${count} entries in all`}`;
       if (repair.isCleaned(firstIndex)) {
-        if (this.#others(replica).length > 0) this.#giveUp(replica, `a segment that compaction made is damaged: ${suspect.what}`);
+        if (othersOf(replica).length > 0) this.#giveUp(replica, `a segment that compaction made is damaged: ${suspect.what}`);
         return false;
       }
       for (const range of ranges) {
-        if (!(await this.#refetch(repair, replica, firstIndex, range))) return false;
-        this.#repaired += range[1] - range[0] + 1;
+        const [first, last] = range;
+        const outcome = await this.#refetch.refetch({ replica, repair, firstIndex }, range);
+        if (this.#stopped) return false;
+        if (outcome === 'gone') this.#giveUp(replica, `entries ${first} to ${last} are damaged here and gone elsewhere`);
+        if (outcome !== 'repaired') return false;
+        this.#repaired += last - first + 1;
       }
       return (await repair.check(firstIndex, async () => {})).length === 0;
     } catch (error) {
@@ -233,99 +196,13 @@ export class Repairs {
     }
   }
 
-  /** False: nobody has them now. */
-  async #refetch(repair: LogRepair, replica: RaftReplica, firstIndex: number, [first, last]: Range): Promise<boolean> {
-    const gone = new Set<ReplicaId>();
-    const others = this.#others(replica);
-    for (const { replicaId, brokerId } of others) {
-      if (!this.#options.isAlive(brokerId)) continue;
-      const outcome = await this.#fetch(repair, replica, firstIndex, { replicaId, brokerId }, [first, last]);
-      if (this.#stopped || replica.closed) return false;
-      if (outcome === 'repaired') return true;
-      if (outcome === 'gone') gone.add(replicaId);
-    }
-    if (others.length > 0 && gone.size === others.length)
-      this.#giveUp(replica, `entries ${first} to ${last} are damaged here and gone elsewhere`);
-    return false;
-  }
-
   #giveUp(replica: RaftReplica, reason: string): void {
     if (replica.closed) return;
     this.#options.irreparable(replica, reason);
     // Who waits for it may be in the way of the one that is to take its place.
     this.#tellWaiting(replica.group, false);
   }
-
-  /** The leader first: it is sure to have what is committed. */
-  #others(replica: RaftReplica): { replicaId: ReplicaId; brokerId: BrokerId }[] {
-    const others = membersOf(replica.core.configuration).filter(({ replicaId }) => replicaId !== replica.replicaId);
-    const { leader } = replica.core;
-    return others.sort((a, b) => Number(b.replicaId === leader) - Number(a.replicaId === leader));
-  }
-
-  async #fetch(
-    repair: LogRepair,
-    replica: RaftReplica,
-    firstIndex: number,
-    peer: { readonly replicaId: ReplicaId; readonly brokerId: BrokerId },
-    [first, last]: Range,
-  ): Promise<'repaired' | 'gone' | 'notNow'> {
-    let entries: Entry[] = [];
-    let bytes = 0;
-    for (let next = first; next <= last; ) {
-      const answer = await this.#ask(replica, peer, next, last);
-      if (answer?.entries[0] === undefined) return answer?.without ?? 'notNow';
-      for (const entry of answer.entries) {
-        entries.push(entry);
-        bytes += entrySize(entry);
-      }
-      next += answer.entries.length;
-      if (bytes < WRITE_BYTES && next <= last) continue;
-      if (!(await this.#write(repair, replica, firstIndex, peer.brokerId, entries, last))) return 'notNow';
-      entries = [];
-      bytes = 0;
-    }
-    return 'repaired';
-  }
-
-  async #write(
-    repair: LogRepair,
-    replica: RaftReplica,
-    firstIndex: number,
-    from: BrokerId,
-    entries: readonly Entry[],
-    damagedTo: number,
-  ): Promise<boolean> {
-    const { log } = this.#options;
-    const group = formatGroupKey(replica.group);
-    try {
-      await repair.write(firstIndex, entries, damagedTo);
-    } catch (error) {
-      log.warn('entries for repair not written', { group, from, error: messageOf(error) });
-      return false;
-    }
-    log.info('entries repaired', { group, from, first: entries[0]?.index, entries: entries.length });
-    return true;
-  }
-
-  #ask(
-    replica: RaftReplica,
-    peer: { readonly replicaId: ReplicaId; readonly brokerId: BrokerId },
-    first: number,
-    last: number,
-  ): Promise<EntriesAnswer | undefined> {
-    const { environment } = this.#options;
-    const id = (environment.uint32() & 0xfffff) * 2 ** 32 + environment.uint32();
-    const { group, replicaId: from } = replica;
-    const { promise, resolve } = Promise.withResolvers<EntriesAnswer | undefined>();
-    const timer = environment.after(ANSWER_MS, () => resolve(undefined));
-    this.#asked = { id, from: peer.replicaId, resolve };
-    if (!this.#send(peer.brokerId, { type: 'want', group, from, to: peer.replicaId, id, first, last })) resolve(undefined);
-    return promise.finally(() => timer.cancel());
-  }
 }
-
-type Range = readonly [first: number, last: number];
 
 /** What is damaged, as ranges that do not touch, in order. */
 function rangesOf(damages: readonly { readonly entries?: Range }[]): Range[] {

@@ -5,9 +5,10 @@
  * "controllerVoters"?, "incarnation" } }`. Published whole, by rename (hazard B26). A wiped directory gets another directoryId, so it can't vote
  * under its old name (hazard B14).
  */
-import type { Disk, DiskFile, Random } from '../base/environment.ts';
+import type { Disk, Random } from '../base/environment.ts';
 import { FlotillaError, messageOf } from '../base/errors.ts';
 import { type BrokerId, type ClusterId, type DirectoryId, isUuid, mintUuid, type ReplicaId } from '../base/ids.ts';
+import { withFile } from './files.ts';
 import { newerFormat } from './newer-format.ts';
 import type { Crc32 } from './wal-frame.ts';
 
@@ -165,14 +166,10 @@ export async function publishFile(disk: Disk, directory: string, name: string, b
 }
 
 async function readText(disk: Disk, name: string): Promise<string> {
-  let file: DiskFile | undefined;
   try {
-    file = await disk.open(name, { create: false });
-    return new TextDecoder().decode(await file.read(0, MAX_BYTES));
+    return new TextDecoder().decode(await withFile(disk, name, (file) => file.read(0, MAX_BYTES)));
   } catch (error) {
     throw new FlotillaError('DATA_DIRECTORY', `cannot read ${name}: ${messageOf(error)}; check its permissions`, { cause: error });
-  } finally {
-    await file?.close();
   }
 }
 

@@ -1,8 +1,10 @@
 /** Reads a replica's segments at start: up to what is synced for certain, and no further. */
 import type { Disk, Logger } from '../base/environment.ts';
+import { LOG_ORIGIN } from '../raft/core/chain.ts';
 import { decodeConfiguration } from '../raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../raft/core/entry.ts';
 import type { Configuration, LogPosition, TermStart } from '../raft/core/types.ts';
+import { fileSize } from './files.ts';
 import type { KeptSnapshot, LogStart } from './log-snapshots.ts';
 import { decodeLogStart } from './log-start.ts';
 import type { Checksums } from './payload.ts';
@@ -34,8 +36,6 @@ interface Access {
   readonly checksums: Checksums;
   readonly log: Logger;
 }
-
-const EMPTY: LogPosition = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, chainLow: 0 };
 
 /**
  * `synced`: segments hold all entries up to it, durably; what they hold above is cut off, because the write-ahead log has it and a page cache that
@@ -78,7 +78,7 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
     await active.trim(names);
   }
   if (!whole) access.log.error('segments not whole', { directory: access.directory, synced });
-  const last = lastRow ?? (await lastPosition(segments)) ?? emptied ?? EMPTY;
+  const last = lastRow ?? (await lastPosition(segments)) ?? emptied ?? LOG_ORIGIN;
   const sizeBytes = await totalBytes(access, segments, names);
   const configuration = await history.configuration(snapshot?.configuration);
   const state =
@@ -167,13 +167,8 @@ async function totalBytes({ disk, directory }: Access, segments: readonly Segmen
   // Of the active one, its rows were read.
   let bytes = (await segments.at(-1)?.payloadBytes()) ?? 0;
   const closed = new Set(segments.slice(0, -1).flatMap(({ name }) => [`${name}.log`, `${name}.control`]));
-  for (const name of names) if (closed.has(name)) bytes += await bytesOf(disk, `${directory}/${name}`);
+  for (const name of names) if (closed.has(name)) bytes += await fileSize(disk, `${directory}/${name}`);
   return bytes;
-}
-
-async function bytesOf(disk: Disk, path: string): Promise<number> {
-  const file = await disk.open(path, { create: false });
-  return file.size().finally(() => file.close());
 }
 
 interface RowOf {

@@ -1,6 +1,7 @@
 /** Which files of a log's directory are its segments, and which a crash left of others. */
 import type { Disk } from '../base/environment.ts';
 import type { LogPosition } from '../raft/core/types.ts';
+import { fileSize, withFile } from './files.ts';
 import { EXTENSIONS, parseSegmentName, type SegmentName, segmentName } from './segment-files.ts';
 import { INDEX_ROW_BYTES, readIndexRow } from './segment-index.ts';
 import type { Crc32 } from './wal-frame.ts';
@@ -53,18 +54,13 @@ function named(names: readonly string[], extension: string): SegmentName[] {
 
 /** How many rows a segment's file has. */
 export async function rowsOf(disk: Disk, directory: string, name: SegmentName): Promise<number> {
-  const file = await disk.open(`${directory}/${segmentName(name)}.entries`, { create: false });
-  const bytes = await file.size().finally(() => file.close());
-  return Math.floor(bytes / INDEX_ROW_BYTES);
+  return Math.floor((await fileSize(disk, `${directory}/${segmentName(name)}.entries`)) / INDEX_ROW_BYTES);
 }
 
-async function lookInto(disk: Disk, directory: string, name: SegmentName, crc32: Crc32): Promise<FoundSegment['cleaned']> {
-  const file = await disk.open(`${directory}/${segmentName(name)}.entries`, { create: false });
-  try {
+function lookInto(disk: Disk, directory: string, name: SegmentName, crc32: Crc32): Promise<FoundSegment['cleaned']> {
+  return withFile(disk, `${directory}/${segmentName(name)}.entries`, async (file) => {
     const rows = Math.floor((await file.size()) / INDEX_ROW_BYTES);
     const last = readIndexRow(await file.read((rows - 1) * INDEX_ROW_BYTES, INDEX_ROW_BYTES), 0, crc32);
     return { rows, end: last?.isSparse ? last : undefined };
-  } finally {
-    await file.close();
-  }
+  });
 }

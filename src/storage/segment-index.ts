@@ -58,14 +58,14 @@ export function payloadFileOf(entry: Entry): PayloadFile {
   return entry.kind === EntryKind.batch ? PayloadFile.log : PayloadFile.control;
 }
 
-/** `timestampBefore`: the maxTimestamp of the row before it in the segment. Returns its own. */
-export function putIndexRow(
-  bytes: Uint8Array,
-  at: number,
-  entry: Entry,
-  { position, timestampBefore }: { readonly position: number; readonly timestampBefore: number },
-  crc32: Crc32,
-): number {
+/** Where a row's payload stands in its file, and the maxTimestamp of the row before it in the segment. */
+interface RowPlace {
+  readonly position: number;
+  readonly timestampBefore: number;
+}
+
+/** Returns the row's maxTimestamp. */
+export function putIndexRow(bytes: Uint8Array, at: number, entry: Entry, { position, timestampBefore }: RowPlace, crc32: Crc32): number {
   bytes.set(entry.header, at);
   const maxTimestamp = Math.max(timestampBefore, maxTimestampOf(entry));
   putRest(bytes, at, { version: ROW_VERSION, file: payloadFileOf(entry), position, maxTimestamp, payload: entry.payload }, crc32);
@@ -78,7 +78,7 @@ export function putSparseRow(
   at: number,
   was: IndexRow,
   payload: Uint8Array,
-  { position, timestampBefore }: { readonly position: number; readonly timestampBefore: number },
+  { position, timestampBefore }: RowPlace,
   crc32: Crc32,
 ): number {
   bytes.set(was.header, at);

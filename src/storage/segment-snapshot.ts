@@ -19,6 +19,7 @@ import { hex } from '../base/bytes.ts';
 import type { Disk } from '../base/environment.ts';
 import type { LogPosition, TermStart } from '../raft/core/types.ts';
 import { publishFile } from './directory.ts';
+import { readFile } from './files.ts';
 import { newerFormat } from './newer-format.ts';
 import { parseSegmentName, segmentName } from './segment-files.ts';
 import type { Crc32 } from './wal-frame.ts';
@@ -132,9 +133,7 @@ export async function readSnapshot(
   for (const name of (names ?? (await disk.list(directory))).toReversed()) {
     const base = parseSegmentName(name, 'snapshot');
     if (base === undefined || base.index - 1 > lastIndex) continue;
-    const file = await disk.open(`${directory}/${name}`, { create: false });
-    const snapshot = decodeSnapshot(await file.read(0, await file.size()), crc32);
-    await file.close();
+    const snapshot = decodeSnapshot(await readFile(disk, `${directory}/${name}`), crc32);
     if (snapshot !== undefined) return snapshot;
   }
   return undefined;

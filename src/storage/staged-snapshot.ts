@@ -6,7 +6,9 @@ import { must } from '../base/assert.ts';
 import type { Disk, DiskFile } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { continuesChain } from '../raft/core/append-check.ts';
+import { LOG_ORIGIN } from '../raft/core/chain.ts';
 import type { LogPosition } from '../raft/core/types.ts';
+import { withFile } from './files.ts';
 import type { Checksums } from './payload.ts';
 import { Segment } from './segment.ts';
 import { type FoundSegment, findSegments, rowsOf } from './segment-directory.ts';
@@ -21,7 +23,6 @@ const FILE_NAME = /^\d{20}-\d{20}(\.[1-9]\d{0,9})?\.(log|entries|control|snapsho
 /** Synced each so many bytes, so that the system does not write it out in one burst. */
 const SYNC_AT_BYTES = 8 << 20;
 const VERIFY_BYTES = 4 << 20;
-const ORIGIN: LogPosition = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, chainLow: 0 };
 
 export class StagedSnapshot implements Staging {
   readonly files: readonly SnapshotFile[];
@@ -118,9 +119,8 @@ export class StagedSnapshot implements Staging {
 
   async #record(): Promise<SegmentSnapshot> {
     const { name, length } = must(this.files[0], 'a snapshot has a record');
-    const file = await this.#disk.open(`${this.directory}/${name}`, { create: false });
-    const snapshot = decodeSnapshot(await file.read(0, length), this.#checksums.crc32);
-    await file.close();
+    const bytes = await withFile(this.#disk, `${this.directory}/${name}`, (file) => file.read(0, length));
+    const snapshot = decodeSnapshot(bytes, this.#checksums.crc32);
     if (snapshot === undefined) throw this.#damaged('its record is damaged');
     if (snapshot.group !== this.#group) throw this.#damaged(`it is one of ${snapshot.group}`);
     return snapshot;
@@ -141,7 +141,7 @@ export class StagedSnapshot implements Staging {
       const { name } = found;
       const follows = last === undefined ? name.index === firstIndex && name.offset <= logStartOffset : isAfter(last, name);
       if (!follows) throw this.#damaged(`the segment from entry ${name.index} on does not follow what is before it`);
-      last = await this.#verifySegment(found, last ?? (name.index === 1 ? ORIGIN : undefined), snapshot);
+      last = await this.#verifySegment(found, last ?? (name.index === 1 ? LOG_ORIGIN : undefined), snapshot);
     }
     return last;
   }

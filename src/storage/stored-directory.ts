@@ -3,6 +3,7 @@ import type { Disk } from '../base/environment.ts';
 import { FlotillaError } from '../base/errors.ts';
 import { formatGroupKey, type GroupKey, type ReplicaId } from '../base/ids.ts';
 import { type DirectoryIdentity, IDENTITY_FILES, readIdentityFile } from './directory.ts';
+import { readFile } from './files.ts';
 import { parseGroupName } from './group-directories.ts';
 import type { Checksums } from './payload.ts';
 import { boundTo } from './replica-file.ts';
@@ -16,7 +17,7 @@ export interface StoredDirectory {
   readonly identity: DirectoryIdentity | undefined;
   readonly wal: StoredWal;
   readonly replicas: readonly StoredReplica[];
-  /** Names of what was deleted or replaced, and is kept until a later start. */
+  /** Names of what was deleted or replaced: quarantine.ts says how long it stays. */
   readonly quarantine: readonly string[];
   /** What is wrong, but for what only reading all of the segments would find. */
   readonly damage: readonly Damage[];
@@ -91,8 +92,7 @@ async function readReplica(
   const snapshots: SegmentSnapshot[] = [];
   for (const name of await disk.list(directory)) {
     if (parseSegmentName(name, 'snapshot') === undefined) continue;
-    const file = await disk.open(`${directory}/${name}`, { create: false });
-    const snapshot = decodeSnapshot(await file.read(0, await file.size()).finally(() => file.close()), crc32);
+    const snapshot = decodeSnapshot(await readFile(disk, `${directory}/${name}`), crc32);
     if (snapshot !== undefined) snapshots.push(snapshot);
     else damage.push({ file: `${directory}/${name}`, position: 0, what: 'does not match its checksum, or is of a newer release' });
   }

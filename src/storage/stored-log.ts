@@ -7,6 +7,7 @@ import { continuesChain } from '../raft/core/append-check.ts';
 import { type Entry, EntryKind } from '../raft/core/entry.ts';
 import type { LogPosition } from '../raft/core/types.ts';
 import { FileWindow } from './file-window.ts';
+import { fileSize } from './files.ts';
 import { batchBaseOffsetAt, batchNextOffsetAt, type Checksums, isRecordBatch, maxTimestampOf, payloadIntact } from './payload.ts';
 import { findSegments, rowsOf } from './segment-directory.ts';
 import { EXTENSIONS, type SegmentBase, type SegmentName, segmentName } from './segment-files.ts';
@@ -63,9 +64,7 @@ export async function listSegments({
     let bytes = 0;
     for (const extension of EXTENSIONS) {
       const name = `${segmentName(base)}.${extension}`;
-      if (!names.includes(name)) continue;
-      const file = await disk.open(`${directory}/${name}`, { create: false });
-      bytes += await file.size().finally(() => file.close());
+      if (names.includes(name)) bytes += await fileSize(disk, `${directory}/${name}`);
     }
     stored.push({ base, entries, lastIndex: cleaned?.end?.index ?? base.index + entries - 1, bytes });
   }

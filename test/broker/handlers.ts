@@ -3,6 +3,7 @@ import { FlotillaError } from '../../src/base/errors.ts';
 import type { TopicId } from '../../src/base/ids.ts';
 import { loadConfig } from '../../src/broker/config.ts';
 import type { BrokerContext } from '../../src/broker/context.ts';
+import { ProduceLoad } from '../../src/broker/old-reads.ts';
 import type { Partition } from '../../src/broker/partition.ts';
 import type { Partitions } from '../../src/broker/partitions.ts';
 import { MetadataStore } from '../../src/metadata/view.ts';
@@ -32,9 +33,10 @@ export function contextOf(
   };
   return {
     config: loadConfig({ set: ['node.id=1', ...set] }),
-    partitions: { find, topicIdOf } as unknown as Partitions,
+    partitions: { find, topicIdOf, opening: () => undefined } as unknown as Partitions,
     metadata: new MetadataStore(),
     environment,
+    produceLoad: new ProduceLoad(),
     crc32c,
     log: silentLogger,
     fatal: (error) => fatals.push(error),

@@ -11,7 +11,7 @@ import {
   METADATA_GROUP,
   type ReplicaId,
 } from '../../src/base/ids.ts';
-import { Partitions } from '../../src/broker/partitions.ts';
+import { MAX_OPENING_MS, Partitions } from '../../src/broker/partitions.ts';
 import { describeReplicasHandler } from '../../src/broker/raft-groups.ts';
 import { DescribeReplicasRequestSchema, RaftRole } from '../../src/gen/flotilla/v1/raft_groups_pb.ts';
 import { applyRecords } from '../../src/metadata/apply.ts';
@@ -48,7 +48,10 @@ const registered = (incarnation: number): MetadataRecord => ({
 });
 
 /** The second process on a directory, and what it opens and removes as it replays the metadata. */
-function secondProcess(held: readonly GroupKey[], { damaged = false, notWhole = false, rotted = false, refusals = 0 } = {}) {
+function secondProcess(
+  held: readonly GroupKey[],
+  { damaged = false, notWhole = false, rotted = false, refusals = 0, opens = Promise.resolve(), leads = true } = {},
+) {
   const environment = new ManualEnvironment();
   let left = refusals;
   const opened: GroupKey[] = [];
@@ -56,17 +59,21 @@ function secondProcess(held: readonly GroupKey[], { damaged = false, notWhole = 
   const closed: GroupKey[] = [];
   const removed: GroupKey[] = [];
   const warned: unknown[] = [];
-  const many: boolean[] = [];
+  const fakes: FakeReplica[] = [];
   const host = {
     open: async ({ group, replicaId, latest, owner }: ReplicaOptions) => {
       opened.push(group);
       if (rotted && latest !== true) throw new FlotillaError('DATA_DIRECTORY', 'nobody can tell whose it is');
       replicas.push(replicaId);
+      await opens;
       if (notWhole) throw new FlotillaError('STORAGE_ERROR', 'not whole');
       if (left-- > 0) throw Object.assign(new Error('EIO'), { code: 'EIO' });
-      const { replica } = Object.assign(new FakeReplica({ voters: 1 }), { replicaId });
+      const fake = Object.assign(new FakeReplica({ voters: 1 }), { replicaId });
+      fakes.push(fake);
+      if (!leads) fake.leadership = { role: 'follower', term: 1, leader: undefined, ready: false };
+      const { replica } = fake;
       if (damaged) replica.log.scanBatchHeaders = () => Promise.reject(new FlotillaError('STORAGE_ERROR', 'damaged'));
-      owner(replica);
+      fake.owner = owner(replica);
       return replica;
     },
     close: async (group: GroupKey) => void closed.push(group),
@@ -89,7 +96,6 @@ function secondProcess(held: readonly GroupKey[], { damaged = false, notWhole = 
     checkRoom: () => {},
     log: { ...silentLogger, warn: (...said) => void warned.push(said) },
     leadershipChanged: () => {},
-    openingMany: (is) => void many.push(is),
   });
   partitions.start();
   const replay = async (...records: MetadataRecord[]) => {
@@ -98,7 +104,7 @@ function secondProcess(held: readonly GroupKey[], { damaged = false, notWhole = 
   };
   const failed = () => [...partitions.failed()].map((one) => one.replicaId);
   const isOpen = () => partitions.get(topicId, 0) !== undefined;
-  return { opened, closed, removed, warned, many, environment, replay, partitions, metadata, replicas, failed, isOpen };
+  return { opened, closed, removed, warned, environment, replay, partitions, metadata, replicas, failed, isOpen, fakes };
 }
 
 it('opens at once what the directory holds', async () => {
@@ -156,22 +162,6 @@ it('tells who asks for the replica why it is not open', async () => {
     pendingDiskBytes: 7n,
     replicas: [{ group: 'orders/0', replicaId: 1n, notOpen: 'damaged', role: RaftRole.UNSPECIFIED }],
   });
-});
-
-it('tells when it begins to open many replicas, and when it has', async () => {
-  const { opened, many, replay } = secondProcess([]);
-  await replay(registered(2), created);
-  expect(many).toEqual([]);
-  const large = {
-    name: 'large',
-    topicId: 'a'.repeat(32) as typeof topicId,
-    firstReplicaId: 2,
-    partitions: Array.from({ length: 300 }, () => [0]),
-  };
-  await replay({ ...created, ...large });
-  await replay();
-  expect(opened).toHaveLength(301);
-  expect(many).toEqual([true, false]);
 });
 
 it('tries again to open a replica that the disk refused once, later each time', async () => {
@@ -289,4 +279,72 @@ it('a replica that is not whole is given up, until another takes its place; but 
   expect(failed()).toEqual([2]);
   await replay({ type: 'deleteTopic', topicId });
   expect(failed()).toEqual([]);
+});
+
+/** How far a wait has come: present, and over. */
+function watched(waits: Promise<void> | undefined): { over: boolean } | undefined {
+  if (waits === undefined) return undefined;
+  const wait = { over: false };
+  void waits.then(() => {
+    wait.over = true;
+  });
+  return wait;
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+it('what is for a partition whose only replica is being opened here waits until that leads', async () => {
+  const opens = Promise.withResolvers<void>();
+  const { partitions, replay, fakes } = secondProcess([group], { opens: opens.promise, leads: false });
+  await replay(registered(2), created);
+  const wait = watched(partitions.opening(topicId, 0));
+  opens.resolve();
+  await turn();
+  expect(wait).toEqual({ over: false });
+  expect(watched(partitions.opening(topicId, 0))).toEqual({ over: false });
+  fakes[0]!.become({ role: 'leader', leader: { replicaId: 1 as ReplicaId, brokerId } });
+  await turn();
+  expect(wait).toEqual({ over: true });
+  expect(partitions.opening(topicId, 0)).toBeUndefined();
+});
+
+it('nothing waits for what may be led elsewhere, is not here, or can not be opened', async () => {
+  const shared = secondProcess([group], { leads: false });
+  await shared.replay(registered(2), { ...created, disks: [{ brokerId, directoryId }, elsewhere], partitions: [[0, 1]] } as MetadataRecord);
+  expect(shared.partitions.opening(topicId, 0)).toBeUndefined();
+  expect(shared.partitions.opening(topicId, 1)).toBeUndefined();
+  const opens = Promise.withResolvers<void>();
+  const broken = secondProcess([group], { opens: opens.promise, notWhole: true });
+  await broken.replay(registered(2), created);
+  const wait = watched(broken.partitions.opening(topicId, 0));
+  opens.resolve();
+  await turn();
+  expect([wait, broken.partitions.opening(topicId, 0)]).toEqual([{ over: true }, undefined]);
+});
+
+it('nobody waits for long, nor for a partition that goes, nor while the broker stops', async () => {
+  const opens = Promise.withResolvers<void>();
+  const { partitions, environment, replay } = secondProcess([group], { opens: opens.promise, leads: false });
+  await replay(registered(2), created);
+  const wait = watched(partitions.opening(topicId, 0));
+  environment.advance(MAX_OPENING_MS - 1);
+  await turn();
+  expect(wait).toEqual({ over: false });
+  environment.advance(1);
+  await turn();
+  expect(wait).toEqual({ over: true });
+  expect(() => partitions.find(topicId, 0)).toThrow('no open replica');
+  opens.resolve();
+  await turn();
+  const deleted = watched(partitions.opening(topicId, 0));
+  await replay({ type: 'deleteTopic', topicId });
+  expect(deleted).toEqual({ over: true });
+
+  const stopping = secondProcess([group], { leads: false });
+  await stopping.replay(registered(2), created);
+  const last = watched(stopping.partitions.opening(topicId, 0));
+  await stopping.partitions.stop();
+  await turn();
+  expect([last, stopping.partitions.opening(topicId, 0)]).toEqual([{ over: true }, undefined]);
+  expect([environment.timers, stopping.environment.timers]).toEqual([0, 0]);
 });

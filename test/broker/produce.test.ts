@@ -66,6 +66,47 @@ describe('the produce stream', () => {
     expect(resultsOf(stream)[0]).toMatchObject({ leaderEpoch: 1, logAppendTimeMs: -1n, logStartOffset: 0n });
   });
 
+  it('holds what is for a partition that is about to be led here, in its order', async () => {
+    const context = contextOf(partitions, environment);
+    const opening = Promise.withResolvers<void>();
+    let leads = false;
+    context.partitions.opening = (_, partition) => (partition === 0 && !leads ? opening.promise : undefined);
+    const stream = new TestStream<ProduceRequest, ProduceResponse>(produceHandler(context));
+    stream.receiver.message(request({ correlation: 1 }, { correlation: 2, partition: 1 }, { correlation: 3 }));
+    await settled();
+    expect(fakes.map(({ entries }) => entries.length)).toEqual([0, 1]);
+    leads = true;
+    opening.resolve();
+    await settled();
+    stream.receiver.message(request({ correlation: 4 }));
+    fakes[0]!.commitTo(3);
+    await settled();
+    expect(resultsOf(stream).map(({ correlation, baseOffset }) => [correlation, Number(baseOffset)])).toEqual([
+      [1, 0],
+      [3, 1],
+      [4, 2],
+    ]);
+  });
+
+  it('drops what it holds of a client that is cut off, which sends it again elsewhere, and ends what ended in order behind it', async () => {
+    const context = contextOf(partitions, environment);
+    const opening = Promise.withResolvers<void>();
+    context.partitions.opening = () => opening.promise;
+    const [cutOff, ended] = [1, 2].map(() => new TestStream<ProduceRequest, ProduceResponse>(produceHandler(context)));
+    for (const stream of [cutOff!, ended!]) stream.receiver.message(request({ correlation: 1 }));
+    cutOff!.receiver.closed(new Error('reset'));
+    ended!.receiver.closed(undefined);
+    await settled();
+    opening.resolve();
+    await settled();
+    expect(fakes[0]!.entries).toHaveLength(1);
+    expect(ended!.ended).toBe(false);
+    fakes[0]!.commitTo(1);
+    await settled();
+    expect([cutOff!.sent, resultsOf(ended!).length, ended!.ended]).toEqual([[], 1, true]);
+    expect(context.produceLoad.inHand).toBe(false);
+  });
+
   it('answers each bad batch by itself', async () => {
     const stream = open();
     stream.receiver.message(

@@ -38,6 +38,25 @@ it('the first round comes after an interval, each further one an interval after 
   expect(begun).toEqual([1_000, 7_000]);
 });
 
+it('the first round comes sooner where that is asked for', async () => {
+  rounds.start(100);
+  environment.advance(100);
+  await ended();
+  environment.advance(INTERVAL_MS);
+  expect(begun).toEqual([100, 1_100]);
+});
+
+it('with an interval of 0 a round comes only when it is asked for', async () => {
+  rounds = new Rounds(environment, 0, async () => void begun.push(environment.now));
+  rounds.start();
+  environment.advance(INTERVAL_MS);
+  expect(begun).toEqual([]);
+  rounds.begin();
+  await settled();
+  environment.advance(INTERVAL_MS);
+  expect([begun, environment.timers]).toEqual([[1_000], 0]);
+});
+
 it('one that is asked for comes at once, in place of the one that was due, and never beside another', async () => {
   rounds.start();
   environment.advance(400);

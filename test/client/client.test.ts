@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { FlotillaError } from '../../src/base/errors.ts';
 import { Client } from '../../src/client/client.ts';
-import { REFRESH_INTERVAL_MS } from '../../src/client/metadata-cache.ts';
+import { PARTITIONS_PER_INTERVAL, REFRESH_INTERVAL_MS } from '../../src/client/metadata-cache.ts';
 import { FakeCluster } from './fake-cluster.ts';
 
 const code = (error: unknown) => (error as FlotillaError).code;
@@ -94,6 +94,24 @@ describe('client', () => {
     await cluster.time.run(10_000);
     expect(cluster.metadataCalls - metadataCalls).toBeGreaterThan(10);
     expect(cluster.metadataCalls - metadataCalls).toBeLessThanOrEqual(10_000 / REFRESH_INTERVAL_MS + 1);
+    await cluster.settle(producer.close({ deadlineMs: 1_000 }));
+    await cluster.settle(client.close());
+  });
+
+  it('asks for ten thousand partitions more rarely, so that what a broker tells does not grow with what it has to open', async () => {
+    const cluster = new FakeCluster();
+    cluster.hints = false;
+    const count = 10_000;
+    for (const partition of cluster.createTopic('t', count)) partition.leader = 4;
+    const client = await cluster.client();
+    const producer = client.producer({ deliveryTimeoutMs: 60_000 });
+    for (let partition = 0; partition < 100; partition++) producer.enqueue('t', { value: 'x', partition });
+    await cluster.time.run(1_000);
+    const { metadataCalls } = cluster;
+    await cluster.time.run(10_000);
+    const intervalMs = (REFRESH_INTERVAL_MS * count) / PARTITIONS_PER_INTERVAL;
+    expect(cluster.metadataCalls - metadataCalls).toBeGreaterThan(10);
+    expect(cluster.metadataCalls - metadataCalls).toBeLessThanOrEqual(10_000 / intervalMs + 1);
     await cluster.settle(producer.close({ deadlineMs: 1_000 }));
     await cluster.settle(client.close());
   });

@@ -36,7 +36,7 @@ export class Cluster implements AsyncDisposable {
     this.brokers = ports.map((_, at) => {
       const home = join(directory, `broker-${at + 1}`);
       mkdirSync(home);
-      const files = { config: join(home, 'broker.yaml'), pid: `${home}.pid`, log: `${home}.log` };
+      const files = { config: join(home, 'broker.yaml'), pid: `${home}.pid`, log: `${home}.log`, groups: join(home, 'groups') };
       writeFileSync(files.config, configText(at + 1, home, ports, set));
       return new BrokerProcess(at + 1, `127.0.0.1:${ports[at]?.client}`, files, (event) => this.#seen(event));
     });

@@ -3,7 +3,7 @@
  * disks is checked against the disks, and not against what they believe.
  */
 import { crc32 } from 'node:zlib';
-import { formatGroupKey, type GroupKey } from '../../src/base/ids.ts';
+import { formatGroupKey, type GroupKey, type ReplicaId } from '../../src/base/ids.ts';
 import { decodeFrame } from '../../src/raft/codec.ts';
 import { decodeEntry, entrySize } from '../../src/raft/core/entry-codec.ts';
 import type { Configuration, Member } from '../../src/raft/core/types.ts';
@@ -19,6 +19,8 @@ interface DurableLog {
   hardState: { term: number; vote: number };
   /** Up to here entries stood in the newest frame, or before it, and that frame cut them off. */
   cut: number;
+  /** Whose it is, once that has said something. */
+  replica: ReplicaId | undefined;
 }
 
 export class DurableLogs {
@@ -69,10 +71,10 @@ export class DurableLogs {
     }
   }
 
-  /** What a message promises must be on the sender's disk when it leaves (hazards B01, B04). */
+  /** What a message promises must be on the sender's disk when it leaves (hazards B01, B04), or have been when the sender's replica was given up. */
   sent(broker: number, frame: Uint8Array): void {
     for (const { group, message } of decodeFrame(frame)) {
-      const { hardState, terms, synced, cut } = this.#log(broker, group);
+      const { hardState, terms, synced, cut } = this.#logOf(broker, group, message.from);
       const where = () => `${formatGroupKey(group)} on broker ${broker}`;
       if ((message.type === 'vote' || (message.type === 'voteResponse' && message.granted)) && !message.pre) {
         const vote = message.type === 'vote' ? message.from : message.to;
@@ -146,6 +148,15 @@ export class DurableLogs {
     if (known === undefined || Number.parseInt(known, 10) < term) chains[index] = identity;
   }
 
+  /** One frame may hold a replica's last entries and that it was given up: what acknowledges them leaves after that frame. */
+  #logOf(broker: number, group: GroupKey, replica: ReplicaId): DurableLog {
+    const givenUp = this.#givenUp.get(`${broker}/${group}`);
+    if (givenUp?.replica === replica) return givenUp;
+    const log = this.#log(broker, group);
+    log.replica = replica;
+    return log;
+  }
+
   #log(broker: number, group: GroupKey): DurableLog {
     let groups = this.#disks.get(broker);
     if (groups === undefined) {
@@ -154,7 +165,10 @@ export class DurableLogs {
     }
     let log = groups.get(group);
     if (log === undefined) {
-      log = { terms: [], synced: 0, hardState: { term: 0, vote: 0 }, cut: 0 };
+      log = { terms: [], synced: 0, hardState: { term: 0, vote: 0 }, cut: 0, replica: undefined };
+      // Under the same id too, a replica that begins anew must hold what it says.
+      const givenUp = this.#givenUp.get(`${broker}/${group}`);
+      if (givenUp !== undefined) givenUp.replica = undefined;
       groups.set(group, log);
     }
     return log;

@@ -3,14 +3,16 @@
  * says how it was made, and the specification whether it could be. It keeps of a replica only what anyone could see, and of time nothing: a timeout may come whenever it likes.
  */
 import { EntryKind } from '../../src/raft/core/entry.ts';
-import type { Configuration, Role } from '../../src/raft/core/types.ts';
+import type { Role } from '../../src/raft/core/types.ts';
 import type { ActionName, Coverage } from './actions.ts';
 import { Disk } from './disk.ts';
 import type { SpecLog } from './log.ts';
+import { LogChange } from './log-change.ts';
+import { changeTo, checkLeftJoint, membersOf, votersOf } from './members.ts';
 import { checkSent, Promises } from './promises.ts';
 import { couldStillWin, holdsMajority, reachedByMajority } from './quorum.ts';
 import { must } from './rejected.ts';
-import type { Happening, Observed, TraceEntry, TraceEvent, TraceMessage } from './trace.ts';
+import type { Happening, Observed, TraceEvent, TraceMessage } from './trace.ts';
 
 type MessageOf<T extends TraceMessage['type']> = Extract<TraceMessage, { type: T }>;
 
@@ -56,9 +58,7 @@ export class SpecReplica {
   #committedAtTicks: readonly [number, number] = NO_TICKS;
   /** A leader's knowledge of what each member holds. */
   match = new Map<number, number>();
-  /** What the event did to the log, as far as it is not explained. */
-  #appended: readonly TraceEntry[] = [];
-  #truncatedTo: number | undefined;
+  #change = new LogChange(undefined);
 
   constructor(id: number, coverage: Coverage, log: SpecLog, electionTicks: number, start: Observed) {
     this.#electionTicks = electionTicks;
@@ -77,11 +77,10 @@ export class SpecReplica {
     this.#ticked(ticks ?? 0);
     this.#quiesced = false;
     this.#judged = false;
-    this.#appended = log?.appended ?? [];
-    this.#truncatedTo = log?.truncatedTo;
+    this.#change = new LogChange(log);
     this.#happened(what, after);
     this.#settle(after);
-    must(this.#appended.length === 0 && this.#truncatedTo === undefined, `the log changed without reason: ${JSON.stringify(log)}`);
+    this.#change.checkExplained();
     this.#compare(after);
   }
 
@@ -159,7 +158,7 @@ export class SpecReplica {
 
   #called(name: string, after: Observed): void {
     if (name === 'propose') this.#propose();
-    else if (name === 'proposeMembers') this.#change();
+    else if (name === 'proposeMembers') this.#proposeMembers();
     else if (name === 'tick' || name === 'campaign') this.#timeOut(after, name === 'campaign');
     else if (name === 'leaderUnreachable') this.#forgetLeader(after);
     else if (name === 'hasCommitted') this.#learnCommitted(after.commit);
@@ -168,18 +167,18 @@ export class SpecReplica {
 
   /** A client's entries, at the end of a leader's log. */
   #propose(): void {
-    if (this.#appended.length === 0) {
+    if (this.#change.next === undefined) {
       this.#take('Pass');
       return;
     }
     must(this.role === 'leader', 'appended a proposal without being leader');
     this.#take('Propose');
-    while (this.#appended.length > 0) this.#appendOwn((kind) => kind !== EntryKind.config && kind !== EntryKind.noop);
+    while (this.#change.next !== undefined) this.#change.appendOwn(this, (kind) => kind !== EntryKind.config && kind !== EntryKind.noop);
   }
 
-  /** One change at a time; voters change through a joint configuration (hazards B12, B13), and only learners that hold what is committed become voters (B15). */
-  #change(): void {
-    const [entry] = this.#appended;
+  /** One change at a time. */
+  #proposeMembers(): void {
+    const entry = this.#change.next;
     if (entry === undefined) {
       this.#take('Pass');
       return;
@@ -189,20 +188,9 @@ export class SpecReplica {
     must(this.role === 'leader' && target !== undefined, 'changed members without being leader');
     must(this.log.configurationIndex <= this.commit && before.outgoing.length === 0, 'changed members while a change was under way');
     must(this.log.termAt(this.commit) === this.term, 'changed members before an entry of its own term was committed');
-    const voters = idsOf(before.voters);
-    if (target.outgoing.length === 0) {
-      must(sameIds(voters, idsOf(target.voters)), 'changed voters without a joint configuration');
-      this.#take('ChangeLearners');
-    } else {
-      must(sameIds(voters, idsOf(target.outgoing)), 'entered a joint configuration from another than the present one');
-      const least = Math.min(this.commit, this.#committedAtTicks[1]);
-      for (const id of idsOf(target.voters)) {
-        const isReady = voters.includes(id) || (idsOf(before.learners).includes(id) && (this.match.get(id) ?? 0) >= least);
-        must(isReady, `made ${id} a voter, which is no learner that holds what was committed two ticks ago`);
-      }
-      this.#take('EnterJoint');
-    }
-    this.#appendOwn((kind) => kind === EntryKind.config);
+    const least = Math.min(this.commit, this.#committedAtTicks[1]);
+    this.#take(changeTo(target, before, (id) => (this.match.get(id) ?? 0) >= least));
+    this.#change.appendOwn(this, (kind) => kind === EntryKind.config);
   }
 
   #timeOut(after: Observed, called: boolean): void {
@@ -356,32 +344,11 @@ export class SpecReplica {
       this.#take('RejectAppend');
       return;
     }
-    const at = this.#adopt(entries);
+    const at = this.#change.adopt(this, entries);
     this.#take(at === 'same' ? 'AppendSame' : at === 'new' ? 'AppendNew' : 'TruncateConflict');
     const last = prevIndex + entries.length;
     this.#followCommit(Math.min(commit, last));
     this.promises.accepts(term, last, this.disk.writeOf(last));
-  }
-
-  /** Makes the log have these entries, of which the first conflict decides what goes; never what is committed (hazard B06). */
-  #adopt(entries: readonly TraceEntry[]): 'same' | 'new' | 'conflict' {
-    const fresh = entries.findIndex(({ index, term }) => index > this.log.last || this.log.termAt(index) !== term);
-    if (fresh < 0) return 'same';
-    const { index } = entries[fresh] as TraceEntry;
-    const isConflict = index <= this.log.last;
-    if (isConflict) {
-      must(index > this.commit, `entry ${index} is committed and conflicts`);
-      must(this.#truncatedTo === index - 1, `should have cut off from ${index} on, cut off above ${this.#truncatedTo}`);
-      this.#truncatedTo = undefined;
-      this.disk.truncateTo(index - 1, this.log);
-      this.log.truncateTo(index - 1);
-    }
-    for (const entry of entries.slice(fresh)) {
-      const [own] = this.#appended;
-      must(own !== undefined && sameEntry(own, entry), `should have appended entry ${entry.index} of term ${entry.term}`);
-      this.#takeAppended();
-    }
-    return isConflict ? 'conflict' : 'new';
   }
 
   #heartbeat({ from, commit, term, readContext, quiesce, verdict, over }: MessageOf<'heartbeat'>): void {
@@ -461,7 +428,7 @@ export class SpecReplica {
       this.#take('LearnProbation');
       this.match.delete(from);
       this.probations.set(from, { number: probation, mark: this.log.last + 1, match: 0, told: false });
-      if (this.#appended.length > 0) this.#appendOwn((kind) => kind === EntryKind.noop);
+      if (this.#change.next !== undefined) this.#change.appendOwn(this, (kind) => kind === EntryKind.noop);
       return;
     }
     if (probation > 0 && known !== undefined) {
@@ -516,7 +483,7 @@ export class SpecReplica {
 
   /** Takes a page of a log that ends in a newer (term, index), where the two agree; what conflicts goes only with a step to the next term. */
   #pulled({ prevIndex, prevTerm, entries, lastIndex, lastTerm }: MessageOf<'pullResponse'>, after: Observed): void {
-    if (this.#appended.length === 0 && this.#truncatedTo === undefined && after.role === this.role) {
+    if (this.#change.isExplained && after.role === this.role) {
       // Nothing that it lacked; the next page may be asked for.
       if (this.leader === 0 && this.role === 'follower') this.promises.mayPull(this.term);
       this.#take('Pass');
@@ -528,7 +495,7 @@ export class SpecReplica {
       'pulled from a log that is not ahead',
     );
     must(this.log.termAt(prevIndex) === prevTerm, 'pulled what does not begin where the logs agree');
-    const at = this.#adopt(entries);
+    const at = this.#change.adopt(this, entries);
     if (at === 'conflict') {
       must(after.term > this.term, `cut off a suffix and stayed in term ${this.term}, whose leader may count it`);
       this.term++;
@@ -601,7 +568,7 @@ export class SpecReplica {
     this.match = new Map();
     this.probations = new Map();
     this.promises.led.add(this.term);
-    this.#appendOwn((kind) => kind === EntryKind.noop);
+    this.#change.appendOwn(this, (kind) => kind === EntryKind.noop);
   }
 
   #lead(after: Observed): void {
@@ -615,7 +582,7 @@ export class SpecReplica {
       this.#take('Commit');
       this.commit = after.commit;
     }
-    if (this.#appended.length > 0) this.#leaveJoint();
+    if (this.#change.next !== undefined) this.#leaveJoint();
     if (after.role !== 'follower' || after.term !== this.term) return;
     this.#take('StepDown');
     this.#becomeFollower(0);
@@ -623,26 +590,12 @@ export class SpecReplica {
 
   #leaveJoint(): void {
     const before = this.log.configuration;
-    const target = this.#appended[0]?.configuration;
+    const target = this.#change.next?.configuration;
     must(before.outgoing.length > 0 && target !== undefined, 'appended what nobody proposed');
     must(this.log.configurationIndex <= this.commit, 'left a joint configuration that is not committed');
-    must(target.outgoing.length === 0 && sameIds(idsOf(target.voters), idsOf(before.voters)), 'left a joint configuration for another one');
+    checkLeftJoint(target, before);
     this.#take('LeaveJoint');
-    this.#appendOwn((kind) => kind === EntryKind.config);
-  }
-
-  #appendOwn(isKind: (kind: number) => boolean): void {
-    const [entry] = this.#appended;
-    must(entry !== undefined && isKind(entry.kind), 'should have appended an entry of its own');
-    must(entry.index === this.log.last + 1 && entry.term === this.term, `appended entry ${entry.index} of term ${entry.term} as its own`);
-    this.#takeAppended();
-  }
-
-  #takeAppended(): void {
-    const [entry, ...rest] = this.#appended;
-    if (entry === undefined) return;
-    this.log.append(entry);
-    this.#appended = rest;
+    this.#change.appendOwn(this, (kind) => kind === EntryKind.config);
   }
 
   /** A voter of any configuration that may yet turn out to be in force. */
@@ -672,24 +625,4 @@ export class SpecReplica {
   #take(action: ActionName): void {
     this.coverage.took(action);
   }
-}
-
-function idsOf(members: readonly { readonly replicaId: number }[]): number[] {
-  return members.map(({ replicaId }) => replicaId);
-}
-
-function membersOf(configuration: Configuration): number[] {
-  return [...votersOf(configuration), ...idsOf(configuration.learners)];
-}
-
-function votersOf({ voters, outgoing }: Configuration): number[] {
-  return [...idsOf(voters), ...idsOf(outgoing)];
-}
-
-function sameIds(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((id) => b.includes(id));
-}
-
-function sameEntry(a: TraceEntry, b: TraceEntry): boolean {
-  return a.index === b.index && a.term === b.term && a.kind === b.kind && a.chainHigh === b.chainHigh && a.chainLow === b.chainLow;
 }

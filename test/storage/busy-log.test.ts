@@ -1,9 +1,7 @@
 import { expect, it } from 'vitest';
 import { type Random, randomBelow } from '../../src/base/environment.ts';
 import type { Entry } from '../../src/raft/core/entry.ts';
-import { bytesOf, chainOf, Fixture, groupKey, REPLICA, seeded } from './fixture.ts';
-
-const A = groupKey(0);
+import { A, bytesOf, chainOf, entriesFrom, Fixture, REPLICA, seeded, write } from './fixture.ts';
 
 /** Appends without waiting, in frames that hold a few of them, and commits and flushes what was acknowledged, until the power is cut. */
 async function work(fixture: Fixture, acknowledged: Entry[], random: Random): Promise<never> {
@@ -16,7 +14,7 @@ async function work(fixture: Fixture, acknowledged: Entry[], random: Random): Pr
       const entries = chainOf(1 + randomBelow(random, 2), { after: newest, bytes: 500 + randomBelow(random, 3000) });
       newest = entries.at(-1);
       queued++;
-      void storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]).then(() => {
+      void storage.wal.append([write(entries)]).then(() => {
         queued--;
         acknowledged.push(...entries);
       });
@@ -33,20 +31,12 @@ it('a log that has more to write than a frame holds, while it recycles, keeps wh
   for (let seed = 1; seed <= 40; seed++) {
     const random = seeded(seed);
     const fixture = new Fixture(seed, { walFileBytes: 32 * 1024, walFiles: 2, walMaxFrameBytes: 8 * 1024 });
-    const cutAt = 100 + randomBelow(random, 500);
-    fixture.disk.intercept = ({ number }) => (number === cutAt ? 'crash' : undefined);
     const acknowledged: Entry[] = [];
-    await Promise.race([work(fixture, acknowledged, random), powerCut(fixture)]);
-    fixture.disk.intercept = undefined;
+    await fixture.cutPower(100 + randomBelow(random, 500), () => work(fixture, acknowledged, random));
     fixture.restart();
     const { log, tail, whole } = await (await fixture.open()).openLog(A, { segmentBytes: 1e6 }, REPLICA);
     expect(whole, `seed ${seed}`).toBe(true);
-    const stored: Entry[] = [];
-    while (stored.length < log.lastIndex) stored.push(...(await log.readEntries(stored.length + 1, 1e6)));
+    const stored = await entriesFrom(log);
     expect(bytesOf([...stored, ...tail]).slice(0, acknowledged.length), `seed ${seed}`).toEqual(bytesOf(acknowledged));
   }
 });
-
-async function powerCut(fixture: Fixture): Promise<void> {
-  while (!fixture.disk.off) await new Promise((resolve) => setImmediate(resolve));
-}

@@ -4,7 +4,7 @@ import { concat } from '../../src/base/bytes.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import type { SegmentedLog } from '../../src/storage/partition-log.ts';
 import type { BrokerStorage } from '../../src/storage/storage.ts';
-import { A, cleaned, type Fate, Fixture, fateOf, nextEntry, REPLICA, write } from './fixture.ts';
+import { A, cleaned, entriesFrom, type Fate, Fixture, fateOf, nextEntry, REPLICA, write } from './fixture.ts';
 
 export const settings = { segmentBytes: 4_000 };
 export const SIGNAL = new AbortController().signal;
@@ -82,9 +82,8 @@ export async function check(
   const headers: number[] = [];
   await log.scanBatchHeaders(0, (_header, nextOffset) => void headers.push(nextOffset));
   expect(headers).toEqual(due.map(nextOffsetOf));
-  const stored: Entry[] = [];
   const first = log.firstReplicableIndex;
-  while (first + stored.length <= log.lastIndex) stored.push(...(await log.readEntries(first + stored.length, 5_000)));
+  const stored = await entriesFrom(log, first);
   expect(stored.map(({ index }) => index)).toEqual(all.slice(first - 1).map(({ index }) => index));
   if (first > 1) await expect(log.readEntries(first - 1, 1)).rejects.toMatchObject({ code: 'OFFSET_OUT_OF_RANGE' });
 }

@@ -1,14 +1,16 @@
 import { crc32c } from '@node-rs/crc32';
-import { must } from '../../src/base/assert.ts';
+import { assert, must } from '../../src/base/assert.ts';
 import { concat } from '../../src/base/bytes.ts';
 import { type Environment, silentLogger } from '../../src/base/environment.ts';
 import { type BrokerId, encodeGroupKey, type GroupKey, type ReplicaId, type TopicId } from '../../src/base/ids.ts';
 import { crc32 } from '../../src/platform/crc32.ts';
+import { LOG_ORIGIN } from '../../src/raft/core/chain.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import { makeEntry, putUint32, putUint64, readUint32 } from '../../src/raft/core/entry-codec.ts';
 import { initDirectory } from '../../src/storage/directory.ts';
 import { batchBaseOffsetAt, batchLengthAt } from '../../src/storage/payload.ts';
 import { type BrokerStorage, openStorage, type StorageSettings } from '../../src/storage/storage.ts';
+import type { PartitionLog } from '../../src/storage/types.ts';
 import { SimDisk } from '../sim/disk.ts';
 
 export const checksums = { crc32, crc32c: (bytes: Uint8Array, seed?: number) => crc32c(bytes, seed) };
@@ -78,8 +80,6 @@ export const write = (entries: readonly Entry[], more: object = {}) => ({
   ...more,
 });
 
-const START = { index: 0, term: 0, nextOffset: 0, chainHigh: 0, chainLow: 0 };
-
 /** A RecordBatch v2 of `recordCount` records with filler for records. */
 export function batchPayload(baseOffset: number, recordCount: number, bytes: number, timestamp: number, epoch = 1): Uint8Array {
   const payload = new Uint8Array(Math.max(61, bytes));
@@ -100,7 +100,7 @@ export function nextEntry(
   previous: Entry | undefined,
   options: { term?: number; bytes?: number; records?: number; timestamp?: number; kind?: Entry['kind']; payload?: Uint8Array } = {},
 ): Entry {
-  const before = previous ?? START;
+  const before = previous ?? LOG_ORIGIN;
   const { term = Math.max(1, before.term), bytes = 100, records = 1, kind = EntryKind.batch } = options;
   const index = before.index + 1;
   if (kind !== EntryKind.batch || records === 0) {
@@ -161,12 +161,43 @@ export class Fixture {
     this.disk.kill();
     this.environment = new TestEnvironment(this.environment.uint32());
   }
+  /** Does the work, and cuts the power at the `at`th operation on the disk from now on. False: the work ended before. */
+  async cutPower(at: number, work: () => Promise<unknown>): Promise<boolean> {
+    const { disk } = this;
+    const cut = disk.operations + at;
+    let working = true;
+    const powerCut = async (): Promise<void> => {
+      while (working && !disk.off) await new Promise((resolve) => setImmediate(resolve));
+    };
+    disk.intercept = ({ number }) => (number === cut ? 'crash' : undefined);
+    const done = work().finally(() => {
+      working = false;
+    });
+    await Promise.race([done, powerCut()]);
+    disk.intercept = undefined;
+    return working;
+  }
   async open(): Promise<BrokerStorage> {
     const { disk, environment } = this;
     await initDirectory({ disk, path: 'data', crc32 }, { brokerId: 1 as BrokerId, random: environment });
     const failed = (error: Error): void => void this.failures.push(error);
     return openStorage({ disk, path: 'data', environment, log: silentLogger, settings: this.settings, failed, ...checksums });
   }
+}
+
+/** What a log can give of its entries from an index on, in runs of about so many bytes. */
+export async function entriesFrom(
+  log: Pick<PartitionLog, 'lastIndex' | 'readEntries'>,
+  firstIndex = 1,
+  runBytes = 2_000,
+): Promise<Entry[]> {
+  const entries: Entry[] = [];
+  while (firstIndex + entries.length <= log.lastIndex) {
+    const run = await log.readEntries(firstIndex + entries.length, runBytes);
+    assert(run.length > 0, 'a log gives what it has');
+    entries.push(...run);
+  }
+  return entries;
 }
 
 /** The bytes of entries, to compare. */

@@ -4,9 +4,8 @@ import type { ReplicaId } from '../../src/base/ids.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
 import type { BrokerStorage } from '../../src/storage/storage.ts';
 import type { LogSnapshot, OpenedLog, Staging } from '../../src/storage/types.ts';
-import { bytesOf, chainOf, Fixture, groupKey, last, nextEntry, REPLICA } from './fixture.ts';
+import { A, bytesOf, chainOf, entriesFrom, Fixture, last, nextEntry, REPLICA, write } from './fixture.ts';
 
-const A = groupKey(0);
 const settings = { segmentBytes: 4_000 };
 const CHUNK = 1000;
 const vote = { term: 6, vote: 3 as ReplicaId, commit: 8 };
@@ -24,7 +23,7 @@ async function leader(entries: readonly Entry[] = committed): Promise<{ fixture:
   const storage = await fixture.open();
   const { log } = await storage.openLog(A, settings, 9 as ReplicaId);
   log.snapshotSource = (nextOffset, index) => new TextEncoder().encode(`${nextOffset} ${index}`);
-  await storage.wal.append([{ group: A, hardState: { term: 5, vote: 0, commit: 0 }, truncateTo: undefined, entries }]);
+  await storage.wal.append([write(entries, { hardState: { term: 5, vote: 0, commit: 0 } })]);
   for (const entry of entries) log.append([entry]);
   expect(await log.dropBefore(20)).toBeGreaterThan(12);
   return { fixture, snapshot: (await log.openSnapshot())! };
@@ -33,7 +32,7 @@ async function leader(entries: readonly Entry[] = committed): Promise<{ fixture:
 async function follower(fixture: Fixture): Promise<BrokerStorage> {
   const storage = await fixture.open();
   const { log } = await storage.openLog(A, settings, REPLICA);
-  await storage.wal.append([{ group: A, hardState: vote, truncateTo: undefined, entries: [...common, ...conflicting] }]);
+  await storage.wal.append([write([...common, ...conflicting], { hardState: vote })]);
   log.append(common.slice(0, 8));
   await log.flush();
   return storage;
@@ -54,24 +53,15 @@ async function pull(snapshot: LogSnapshot, staging: Staging, atMost = Number.POS
   return pulled;
 }
 
-async function entriesOf({ log }: OpenedLog): Promise<Entry[]> {
-  const entries: Entry[] = [];
-  let index = log.firstReplicableIndex;
-  while (index <= log.lastIndex) {
-    const run = await log.readEntries(index, 2000);
-    entries.push(...run);
-    index += run.length;
-  }
-  return entries;
-}
-
 async function expectInstalled(opened: OpenedLog, snapshot: LogSnapshot, context: string): Promise<void> {
   const { lastIndex } = snapshot;
   expect(opened, context).toMatchObject({ whole: true, hardState: { ...vote, commit: lastIndex }, tail: [] });
   const { log } = opened;
   expect(log.lastIndex, context).toBe(lastIndex);
   expect(log.logStartOffset, context).toBe(committed[log.firstReplicableIndex - 2]?.nextOffset);
-  expect(bytesOf(await entriesOf(opened)), context).toEqual(bytesOf(committed.slice(log.firstReplicableIndex - 1, lastIndex)));
+  expect(bytesOf(await entriesFrom(opened.log, opened.log.firstReplicableIndex)), context).toEqual(
+    bytesOf(committed.slice(log.firstReplicableIndex - 1, lastIndex)),
+  );
   const { nextOffset } = committed[lastIndex - 1] as Entry;
   expect(log.snapshot, context).toEqual({ index: lastIndex, nextOffset, state: new TextEncoder().encode(`${nextOffset} ${lastIndex}`) });
   expect(log.terms, context).toEqual([
@@ -84,7 +74,7 @@ async function expectInstalled(opened: OpenedLog, snapshot: LogSnapshot, context
 async function goesOn(fixture: Fixture, storage: BrokerStorage, { log }: OpenedLog, context: string): Promise<void> {
   const from = log.lastIndex;
   const rest = committed.slice(from);
-  await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries: rest }]);
+  await storage.wal.append([write(rest)]);
   log.append(rest.slice(0, -2));
   fixture.disk.crash();
   fixture.restart();
@@ -92,7 +82,9 @@ async function goesOn(fixture: Fixture, storage: BrokerStorage, { log }: OpenedL
   expect(again.whole, context).toBe(true);
   expect(again.hardState, context).toMatchObject({ term: vote.term, vote: vote.vote });
   const start = again.log.firstReplicableIndex;
-  expect(bytesOf([...(await entriesOf(again)), ...again.tail]), context).toEqual(bytesOf(committed.slice(start - 1)));
+  expect(bytesOf([...(await entriesFrom(again.log, again.log.firstReplicableIndex)), ...again.tail]), context).toEqual(
+    bytesOf(committed.slice(start - 1)),
+  );
 }
 
 describe('a snapshot from a leader', () => {
@@ -198,7 +190,7 @@ describe('a snapshot from a leader', () => {
     const second = await fixture.open();
     const { log } = await second.openLog(A, settings, REPLICA);
     expect(fixture.disk.files().some((name) => name.includes('.staged'))).toBe(true);
-    await second.wal.append([{ group: A, hardState: undefined, truncateTo: 10, entries: committed.slice(10) }]);
+    await second.wal.append([write(committed.slice(10), { truncateTo: 10 })]);
     log.append([...common.slice(8), ...committed.slice(10)]);
     await second.close();
     await (await fixture.open()).openLog(A, settings, REPLICA);
@@ -216,19 +208,13 @@ describe('a snapshot from a leader', () => {
       const storage = await follower(fixture);
       const staging = await storage.stageSnapshot(A, snapshot.files);
       await pull(snapshot, staging);
-      const first = fixture.disk.operations;
-      fixture.disk.intercept = ({ number }) => (number === first + at ? 'crash' : undefined);
-      const installed = staging.verify().then(() => storage.installSnapshot(A, settings, REPLICA));
-      if (await Promise.race([installed.then(() => true), powerCut(fixture)])) break;
+      const install = () => staging.verify().then(() => storage.installSnapshot(A, settings, REPLICA));
+      if (!(await fixture.cutPower(at, install))) break;
       cuts++;
       // The next start is cut as well, now and then, while it finishes what it found.
-      fixture.disk.intercept = undefined;
       fixture.restart();
       if (at % 3 === 0) {
-        const begun = fixture.disk.operations;
-        fixture.disk.intercept = ({ number }) => (number === begun + 1 + (at % 41) ? 'crash' : undefined);
-        await Promise.race([fixture.open().then((opened) => opened.openLog(A, settings, REPLICA)), powerCut(fixture)]);
-        fixture.disk.intercept = undefined;
+        await fixture.cutPower(1 + (at % 41), async () => (await fixture.open()).openLog(A, settings, REPLICA));
         fixture.disk.crash();
         fixture.restart();
       }
@@ -239,7 +225,9 @@ describe('a snapshot from a leader', () => {
       if (opened.log.lastIndex < snapshot.lastIndex) {
         old++;
         expect(opened.hardState, context).toEqual(vote);
-        expect(bytesOf([...(await entriesOf(opened)), ...opened.tail]), context).toEqual(bytesOf([...common, ...conflicting]));
+        expect(bytesOf([...(await entriesFrom(opened.log, opened.log.firstReplicableIndex)), ...opened.tail]), context).toEqual(
+          bytesOf([...common, ...conflicting]),
+        );
       } else {
         await expectInstalled(opened, snapshot, context);
         await goesOn(fixture, reopened, opened, context);
@@ -253,8 +241,3 @@ describe('a snapshot from a leader', () => {
     expect(cuts - old).toBeGreaterThan(10);
   });
 });
-
-async function powerCut(fixture: Fixture): Promise<false> {
-  while (!fixture.disk.off) await new Promise((resolve) => setImmediate(resolve));
-  return false;
-}

@@ -6,9 +6,8 @@ import { encodeLogStart } from '../../src/storage/log-start.ts';
 import { decodeSnapshot } from '../../src/storage/segment-snapshot.ts';
 import type { BrokerStorage } from '../../src/storage/storage.ts';
 import type { PartitionLog } from '../../src/storage/types.ts';
-import { bytesOf, chainOf, checksums, Fixture, groupKey, last, nextEntry, REPLICA } from './fixture.ts';
+import { A, bytesOf, chainOf, checksums, entriesFrom, Fixture, last, nextEntry, REPLICA, write } from './fixture.ts';
 
-const A = groupKey(0);
 const settings = { segmentBytes: 5_000 };
 const member = { replicaId: REPLICA as ReplicaId, brokerId: 1 as BrokerId, directoryId: 'b'.repeat(32) as DirectoryId };
 const configuration = { voters: [member], outgoing: [], learners: [] };
@@ -23,7 +22,7 @@ function history(): Entry[] {
 
 async function append(storage: BrokerStorage, log: PartitionLog, entries: readonly Entry[]): Promise<void> {
   const term = last(entries).term;
-  await storage.wal.append([{ group: A, hardState: { term, vote: 0, commit: 0 }, truncateTo: undefined, entries }]);
+  await storage.wal.append([write(entries, { hardState: { term, vote: 0, commit: 0 } })]);
   for (const entry of entries) log.append([entry]);
 }
 
@@ -35,12 +34,6 @@ async function filled(fixture: Fixture): Promise<{ storage: BrokerStorage; log: 
   await append(storage, log, entries);
   await log.flush();
   return { storage, log, entries };
-}
-
-async function entriesFrom(log: PartitionLog, from: number): Promise<Entry[]> {
-  const entries: Entry[] = [];
-  while (from + entries.length <= log.lastIndex) entries.push(...(await log.readEntries(from + entries.length, 3000)));
-  return entries;
 }
 
 const termStarts = [
@@ -170,11 +163,8 @@ describe('the start of a log', () => {
     for (let at = 1; ; at++) {
       const fixture = new Fixture(at);
       const { log, entries } = await filled(fixture);
-      const first = fixture.disk.operations;
-      fixture.disk.intercept = ({ number }) => (number === first + at ? 'crash' : undefined);
-      if (await Promise.race([log.dropBefore(index).then(() => true), powerCut(fixture)])) break;
+      if (!(await fixture.cutPower(at, () => log.dropBefore(index)))) break;
       cuts++;
-      fixture.disk.intercept = undefined;
       fixture.restart();
       const context = `cut at operation ${at}`;
       const storage = await fixture.open();
@@ -198,21 +188,18 @@ it('the start of a log does not go ahead of what the log says to be synced: a po
     const fixture = new Fixture(at);
     const { storage, log, entries } = await filled(fixture);
     // A frame says that all so far is synced; of what follows, none does.
-    await storage.wal.append([{ group: A, hardState: { term: 9, vote: 0, commit: 0 }, truncateTo: undefined, entries: [] }]);
+    await storage.wal.append([write([], { hardState: { term: 9, vote: 0, commit: 0 } })]);
     const more = chainOf(20, { after: last(entries), bytes: 900, term: 9, records: 2 });
     await append(storage, log, more);
     await log.flush();
-    const first = fixture.disk.operations;
-    fixture.disk.intercept = ({ number }) => (number === first + at ? 'crash' : undefined);
-    const done = await Promise.race([log.dropBefore(1000).then(() => true), powerCut(fixture)]);
-    fixture.disk.intercept = undefined;
+    const wasCut = await fixture.cutPower(at, () => log.dropBefore(1000));
     fixture.disk.crash();
     fixture.restart();
     const opened = await (await fixture.open()).openLog(A, settings, REPLICA);
     expect(opened.whole, `cut at operation ${at}`).toBe(true);
     opened.log.append(opened.tail);
     await check(opened.log, [...entries, ...more], `cut at operation ${at}`);
-    if (done) break;
+    if (!wasCut) break;
   }
 });
 
@@ -224,9 +211,4 @@ async function readFile(
   const parts: Uint8Array[] = [];
   for (let at = 0; at < length; at += 700) parts.push((await snapshot.read(file, at, Math.min(700, length - at))).bytes);
   return new Uint8Array(Buffer.concat(parts));
-}
-
-async function powerCut(fixture: Fixture): Promise<false> {
-  while (!fixture.disk.off) await new Promise((resolve) => setImmediate(resolve));
-  return false;
 }

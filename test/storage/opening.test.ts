@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import type { PartitionLog } from '../../src/storage/types.ts';
 import type { DiskOperation } from '../sim/disk.ts';
-import { A, chainOf, Fixture, REPLICA } from './fixture.ts';
+import { A, chainOf, Fixture, REPLICA, write } from './fixture.ts';
 
 const segmentBytes = 100_000;
 
@@ -11,7 +11,7 @@ async function written(count: number, bytes: number): Promise<Fixture> {
   const storage = await fixture.open();
   const { log } = await storage.openLog(A, { segmentBytes }, REPLICA);
   const entries = chainOf(count, { bytes });
-  await storage.wal.append([{ group: A, hardState: { term: 1, vote: 0, commit: count }, truncateTo: undefined, entries }]);
+  await storage.wal.append([write(entries, { hardState: { term: 1, vote: 0, commit: count } })]);
   log.append(entries);
   await storage.close();
   fixture.revive();
@@ -49,7 +49,7 @@ it('removes a segment that is not known to be durable without opening it', async
   const storage = await fixture.open();
   const { log } = await storage.openLog(A, { segmentBytes }, REPLICA);
   const entries = chainOf(5, { bytes: 300 });
-  await storage.wal.append([{ group: A, hardState: { term: 1, vote: 0, commit: 5 }, truncateTo: undefined, entries }]);
+  await storage.wal.append([write(entries, { hardState: { term: 1, vote: 0, commit: 5 } })]);
   log.append(entries);
   await log.flush();
   // The write-ahead log never got to say that they are durable.
@@ -78,7 +78,7 @@ it('reads the headers from an offset on, over segments and what is not written y
   const storage = await fixture.open();
   const { log } = await storage.openLog(A, { segmentBytes: 1000 }, REPLICA);
   const entries = chainOf(12, { bytes: 300, records: 3 });
-  await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
+  await storage.wal.append([write(entries)]);
   for (const entry of entries.slice(0, 8)) log.append([entry]);
   await log.flush();
   for (const entry of entries.slice(8)) log.append([entry]);

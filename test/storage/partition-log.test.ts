@@ -3,9 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { BrokerId, DirectoryId, ReplicaId } from '../../src/base/ids.ts';
 import { encodeConfiguration } from '../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../src/raft/core/entry.ts';
-import { bytesOf, chainOf, Fixture, groupKey, nextEntry, REPLICA, write } from './fixture.ts';
-
-const A = groupKey(3);
+import { A, bytesOf, chainOf, entriesFrom, Fixture, nextEntry, REPLICA, write } from './fixture.ts';
 
 function concat(chunks: readonly Uint8Array[]): string {
   return Buffer.concat(chunks).toString('hex');
@@ -36,7 +34,7 @@ describe('partition log', () => {
           if (step.type === 'append') {
             const entries = step.noop ? [nextEntry(all.at(-1), { kind: EntryKind.noop, term: (all.at(-1)?.term ?? 0) + 1 })] : [];
             entries.push(...chainOf(step.count, { after: entries.at(-1) ?? all.at(-1), bytes: step.bytes, records: 3 }));
-            await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
+            await storage.wal.append([write(entries)]);
             log.append(entries);
             all.push(...entries);
           } else if (step.type === 'write') {
@@ -65,9 +63,7 @@ describe('partition log', () => {
             expect(run.bytes).toBe(served.reduce((sum, { payload }) => sum + payload.length, 0));
           }
         }
-        const stored: Entry[] = [];
-        while (stored.length < all.length) stored.push(...(await log.readEntries(stored.length + 1, 2000)));
-        expect(bytesOf(stored)).toEqual(bytesOf(all));
+        expect(bytesOf(await entriesFrom(log))).toEqual(bytesOf(all));
         const starts = all.filter((entry, i) => entry.term !== all[i - 1]?.term).map(({ term, index }) => ({ term, index }));
         expect(log.terms).toEqual(starts);
         let headers = 0;
@@ -90,7 +86,7 @@ describe('partition log', () => {
     const configuration = { voters: [member], outgoing: [], learners: [] };
     const config = nextEntry(undefined, { kind: EntryKind.config, payload: encodeConfiguration(configuration) });
     const entries = [config, ...chainOf(30, { after: config, bytes: 300 })];
-    await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
+    await storage.wal.append([write(entries)]);
     for (const entry of entries) log.append([entry]);
     await storage.close();
     const again = await (await fixture.open()).openLog(A, { segmentBytes: 2000 }, REPLICA);
@@ -107,7 +103,7 @@ describe('partition log', () => {
     const storage = await fixture.open();
     const { log } = await storage.openLog(A, { segmentBytes: 1e8 }, REPLICA);
     const entries = chainOf(10, { bytes: 600_000 });
-    await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
+    await storage.wal.append([write(entries)]);
     log.append(entries);
     await log.flush();
     const read = async (offset: number) => {
@@ -130,7 +126,7 @@ describe('partition log', () => {
     const storage = await fixture.open();
     const { log } = await storage.openLog(A, { segmentBytes: 1e6 }, REPLICA);
     const entries = chainOf(5, { bytes: 300 });
-    await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
+    await storage.wal.append([write(entries)]);
     log.append(entries);
     await log.flush();
     await expect(log.read(-1, 5, 100)).rejects.toThrow('below');
@@ -170,7 +166,7 @@ describe('segments under damage', () => {
     const storage = await fixture.open();
     const { log } = await storage.openLog(A, { segmentBytes: 1e6 }, REPLICA);
     const entries = chainOf(5, { bytes: 300, records: 3 });
-    await storage.wal.append([{ group: A, hardState: undefined, truncateTo: undefined, entries }]);
+    await storage.wal.append([write(entries)]);
     log.append(entries);
     await log.flush();
     fixture.disk.corrupt(fixture.disk.files().find((name) => name.endsWith('.log')) ?? '', batch * 300 + byte, mask);
@@ -204,7 +200,7 @@ describe('segments under damage', () => {
     for (let term = 1; term <= 6; term++) {
       const entries = chainOf(3, { after: last, bytes: 500, term });
       last = entries.at(-1);
-      await storage.wal.append([{ group: A, hardState: { term, vote: 0, commit: 0 }, truncateTo: undefined, entries }]);
+      await storage.wal.append([write(entries, { hardState: { term, vote: 0, commit: 0 } })]);
       log.append(entries);
       await log.flush();
     }
@@ -231,7 +227,7 @@ describe('the write-ahead log under damage', () => {
     for (let i = 0; i < 10; i++) {
       const entry = nextEntry(entries.at(-1), { bytes: 2000 });
       entries.push(entry);
-      await storage.wal.append([{ group: A, hardState: { term: 1, vote: 0, commit: 0 }, truncateTo: undefined, entries: [entry] }]);
+      await storage.wal.append([write([entry], { hardState: { term: 1, vote: 0, commit: 0 } })]);
     }
     fixture.disk.kill();
     return { fixture, entries, wal: fixture.disk.files().find((name) => name.endsWith('.wal')) ?? '' };
@@ -274,8 +270,8 @@ describe('the write-ahead log under damage', () => {
     const { fixture } = await written();
     const storage = await fixture.open();
     await storage.openLog(A, { segmentBytes: 1e6 }, REPLICA);
-    const first = storage.wal.append([write([], { group: A, hardState: { term: 7, vote: 8, commit: 0 } })]);
-    const second = storage.wal.append([write([], { group: A, hardState: { term: 8, vote: 9, commit: 0 } })]);
+    const first = storage.wal.append([write([], { hardState: { term: 7, vote: 8, commit: 0 } })]);
+    const second = storage.wal.append([write([], { hardState: { term: 8, vote: 9, commit: 0 } })]);
     await Promise.all([first, second, storage.wal.markDamaged(A)]);
     fixture.disk.crash();
     fixture.restart();

@@ -4,7 +4,7 @@ import { encodeLogStart } from '../../src/storage/log-start.ts';
 import type { SegmentedLog } from '../../src/storage/partition-log.ts';
 import { decodeSnapshot } from '../../src/storage/segment-snapshot.ts';
 import type { BrokerStorage } from '../../src/storage/storage.ts';
-import { A, bytesOf, chainOf, checksums, Fixture, last, nextEntry, REPLICA } from './fixture.ts';
+import { A, bytesOf, chainOf, checksums, entriesFrom, Fixture, last, nextEntry, REPLICA, write } from './fixture.ts';
 
 const settings = { segmentBytes: 5_000 };
 
@@ -13,7 +13,7 @@ const BATCHES = chainOf(40, { bytes: 900, records: 2 });
 
 async function append(storage: BrokerStorage, log: SegmentedLog, entries: readonly Entry[]): Promise<void> {
   const hardState = { term: last(entries).term, vote: 0, commit: last(entries).index } as const;
-  await storage.wal.append([{ group: A, hardState, truncateTo: undefined, entries }]);
+  await storage.wal.append([write(entries, { hardState })]);
   for (const entry of entries) log.append([entry]);
 }
 
@@ -47,12 +47,6 @@ async function checkReads(log: SegmentedLog, start: number, context: string): Pr
     expect(Buffer.concat(chunks).equals(Buffer.concat(wanted)), `${context}: from ${offset}`).toBe(true);
     offset = nextOffset;
   }
-}
-
-async function entriesFrom(log: SegmentedLog, from: number): Promise<Entry[]> {
-  const entries: Entry[] = [];
-  while (from + entries.length <= log.lastIndex) entries.push(...(await log.readEntries(from + entries.length, 3000)));
-  return entries;
 }
 
 const payloadBytes = (fixture: Fixture) =>
@@ -179,11 +173,8 @@ describe('an entry that moves the start of the log', () => {
       const fixture = new Fixture(at);
       const { log } = await cut(fixture, offset);
       await log.flush();
-      const first = fixture.disk.operations;
-      fixture.disk.intercept = ({ number }) => (number === first + at ? 'crash' : undefined);
-      if (await Promise.race([log.reclaim().then(() => true), powerCut(fixture)])) break;
+      if (!(await fixture.cutPower(at, () => log.reclaim()))) break;
       cuts++;
-      fixture.disk.intercept = undefined;
       fixture.restart();
       const again = await open(fixture);
       await checkReads(again.log, offset, `cut at operation ${at}`);
@@ -196,11 +187,6 @@ describe('an entry that moves the start of the log', () => {
     expect(cuts).toBeGreaterThan(15);
   });
 });
-
-async function powerCut(fixture: Fixture): Promise<false> {
-  while (!fixture.disk.off) await new Promise((resolve) => setImmediate(resolve));
-  return false;
-}
 
 it('what lies below the start goes by itself soon after', async () => {
   const fixture = new Fixture();

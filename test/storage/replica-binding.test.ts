@@ -3,9 +3,8 @@ import { describe, expect, it } from 'vitest';
 import type { ReplicaId } from '../../src/base/ids.ts';
 import { crc32 } from '../../src/platform/crc32.ts';
 import { decodeReplicaFile, encodeReplicaFile } from '../../src/storage/replica-file.ts';
-import { bytesOf, chainOf, Fixture, groupKey, REPLICA } from './fixture.ts';
+import { A, bytesOf, chainOf, Fixture, REPLICA, write } from './fixture.ts';
 
-const A = groupKey(0);
 const settings = { segmentBytes: 5_000 };
 const EARLIER = 6 as ReplicaId;
 const SUCCESSOR = 8 as ReplicaId;
@@ -16,7 +15,7 @@ async function formerReplica(fixture: Fixture) {
   const storage = await fixture.open();
   const { log } = await storage.openLog(A, settings, REPLICA);
   const entries = chainOf(40, { bytes: 900, term: 5 });
-  await storage.wal.append([{ group: A, hardState: { ...vote, vote: 3 as ReplicaId }, truncateTo: undefined, entries }]);
+  await storage.wal.append([write(entries, { hardState: { ...vote, vote: 3 as ReplicaId } })]);
   for (const entry of entries.slice(0, 30)) log.append([entry]);
   await log.flush();
   return { storage, entries };
@@ -45,7 +44,7 @@ describe('the binding of a directory to a replica', () => {
     expect(opened.log.lastIndex).toBe(0);
     expect(fixture.disk.files().filter((name) => name.includes('quarantine')).length).toBeGreaterThan(3);
     const own = chainOf(3, { term: 1 });
-    await storage.wal.append([{ group: A, hardState: { term: 1, vote: SUCCESSOR, commit: 0 }, truncateTo: undefined, entries: own }]);
+    await storage.wal.append([write(own, { hardState: { term: 1, vote: SUCCESSOR, commit: 0 } })]);
     await storage.close();
     const again = await (await fixture.open()).openLog(A, settings, SUCCESSOR);
     expect(again).toMatchObject({ whole: true, hardState: { term: 1, vote: SUCCESSOR, commit: 0 } });
@@ -123,12 +122,8 @@ describe('the binding of a directory to a replica', () => {
       const fixture = new Fixture(at);
       const { storage, entries } = await formerReplica(fixture);
       await storage.closeLog(A);
-      const first = fixture.disk.operations;
-      fixture.disk.intercept = ({ number }) => (number === first + at ? 'crash' : undefined);
-      const replaced = storage.openLog(A, settings, SUCCESSOR).then(() => true);
-      if (await Promise.race([replaced, powerCut(fixture)])) break;
+      if (!(await fixture.cutPower(at, () => storage.openLog(A, settings, SUCCESSOR)))) break;
       cuts++;
-      fixture.disk.intercept = undefined;
       fixture.restart();
       const reopened = await fixture.open();
       const context = `cut at operation ${at}`;
@@ -155,19 +150,10 @@ describe('the binding of a directory to a replica', () => {
     for (let at = 1; ; at++) {
       const fixture = new Fixture(at);
       const { storage } = await formerReplica(fixture);
-      const first = fixture.disk.operations;
-      fixture.disk.intercept = ({ number }) => (number === first + at ? 'crash' : undefined);
-      const deleted = storage.deleteLog(A).then(() => true);
-      if (await Promise.race([deleted, powerCut(fixture)])) break;
-      fixture.disk.intercept = undefined;
+      if (!(await fixture.cutPower(at, () => storage.deleteLog(A)))) break;
       fixture.restart();
       const opened = await (await fixture.open()).openLog(A, settings, SUCCESSOR);
       expect(opened, `cut at operation ${at}`).toMatchObject({ whole: true, hardState: nothing, tail: [] });
     }
   });
 });
-
-async function powerCut(fixture: Fixture): Promise<false> {
-  while (!fixture.disk.off) await new Promise((resolve) => setImmediate(resolve));
-  return false;
-}

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type Random, randomBelow } from '../../src/base/environment.ts';
 import type { Entry } from '../../src/raft/core/entry.ts';
 import type { PartitionLog } from '../../src/storage/types.ts';
-import { A, bytesOf, chainOf, Fixture, groupKey, REPLICA, seeded, settings, write } from './fixture.ts';
+import { A, bytesOf, chainOf, entriesFrom, Fixture, groupKey, REPLICA, seeded, settings, write } from './fixture.ts';
 
 describe('storage', () => {
   it('gives back what was acknowledged, after a clean close', async () => {
@@ -48,7 +48,7 @@ describe('storage', () => {
     expect(bytesOf(recovered.tail)).toEqual(bytesOf(kept));
     const first = await reopened.openLog(A, settings, REPLICA);
     expect(first.whole).toBe(true);
-    const stored = await readAll(first.log);
+    const stored = await entriesFrom(first.log);
     expect(bytesOf([...stored, ...first.tail])).toEqual(bytesOf(all));
     expect(fixture.disk.files().filter((name) => name.endsWith('.wal')).length).toBeLessThanOrEqual(5);
   });
@@ -135,7 +135,7 @@ describe('storage', () => {
       const [first] = logs;
       logs.push(log);
       // A closed one opens again by itself.
-      if (first !== undefined) expect(bytesOf(await readAll(first))).toEqual(bytesOf(written.get(0) as Entry[]));
+      if (first !== undefined) expect(bytesOf(await entriesFrom(first))).toEqual(bytesOf(written.get(0) as Entry[]));
     }
     expect(most).toBeGreaterThan(5);
     // Half of the limit, and what two writers hold at once.
@@ -145,7 +145,7 @@ describe('storage', () => {
     const reopened = await fixture.open();
     for (const [partition, entries] of written) {
       const { log } = await reopened.openLog(groupKey(partition), settings, REPLICA);
-      expect(bytesOf(await readAll(log))).toEqual(bytesOf(entries));
+      expect(bytesOf(await entriesFrom(log))).toEqual(bytesOf(entries));
     }
   });
 
@@ -239,11 +239,8 @@ describe('power cuts in a row', () => {
       const model: Model = { log: [], durable: [], committed: 0, term: 1, durableTerm: 0 };
       const random = seeded(seed);
       for (let life = 1; life <= 12; life++) {
-        const first = fixture.disk.operations;
-        const cutAt = first + 20 + randomBelow(random, random.uint32() % 2 === 0 ? 20 : 200);
-        fixture.disk.intercept = ({ number }) => (number === cutAt ? 'crash' : undefined);
-        await Promise.race([lag(fixture, model, random, `seed ${seed}, life ${life}`), powerCut(fixture)]);
-        fixture.disk.intercept = undefined;
+        const cutAt = 20 + randomBelow(random, random.uint32() % 2 === 0 ? 20 : 200);
+        await fixture.cutPower(cutAt, () => lag(fixture, model, random, `seed ${seed}, life ${life}`));
         if (kills > 0 && randomBelow(random, 3) < kills) fixture.revive();
         else fixture.restart();
       }
@@ -256,7 +253,7 @@ async function lag(fixture: Fixture, model: Model, random: Random, context: stri
   const storage = await fixture.open();
   const { log, tail, whole } = await storage.openLog(A, settings, REPLICA);
   expect(whole, context).toBe(true);
-  const found = [...(await readAll(log)), ...tail];
+  const found = [...(await entriesFrom(log)), ...tail];
   check(found, model, context);
   model.log = found;
   model.durable = found;
@@ -266,7 +263,7 @@ async function lag(fixture: Fixture, model: Model, random: Random, context: stri
     const after = model.log.at(-1);
     const entries = chainOf(1 + randomBelow(random, 3), { after, bytes: 200 + randomBelow(random, 200) });
     model.log = [...model.log, ...entries];
-    await storage.wal.append([{ group: A, hardState: undefined, truncateTo: truncates ? (after?.index ?? 0) : undefined, entries }]);
+    await storage.wal.append([write(entries, { truncateTo: truncates ? (after?.index ?? 0) : undefined })]);
     model.durable = model.log;
     if (randomBelow(random, 10) === 0) lagMax = randomBelow(random, 30);
     model.committed = Math.max(model.committed, model.log.length - lagMax);
@@ -279,15 +276,12 @@ async function lag(fixture: Fixture, model: Model, random: Random, context: stri
 async function crashAt(seed: number, at: number): Promise<boolean> {
   const fixture = new Fixture(seed * 7919 + at, { walFileBytes: 32 * 1024, walFiles: 2 });
   const model = { log: [] as Entry[], durable: [] as Entry[], committed: 0, term: 1, durableTerm: 0 };
-  fixture.disk.intercept = ({ number }) => (number === at ? 'crash' : undefined);
-  const finished = await Promise.race([workload(fixture, model, seed), powerCut(fixture)]);
-  if (finished) return false;
-  fixture.disk.intercept = undefined;
+  if (!(await fixture.cutPower(at, () => workload(fixture, model, seed)))) return false;
   fixture.disk.restart();
   const storage = await fixture.open();
   // A second cut, before anything new was written: what recovery found it must find again.
   const first = await storage.openLog(A, settings, REPLICA);
-  const found = [...(await readAll(first.log)), ...first.tail];
+  const found = [...(await entriesFrom(first.log)), ...first.tail];
   const context = `seed ${seed}, operation ${at}`;
   expect(first.whole, context).toBe(true);
   check(found, model, context);
@@ -296,7 +290,7 @@ async function crashAt(seed: number, at: number): Promise<boolean> {
   fixture.disk.restart();
   const second = await (await fixture.open()).openLog(A, settings, REPLICA);
   expect(second.whole, context).toBe(true);
-  expect(bytesOf([...(await readAll(second.log)), ...second.tail]), context).toEqual(bytesOf(found));
+  expect(bytesOf([...(await entriesFrom(second.log)), ...second.tail]), context).toEqual(bytesOf(found));
   expect(second.hardState, context).toEqual(first.hardState);
   return true;
 }
@@ -324,12 +318,7 @@ function check(found: readonly Entry[], model: Model, context: string): void {
   } else expect(got, context).toEqual(durable);
 }
 
-async function powerCut(fixture: Fixture): Promise<false> {
-  while (!fixture.disk.off) await new Promise((resolve) => setImmediate(resolve));
-  return false;
-}
-
-async function workload(fixture: Fixture, model: Model, seed: number): Promise<true> {
+async function workload(fixture: Fixture, model: Model, seed: number): Promise<void> {
   const random = seeded(seed);
   const storage = await fixture.open();
   const { log } = await storage.openLog(A, { segmentBytes: 12_000 }, REPLICA);
@@ -343,7 +332,7 @@ async function workload(fixture: Fixture, model: Model, seed: number): Promise<t
     const truncateTo = truncates ? (after?.index ?? 0) : undefined;
     const entries = chainOf(1 + randomBelow(random, 4), { after, term: model.term, bytes: 200 + randomBelow(random, 2500) });
     model.log = [...model.log, ...entries];
-    await storage.wal.append([{ group: A, hardState: { term: model.term, vote: 0, commit: model.committed }, truncateTo, entries }]);
+    await storage.wal.append([write(entries, { hardState: { term: model.term, vote: 0, commit: model.committed }, truncateTo })]);
     model.durable = model.log;
     model.durableTerm = model.term;
     const commit = model.committed + randomBelow(random, model.log.length - model.committed + 1);
@@ -353,15 +342,4 @@ async function workload(fixture: Fixture, model: Model, seed: number): Promise<t
     if (randomBelow(random, 3) === 0) fixture.environment.advance(70);
   }
   await storage.close();
-  return true;
-}
-
-async function readAll(log: { lastIndex: number; readEntries(from: number, bytes: number): Promise<Entry[]> }): Promise<Entry[]> {
-  const entries: Entry[] = [];
-  while (entries.length < log.lastIndex) {
-    const run = await log.readEntries(entries.length + 1, 8192);
-    expect(run.length).toBeGreaterThan(0);
-    entries.push(...run);
-  }
-  return entries;
 }

@@ -106,7 +106,7 @@ export async function describeLogs(session: Session, directory: string): Promise
       `${directory}: ${cluster}; directory ${identity?.directoryId ?? '?'}, ${count(identity?.incarnation ?? 0, 'start')} so far`,
     );
     await session.out.line(`write-ahead log: ${count(wal.files.length, 'file')}, ${counting} in use, ${byteSize(bytes)}`);
-    if (quarantine.length > 0) await session.out.line(`quarantine: ${count(quarantine.length, 'replica')} until a later start`);
+    if (quarantine.length > 0) await session.out.line(`quarantine: ${count(quarantine.length, 'replica')}, deleted or replaced`);
     await session.out.line('');
     await session.out.line(replicaTable(rows, session.colour));
   });

@@ -1,6 +1,6 @@
 /** One broker process of `flotilla dev`: started, killed, watched. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { brokerHeapFlags, brokerMallocSettings } from '../../platform/heap.ts';
 import { Failure } from '../failures.ts';
@@ -14,6 +14,8 @@ export interface BrokerFiles {
   readonly config: string;
   readonly pid: string;
   readonly log: string;
+  /** The directory with one for each replica; there is none before the first start. */
+  readonly groups: string;
 }
 
 export interface BrokerEvent {
@@ -48,7 +50,8 @@ export class BrokerProcess {
     if (this.#child !== undefined) return;
     const log = openSync(this.#files.log, 'a');
     // A group of its own: Ctrl-C in the terminal reaches only the parent, which ends the brokers in its own way.
-    const child = spawn(process.execPath, [...brokerHeapFlags, MAIN, 'start', '--config', this.#files.config], {
+    const replicas = existsSync(this.#files.groups) ? readdirSync(this.#files.groups).length : 0;
+    const child = spawn(process.execPath, [...brokerHeapFlags(replicas), MAIN, 'start', '--config', this.#files.config], {
       env: { ...brokerMallocSettings, ...process.env },
       stdio: ['ignore', log, log, 'ipc'],
       detached: true,

@@ -57,6 +57,7 @@ export class DevCluster implements AsyncDisposable {
         config: configFile(directory, id),
         pid: join(directory, `broker-${id}.pid`),
         log: join(directory, `broker-${id}.log`),
+        groups: join(directory, `broker-${id}`, 'groups'),
       };
       return new BrokerProcess(id, addresses[at] as string, files, options.onEvent ?? (() => {}));
     });

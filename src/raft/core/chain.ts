@@ -3,6 +3,8 @@
  * the same log up to there (a check on log matching, and hazard B29). It is computed once, by the leader that makes the entry;
  * it is on disks for ever, so this function may never change (a golden test holds it).
  */
+import type { LogPosition } from './types.ts';
+
 export interface Chain {
   readonly chainHigh: number;
   readonly chainLow: number;
@@ -16,6 +18,9 @@ export interface ChainResult {
 
 /** The chain before the first entry of a log. */
 export const CHAIN_START: Chain = { chainHigh: 0, chainLow: 0 };
+
+/** The position before the first entry of a log. */
+export const LOG_ORIGIN: LogPosition = { index: 0, term: 0, nextOffset: 0, ...CHAIN_START };
 
 /**
  * The chain after an entry. Six 32-bit words go through two lanes that feed each other (the block step and final mix of

@@ -6,14 +6,7 @@ import { crc32 } from './crc32.ts';
 import { ENTRY_HEADER_BYTES, ENTRY_VERSION, type Entry, EntryKind } from './entry.ts';
 import type { LogPosition, Proposal } from './types.ts';
 
-export interface EntryFields {
-  readonly index: number;
-  readonly term: number;
-  readonly kind: EntryKind;
-  readonly nextOffset: number;
-  readonly recordCount: number;
-  readonly payloadChecksum: number;
-  readonly payload: Uint8Array;
+export interface EntryFields extends Pick<Entry, 'index' | 'term' | 'kind' | 'nextOffset' | 'recordCount' | 'payloadChecksum' | 'payload'> {
   /** The entry (or log position) before this one. */
   readonly previous: Chain;
 }

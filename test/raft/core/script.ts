@@ -22,7 +22,7 @@
  *   rest FROM TO term=T commit=C                            a hand-made last heartbeat before rest
  */
 import type { ReplicaId } from '../../../src/base/ids.ts';
-import { CHAIN_START } from '../../../src/raft/core/chain.ts';
+import { LOG_ORIGIN } from '../../../src/raft/core/chain.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import { makeEntry } from '../../../src/raft/core/entry-codec.ts';
 import type { RaftCore } from '../../../src/raft/core/raft.ts';
@@ -45,10 +45,8 @@ interface Node {
   base: number;
 }
 
-const ORIGIN: LogPosition = { index: 0, term: 0, nextOffset: 0, ...CHAIN_START };
-
 export function makeLog(terms: readonly number[]): Entry[] {
-  let previous: LogPosition = ORIGIN;
+  let previous: LogPosition = LOG_ORIGIN;
   return terms.map((term, i) => {
     const entry = makeEntry({
       index: i + 1,
@@ -303,7 +301,7 @@ class World {
 function initialOf({ disk, base }: Node): InitialLog {
   const below = disk.slice(0, base);
   const terms = below.filter(({ term }, at) => term !== below[at - 1]?.term).map(({ term, index }) => ({ term, index }));
-  return { base: disk[base - 1] ?? ORIGIN, tail: disk.slice(base), terms, firstReplicableIndex: base + 1 };
+  return { base: disk[base - 1] ?? LOG_ORIGIN, tail: disk.slice(base), terms, firstReplicableIndex: base + 1 };
 }
 
 function idsOf(members: readonly Member[]): string {

@@ -8,6 +8,7 @@ import type { Record } from '../../spec/recorder.ts';
 import { SeededRandom } from '../random.ts';
 import { Invariants } from './invariants.ts';
 import { configurationOf, memberOf, SimulatedReplica } from './simulated-replica.ts';
+import { type Action, drawWeather, type Weather } from './weather.ts';
 
 export interface SimulationOptions {
   /** Random actions before the liveness phase. Default 1500. */
@@ -28,36 +29,6 @@ export interface SimulationResult {
   /** Over everything that happened: equal for equal seeds. */
   readonly hash: number;
 }
-
-/** How a seed's world misbehaves: drawn anew for each, so that some worlds are calm in one way and wild in another (swarm testing). */
-interface Weather {
-  readonly loss: number;
-  readonly duplication: number;
-  readonly reorder: number;
-  readonly weights: readonly [action: Action, weight: number][];
-}
-
-type Action =
-  | 'deliver'
-  | 'tick'
-  | 'persist'
-  | 'propose'
-  | 'read'
-  | 'crash'
-  | 'restart'
-  | 'cut'
-  | 'depose'
-  | 'heal'
-  | 'transfer'
-  | 'release'
-  | 'drop'
-  | 'snapshot'
-  | 'supply'
-  | 'calm'
-  | 'hear'
-  | 'hint'
-  | 'members'
-  | 'wipe';
 
 /** Ticks in which a healed cluster must elect a leader and commit. */
 const LIVENESS_TICKS = 300;
@@ -519,37 +490,6 @@ class Simulation {
   #mix(value: number): void {
     this.#hash = Math.imul(this.#hash ^ (value | 0), 0x01000193) >>> 0;
   }
-}
-
-function drawWeather(random: SeededRandom, voters: number): Weather {
-  const some = (most: number) => (random.chance(0.4) ? 0 : random.between(0, most));
-  return {
-    loss: some(0.3),
-    duplication: some(0.3),
-    reorder: some(1),
-    weights: [
-      ['deliver', 30 + voters * 15],
-      ['tick', random.pick([10, 25, 40])],
-      ['persist', random.pick([4, 15, 60])],
-      ['propose', random.pick([0.3, 3, 8])],
-      ['read', 3],
-      ['crash', some(1)],
-      ['restart', 1.5],
-      ['cut', some(random.pick([0.3, 1]))],
-      ['depose', some(0.4)],
-      ['heal', random.pick([0.1, 0.5])],
-      ['transfer', some(2)],
-      ['release', some(4)],
-      ['drop', random.pick([0, 1, 6])],
-      ['supply', 4],
-      ['calm', random.pick([0, 0.3, 1])],
-      ['hear', some(6)],
-      ['snapshot', 2],
-      ['hint', some(1)],
-      ['members', random.pick([0, 2, 12])],
-      ['wipe', some(0.1)],
-    ],
-  };
 }
 
 /** Or leads already: such a one has votes to count, and is not behind for long. */

@@ -1,9 +1,9 @@
 import type { BrokerId, DirectoryId, ReplicaId } from '../../../src/base/ids.ts';
-import { CHAIN_START } from '../../../src/raft/core/chain.ts';
+import { LOG_ORIGIN } from '../../../src/raft/core/chain.ts';
 import { decodeConfiguration, membersOf } from '../../../src/raft/core/configuration.ts';
 import { type Entry, EntryKind } from '../../../src/raft/core/entry.ts';
 import type { RaftCore } from '../../../src/raft/core/raft.ts';
-import type { Configuration, HardState, LogPosition, Member, Message, PersistUnit, TermStart } from '../../../src/raft/core/types.ts';
+import type { Configuration, HardState, Member, Message, PersistUnit, TermStart } from '../../../src/raft/core/types.ts';
 import { type Record, RecordedCore } from '../../spec/recorder.ts';
 import type { SeededRandom } from '../random.ts';
 
@@ -11,8 +11,6 @@ export interface Pending {
   readonly unit: PersistUnit;
   readonly afterwards: readonly Message[];
 }
-
-const ORIGIN: LogPosition = { index: 0, term: 0, nextOffset: 0, ...CHAIN_START };
 
 export function memberOf(id: number): Member {
   return { replicaId: id as ReplicaId, brokerId: id as BrokerId, directoryId: id.toString(16).padStart(32, '0') as DirectoryId };
@@ -63,7 +61,7 @@ export class SimulatedReplica {
   }
 
   start(): void {
-    const base = this.segmentIndex === 0 ? ORIGIN : (this.durable[this.segmentIndex - 1] as Entry);
+    const base = this.segmentIndex === 0 ? LOG_ORIGIN : (this.durable[this.segmentIndex - 1] as Entry);
     const terms: TermStart[] = [];
     for (const { term, index } of this.durable.slice(0, this.segmentIndex)) if (terms.at(-1)?.term !== term) terms.push({ term, index });
     this.appliedIndex = this.segmentIndex;
