@@ -441,6 +441,8 @@ export class SpecReplica {
       this.#take('IgnoreStale');
       return;
     }
+    // What it acknowledged on probation counts from here on.
+    if (known !== undefined) this.match.set(from, known.match);
     this.probations.delete(from);
     if (rejected) {
       this.#take('LearnRejection');
