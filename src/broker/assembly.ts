@@ -269,7 +269,8 @@ export async function assemble(assembly: AssemblyOptions): Promise<Assembly> {
     mayRead: () => room.room === 'ample' && storage.wal.stalledMs() < settings.diskFreshMs,
   });
   const { compute } = options;
-  const cleaner = new Cleaner({ partitions, compute, environment, clock, log, config: config.cleaner });
+  const writtenBytes = () => storage.wal.statistics.bytes;
+  const cleaner = new Cleaner({ partitions, compute, environment, clock, log, config: config.cleaner, writtenBytes });
   const tombstoneFloors = new TombstoneFloors({
     partitions,
     channel: (broker) => leaders.channel(context, broker),

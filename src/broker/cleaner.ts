@@ -1,15 +1,15 @@
 /**
- * Compaction (Kafka: cleanup.policy=compact): each replica rewrites its own closed segments without the records that newer ones of their keys replaced. One log at
- * a time, the dirtiest first, at a bounded rate, in a worker; what stays is a function of the records, so that replicas may differ only in how far they are
- * (docs/adr/0007).
+ * Compaction (Kafka: cleanup.policy=compact): each replica rewrites its own closed segments without the records that newer ones of their keys replaced. One log
+ * at a time, the dirtiest first, in a worker, and no faster than cleaner-throttle.ts lets it; what stays is a function of the records, so that replicas may
+ * differ only in how far they are (docs/adr/0007).
  */
 import type { Cleaning, Compute } from '../base/compute.ts';
 import type { Environment, Logger } from '../base/environment.ts';
 import { messageOf } from '../base/errors.ts';
-import { pause } from '../controller/pause.ts';
 import { readBatchHeader } from '../record/batch.ts';
 import { mapBytesFor } from '../record/offset-map.ts';
 import { CLEAN_BYTES, type CleanableSegment, type PartitionLog } from '../storage/types.ts';
+import { CleanerThrottle } from './cleaner-throttle.ts';
 import type { CleanerConfig, TopicConfig } from './config.ts';
 import type { Partition } from './partition.ts';
 import { Rounds } from './rounds.ts';
@@ -17,8 +17,6 @@ import type { TrustedClock } from './trusted-clock.ts';
 
 /** A log that could not be cleaned is let alone for so long: it is damaged, or read for a follower, or has more keys than fit. */
 export const RETRY_MS = 60_000;
-/** Shorter waits than this are saved up. */
-const LEAST_WAIT_MS = 5;
 
 export type CleanedLog = Pick<PartitionLog, 'cleanable' | 'clean' | 'cleanedTo' | 'tombstoneFloor' | 'read' | 'logStartOffset'>;
 export type CompactionBounds = Pick<TopicConfig, 'minCleanableRatio' | 'minCompactionLagMs' | 'maxCompactionLagMs'>;
@@ -69,6 +67,8 @@ export interface CleanerOptions {
   readonly clock: TrustedClock;
   readonly log: Logger;
   readonly config: CleanerConfig;
+  /** See {@link CleanerThrottle}. */
+  readonly writtenBytes: () => number;
 }
 
 /** A cleaning under way. */
@@ -83,12 +83,13 @@ export class Cleaner {
   readonly #rounds: Rounds;
   /** Monotonic. */
   readonly #notBefore = new WeakMap<CleanedLog, number>();
-  /** When the bytes read and written so far are paid for, at the rate allowed. */
-  #paidAtMs = 0;
+  readonly #throttle: CleanerThrottle;
 
   constructor(options: CleanerOptions) {
+    const { environment, config, writtenBytes } = options;
     this.#options = options;
-    this.#rounds = new Rounds(options.environment, options.config.backoffMs, () => this.#clean());
+    this.#throttle = new CleanerThrottle({ environment, bytesPerSecond: config.ioBytesPerSecond, writtenBytes });
+    this.#rounds = new Rounds(environment, config.backoffMs, () => this.#clean());
   }
 
   start(): void {
@@ -149,6 +150,7 @@ export class Cleaner {
     const { environment, config } = this.#options;
     const { topic, partition: number } = partition;
     const sinceMs = environment.monotonicMs();
+    this.#throttle.begin();
     const { last, unreadable } = await this.#note(log, dirt.segments, cleaning);
     if (last === undefined) {
       const advice = `raise log.cleaner.dedupe.buffer.size, which is ${config.dedupeBufferBytes}: a segment of this log has more keys than fit`;
@@ -176,7 +178,7 @@ export class Cleaner {
           if (noted.full) return { last, unreadable };
           unreadable += noted.unreadable;
         }
-        await this.#pay(bytes);
+        await this.#throttle.rest(bytes, this.#rounds.signal);
       }
       last = segment;
     }
@@ -186,17 +188,8 @@ export class Cleaner {
   async #cleanRun(cleaning: Cleaning, batches: Uint8Array): Promise<Uint8Array> {
     const read = batches.length;
     const left = await cleaning.clean(batches);
-    await this.#pay(read + left.length);
+    await this.#throttle.rest(read + left.length, this.#rounds.signal);
     return left;
-  }
-
-  /** Waits until the bytes are paid for, or the broker stops. */
-  async #pay(bytes: number): Promise<void> {
-    const { environment, config } = this.#options;
-    const nowMs = environment.monotonicMs();
-    this.#paidAtMs = Math.max(this.#paidAtMs, nowMs) + (bytes * 1000) / config.ioBytesPerSecond;
-    const waitMs = this.#paidAtMs - nowMs;
-    if (waitMs >= LEAST_WAIT_MS) await pause(environment, waitMs, this.#rounds.signal);
   }
 
   /** Nothing is lost: a segment is as it was, or as it is to be. */

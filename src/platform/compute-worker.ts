@@ -1,4 +1,5 @@
 /** The worker thread of compute.ts. */
+import { constants, setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { must } from '../base/assert.ts';
 import type { CleaningOptions, Noted } from '../base/compute.ts';
@@ -42,6 +43,8 @@ function answer(request: ComputeRequest): ComputeAnswer {
   }
 }
 
+yieldToOthers();
+
 port.on('message', (request: ComputeRequest) => {
   try {
     const answered = answer(request);
@@ -49,4 +52,20 @@ port.on('message', (request: ComputeRequest) => {
   } catch (error) {
     port.postMessage({ error: { number: error instanceof FlotillaError ? error.number : undefined, message: messageOf(error) } });
   }
+  if ('bytes' in request) free(request.bytes);
 });
+
+/** At once: a collector that sees little of its heap change lets tens of MB of buffers wait for it. Nothing to do where they went back. */
+function free({ buffer }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer(0);
+}
+
+/** What waits for this thread is background work. Only Linux has priorities of threads: elsewhere it would be the whole process's. */
+function yieldToOthers(): void {
+  if (process.platform !== 'linux') return;
+  try {
+    setPriority(constants.priority.PRIORITY_LOW);
+  } catch {
+    // A sandbox refuses it: the work is done all the same.
+  }
+}

@@ -84,8 +84,7 @@ export class LogCleaning {
   }
 
   async #run(segments: readonly Segment[], maxBytes: number, clean: CleanBatches, signal: AbortSignal): Promise<Cleaned> {
-    const aborted = new Promise<undefined>((resolve) => signal.addEventListener('abort', () => resolve(undefined), { once: true }));
-    const cleanUnlessAborted = (batches: Uint8Array) => (signal.aborted ? aborted : Promise.race([clean(batches), aborted]));
+    const cleanUnlessAborted = async (batches: Uint8Array) => (signal.aborted ? undefined : unlessAborted(clean(batches), signal));
     let before = 0;
     let after = 0;
     for (let at = 0; at < segments.length && !signal.aborted; ) {
@@ -181,4 +180,14 @@ export class LogCleaning {
     const { log, directory } = this.#options.context;
     log.warn(event, { directory, error });
   }
+}
+
+/** What the work gives, or undefined once the signal fires. No Promise.race with a promise for the signal: that one would hold every result until it fires. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  return new Promise((resolve, reject) => {
+    const aborted = () => resolve(undefined);
+    const done = () => signal.removeEventListener('abort', aborted);
+    signal.addEventListener('abort', aborted);
+    work.then(resolve, reject).finally(done);
+  });
 }

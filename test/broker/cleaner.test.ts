@@ -136,6 +136,8 @@ describe('the cleaner', () => {
   let cleaner: Cleaner;
   let events: [string, LogFields][];
   let compaction: CompactionBounds & { compacts: boolean };
+  /** By producers. */
+  let written: number;
 
   function start(config: { dedupeBufferBytes?: number; ioBytesPerSecond?: number } = {}): void {
     const partitions = logs.map((log, partition) => ({ topic: 'orders', partition, compaction, replica: { log, quarantined: undefined } }));
@@ -147,6 +149,7 @@ describe('the cleaner', () => {
       environment,
       clock: new TrustedClock(environment, log),
       log,
+      writtenBytes: () => written,
       config: { dedupeBufferBytes: 1 << 20, ioBytesPerSecond: FAST, backoffMs: BACKOFF_MS, ...config },
     });
     cleaner.start();
@@ -156,6 +159,7 @@ describe('the cleaner', () => {
     environment = new ManualEnvironment();
     logs = [];
     events = [];
+    written = 0;
     compaction = { ...bounds(), compacts: true };
   });
 
@@ -292,6 +296,43 @@ describe('the cleaner', () => {
     await cleaner.stop();
     expect(log.segments.filter((each) => each.cleaned).length).toBeLessThanOrEqual(cleaned + 1);
     expect(environment.timers).toBe(0);
+  });
+
+  it('rests after each run of work while producers write, in both passes', async () => {
+    const log = new FakeCleanedLog();
+    for (let segment = 0; segment < 4; segment++) log.add({ key: 'a', value: 'v' });
+    const [read, clean] = [log.read.bind(log), log.clean.bind(log)];
+    const takes = (ms: number) => {
+      written++;
+      environment.now += ms;
+    };
+    log.read = (from, until) => {
+      takes(10);
+      return read(from, until);
+    };
+    log.clean = (through, each, signal) =>
+      clean(
+        through,
+        (batches) => {
+          takes(10);
+          return each(batches);
+        },
+        signal,
+      );
+    logs = [log];
+    start();
+    await pass();
+    for (let run = 1; run <= 4; run++) {
+      expect(log.cleanings).toBe(0);
+      await pass(69);
+      expect(environment.timers).toBe(1);
+      await pass(1);
+    }
+    for (let run = 1; run <= 4; run++) {
+      expect(log.segments.filter(({ cleaned }) => cleaned).length).toBe(run - 1);
+      await pass(70);
+    }
+    expect(log.offsets).toEqual([3]);
   });
 
   it('after a jump of the clock takes nothing for old (B41)', async () => {

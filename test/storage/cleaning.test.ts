@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { concat } from '../../src/base/bytes.ts';
 import { ALL, baseOf, check, filled, open, SIGNAL, view } from './cleaned-log.ts';
@@ -86,6 +88,23 @@ describe('cleaning', () => {
     await new Promise((resolve) => setImmediate(resolve));
     await log[how]();
     expect(await cleaning).toEqual({ before: 0, after: 0 });
+  });
+
+  it('holds nothing of what was left, however long its signal lives', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const { log } = await filled();
+    const given: WeakRef<Uint8Array>[] = [];
+    const clean = async (batches: Uint8Array) => {
+      const left = batches.slice();
+      given.push(new WeakRef(left));
+      return left;
+    };
+    await log.clean(ALL, clean, SIGNAL);
+    await new Promise((resolve) => setImmediate(resolve));
+    collect();
+    expect(given.length).toBeGreaterThan(3);
+    expect(given.filter((left) => left.deref() !== undefined)).toEqual([]);
   });
 
   it('lets be what a follower reads', async () => {
