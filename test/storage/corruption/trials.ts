@@ -17,6 +17,7 @@ import { StoredCluster } from '../../raft/host/stored-cluster.ts';
 import type { SimDisk } from '../../sim/disk.ts';
 import { batchesIn, batchPayload, cleanBy, fateOf, hex, seeded } from '../fixture.ts';
 import { damage, KINDS, type Kind, type Outcome } from './damage.ts';
+import { StateProcess } from './state-process.ts';
 import { isStateClass, STATE_CLASSES, StateTrials } from './state-trials.ts';
 
 export const CLASSES = {
@@ -223,6 +224,8 @@ export interface TrialsResult {
   readonly rows: Map<string, Tally>;
   readonly failures: string[];
   readonly total: Tally;
+  /** Processes that died over what they read, and were started again. */
+  deaths: number;
 }
 
 /** Trials of one cluster, one after the other; a cluster that could not be repaired is left. */
@@ -231,16 +234,18 @@ const TRIALS_A_CLUSTER = 20;
 /** So many trials, from a seed on. `told` after each cluster. */
 export async function runTrials(count: number, seed: number, told: (result: TrialsResult) => void = () => {}): Promise<TrialsResult> {
   const rows = new Map<string, Tally>();
-  const result: TrialsResult = { rows, failures: [], total: { trials: 0, repaired: 0, lost: 0 } };
+  const result: TrialsResult = { rows, failures: [], total: { trials: 0, repaired: 0, lost: 0 }, deaths: 0 };
+  using process = new StateProcess();
   for (let at = seed; result.total.trials < count; at++) {
     const trials = await Trials.begin(at);
-    using state = await StateTrials.begin(at);
+    using state = await StateTrials.begin(at, process);
     const random = seeded(at + 1_000_000);
     for (let i = 0; i < TRIALS_A_CLUSTER && result.total.trials < count; i++) {
       const file = must(FILE_CLASSES[random.uint32() % FILE_CLASSES.length], 'a class');
       const kind = KINDS[random.uint32() % KINDS.length] as Kind;
       const outcome = await (isStateClass(file) ? state.run(file, kind) : trials.run(file as FileClass, kind));
       if (outcome === undefined) continue;
+      result.deaths += outcome.deaths ?? 0;
       for (const tally of [result.total, tallyOf(rows, `${file} ${kind}`)]) {
         tally.trials++;
         tally.lost += outcome.lost;
