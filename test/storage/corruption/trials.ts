@@ -4,7 +4,7 @@
  * acknowledged may be missing, on any of them. A replica that says that it is to be replaced loses all that it has, and copies it from the others.
  */
 import { must } from '../../../src/base/assert.ts';
-import { FlotillaError } from '../../../src/base/errors.ts';
+import { FlotillaError, messageOf } from '../../../src/base/errors.ts';
 import type { BrokerId } from '../../../src/base/ids.ts';
 import { crc32 } from '../../../src/platform/crc32.ts';
 import { EntryKind } from '../../../src/raft/core/entry.ts';
@@ -65,7 +65,11 @@ export class Trials {
     const whileDown = this.#draw(2) === 0;
     await this.#load();
     if (this.#draw(2) === 0) await this.#flush();
-    if (file === 'cleaned' || this.#draw(4) === 0) await this.#clean(victim);
+    try {
+      if (file === 'cleaned' || this.#draw(4) === 0) await this.#clean(victim);
+    } catch (error) {
+      return { whileDown: false, repaired: false, lost: 0, why: `not cleaned: ${messageOf(error)}` };
+    }
     if (whileDown) {
       cluster.kill(victim);
       await this.#load();
@@ -89,7 +93,7 @@ export class Trials {
       if (unreadable !== undefined) throw unreadable;
       if (cluster.fatal.length > 0) why = String(cluster.fatal[0]);
     } catch (error) {
-      why = error instanceof Error ? error.message : String(error);
+      why = messageOf(error);
     }
     if (!changed && why === undefined) return undefined;
     return { whileDown, repaired: why === undefined, lost, why };
@@ -113,18 +117,13 @@ export class Trials {
     }
   }
 
-  /** Compacts some of what the broker's segments hold. */
+  /** Compacts some of what the broker's segments hold. What the trials before damaged is whole again, so nothing may keep it from that. */
   async #clean(broker: BrokerId): Promise<void> {
     const { log } = this.#cluster.replica(broker);
     await this.#cluster.settle(log.flush());
     const cleanable = log.cleanable();
     const through = cleanable[this.#draw(Math.max(1, cleanable.length))]?.lastIndex ?? 0;
-    const clean = () => this.#cluster.settle(log.clean(through, cleanBy(fateOf), new AbortController().signal));
-    // As the cleaner does: of a snapshot that it can't read the log knows afterwards that there is none.
-    await clean().catch((error: unknown) => {
-      if (error instanceof FlotillaError && error.code === 'STORAGE_ERROR') return clean();
-      throw error;
-    });
+    await this.#cluster.settle(log.clean(through, cleanBy(fateOf), new AbortController().signal));
   }
 
   /**
