@@ -10,7 +10,7 @@ import { decodeLogStart } from './log-start.ts';
 import type { Checksums } from './payload.ts';
 import { Segment } from './segment.ts';
 import { type FoundSegment, findSegments, rowsOf } from './segment-directory.ts';
-import { EXTENSIONS, type SegmentName, segmentName } from './segment-files.ts';
+import { EXTENSIONS, parseSegmentName, type SegmentName, segmentName } from './segment-files.ts';
 import type { IndexRow } from './segment-index.ts';
 import { positionOf, readSnapshot, type SegmentSnapshot } from './segment-snapshot.ts';
 import { decodeTombstoneFloor } from './tombstone-floor.ts';
@@ -44,7 +44,7 @@ interface Access {
 export async function loadLog(access: Access, synced: number | undefined): Promise<LoadedLog> {
   const { disk, directory, checksums } = access;
   // Once: there are thousands of logs to open at a start.
-  const names = await disk.list(directory);
+  const names = await withoutAhead(access, await disk.list(directory), synced);
   const snapshot = await readSnapshot(disk, directory, synced ?? Number.MAX_SAFE_INTEGER, checksums.crc32, names);
   const found = await openSegments(access, names, synced, snapshot?.firstIndex ?? 1);
   const { segments } = found;
@@ -93,6 +93,18 @@ export async function loadLog(access: Access, synced: number | undefined): Promi
   // What is cleaned takes no entries.
   if (active?.cleaned) segments.push(newSegment(access, { index: last.index + 1, offset: last.nextOffset, generation: 0 }));
   return { segments, last, terms: history.terms, configuration, snapshot: state, newestSnapshot, start, tombstoneFloor, sizeBytes, whole };
+}
+
+/**
+ * Without the snapshots above `synced`, which are removed, durably: nobody says in them where the log starts from then on, and recovery would start from them once what
+ * they are of is synced again. Returns what is left of the names.
+ */
+async function withoutAhead({ disk, directory }: Access, names: readonly string[], synced: number | undefined): Promise<readonly string[]> {
+  if (synced === undefined) return names;
+  const ahead = names.filter((name) => (parseSegmentName(name, 'snapshot')?.index ?? 0) - 1 > synced);
+  for (const name of ahead) await disk.remove(`${directory}/${name}`);
+  if (ahead.length > 0) await disk.syncDirectory(directory);
+  return ahead.length > 0 ? names.filter((name) => !ahead.includes(name)) : names;
 }
 
 /** Segments in order. Those that start above `synced` are removed, and what a crash left: of what was dropped below the log's start, and of cleaning. */

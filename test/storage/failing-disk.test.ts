@@ -215,6 +215,34 @@ it('recovery starts from no snapshot that is ahead of what segments have for cer
   expect(opened.log.snapshot?.nextOffset ?? 0).toBeLessThanOrEqual(base.nextOffset);
 });
 
+it('snapshots ahead of what segments have for certain go at a start: none of them stands for one that recovery starts from (B27)', async () => {
+  const fixture = new Fixture();
+  const storage = await fixture.open();
+  const { log } = await storage.openLog(A, { segmentBytes: 2_000 }, REPLICA);
+  log.snapshotSource = (nextOffset) => new TextEncoder().encode(String(nextOffset));
+  const entries = chainOf(21, { bytes: 500 });
+  await storage.wal.append([write(entries)]);
+  for (const entry of entries.slice(0, 5)) log.append([entry]);
+  await log.flush();
+  await storage.wal.append([]);
+  for (const entry of entries.slice(5, 20)) log.append([entry]);
+  await log.flush();
+  fixture.disk.crash();
+  fixture.restart();
+
+  const next = await fixture.open();
+  const opened = await next.openLog(A, whole, REPLICA);
+  expect(opened.log.snapshot?.index).toBe(4);
+  expect(fixture.disk.files().filter((name) => name.endsWith('.snapshot'))).toHaveLength(1);
+  opened.log.snapshotSource = log.snapshotSource;
+  opened.log.append(entries.slice(5, 20));
+  await opened.log.flush();
+  await next.wal.append([]);
+  opened.log.configure({ segmentBytes: 2_000 });
+  opened.log.append(entries.slice(20));
+  expect(await opened.log.dropBefore(5)).toBe(5);
+});
+
 describe('a read that failed', () => {
   it.each(['read', 'open'] as const)('of a segment that was closed is tried again by the next reader: %s', async (failing) => {
     const fixture = new Fixture();

@@ -11,6 +11,8 @@ export interface Outcome {
   readonly lost: number;
   /** What went wrong, if anything did. */
   readonly why: string | undefined;
+  /** Processes that died over what they read. */
+  readonly deaths?: number;
 }
 
 const SECTOR_BYTES = 512;

@@ -19,14 +19,17 @@ function table({ rows }: TrialsResult): string {
 }
 
 let toldMs = 0;
+let toldFailures = 0;
 const result = await runTrials(Number(values.trials), Number(values.seed), ({ total, failures }) => {
+  for (const failure of failures.slice(toldFailures)) console.log(failure);
+  toldFailures = failures.length;
   if (performance.now() - toldMs < 10_000) return;
   toldMs = performance.now();
   console.log(`${total.trials} trials, ${total.repaired} repaired, ${total.lost} lost, ${failures.length} failed`);
 });
 const { trials, repaired, lost } = result.total;
 console.log(`repaired by itself / trials:\n${table(result)}`);
-for (const failure of result.failures) console.log(failure);
+if (result.deaths > 0) console.log(`${result.deaths} processes died over the state that they read, and were started again`);
 const share = ((100 * repaired) / trials).toFixed(2);
 console.log(
   `${trials} corruptions on a minority, ${lost} acknowledged records lost, ${share}% repaired without a person, ${((performance.now() - began) / 1000).toFixed(0)} s`,

@@ -1,21 +1,17 @@
 /**
  * The store of applied state as the broker has it, a LevelDB on a real disk, with checkpoints of a state machine in it, and damage to one of its files, or to the
- * checkpoint itself, while the process is down. At the next start the state must come out as it was: from the store where that is whole, or anew from the log.
+ * checkpoint itself, while the process is down. At the next start the state must come out as it was: from the store where that is whole, or anew from the log. A
+ * process that dies over the store is started once more, as whoever keeps a broker running does.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { must } from '../../../src/base/assert.ts';
-import { type StateStore, silentLogger } from '../../../src/base/environment.ts';
-import { openState } from '../../../src/broker/state.ts';
-import { crc32 } from '../../../src/platform/crc32.ts';
-import { NodeDisk } from '../../../src/platform/disk.ts';
 import { openLevelStore } from '../../../src/platform/state-store.ts';
-import { ByteReader, ByteWriter } from '../../../src/rsm/codec.ts';
-import { StateMachineRuntime } from '../../../src/rsm/runtime.ts';
-import type { StateMachine } from '../../../src/rsm/types.ts';
 import { TemporaryDirectory } from '../../processes.ts';
-import { FakeGroup, ManualEnvironment, neverAborted, settled } from '../../rsm/fakes.ts';
+import { FakeGroup, neverAborted } from '../../rsm/fakes.ts';
 import { seeded } from '../fixture.ts';
 import { damaged, type Kind, type Outcome } from './damage.ts';
+import type { StartReply, StateProcess, WordsLog } from './state-process.ts';
+import { startOn } from './state-start.ts';
 
 const FILES = { CURRENT: /^CURRENT$/, MANIFEST: /^MANIFEST-\d+$/, 'level log': /^\d+\.log$/, 'level ldb': /^\d+\.ldb$/ } as const;
 const CHECKPOINT = 'checkpoint';
@@ -33,29 +29,6 @@ const CHECKPOINTS = 6;
 const MAX_WORD_CHARS = 2_000;
 const KEY = 'rsm/words/checkpoint';
 
-/** All that was ever said, in its order. */
-type Words = readonly string[];
-
-const words: StateMachine<Words, string, Words> = {
-  empty: [],
-  codec: {
-    encode: (word) => ({ type: 1, version: 0, body: new ByteWriter().string(word).finish() }),
-    decode: ({ body }) => new ByteReader(body).string(),
-  },
-  apply: (state, _index, records) => ({ state: [...state, ...records], delta: records }),
-  encodeState: (state) => {
-    const writer = new ByteWriter().varint(state.length);
-    for (const word of state) writer.string(word);
-    return writer.finish();
-  },
-  decodeState: (bytes) => {
-    const reader = new ByteReader(bytes);
-    return Array.from({ length: reader.count(1) }, () => reader.string());
-  },
-};
-
-type Runtime = StateMachineRuntime<Words, string, Words>;
-
 export class StateTrials implements Disposable {
   readonly #directory = new TemporaryDirectory();
   readonly #group = new FakeGroup();
@@ -65,15 +38,16 @@ export class StateTrials implements Disposable {
   /** The state, in words. */
   #due = '';
   #incarnation = 0;
-  #broker = 0;
+  readonly #process: StateProcess;
 
-  private constructor(seed: number) {
+  private constructor(seed: number, process: StateProcess) {
+    this.#process = process;
     const random = seeded(seed + 2_000_000);
     this.#draw = (bound) => random.uint32() % bound;
   }
 
-  static async begin(seed: number): Promise<StateTrials> {
-    const trials = new StateTrials(seed);
+  static async begin(seed: number, process: StateProcess): Promise<StateTrials> {
+    const trials = new StateTrials(seed, process);
     mkdirSync(trials.#directory.join('quarantine'));
     for (let life = 0; life < 2; life++) await trials.#live(life === 0 && seed % 2 === 0);
     trials.#files = readdirSync(trials.#state).map((name) => [name, new Uint8Array(readFileSync(`${trials.#state}/${name}`))]);
@@ -93,68 +67,45 @@ export class StateTrials implements Disposable {
     if (!changed) return undefined;
     let why: string | undefined;
     let lost = 0;
+    let deaths = 0;
+    let log = this.#log;
     // What the first start makes whole, the second finds whole.
     for (let start = 1; start <= 2 && why === undefined; start++) {
-      try {
-        const store = await this.#open();
-        const { runtime, loaded } = await this.#load(store);
-        if (JSON.stringify(runtime.state) !== this.#due) {
+      let reply = await this.#start(log);
+      if (reply === undefined) {
+        deaths++;
+        reply = await this.#start(log);
+      }
+      if (reply === undefined) why = `two processes died at start ${start}`;
+      else if ('failure' in reply) why = reply.failure;
+      else {
+        log = reply.log;
+        if (JSON.stringify(reply.words) !== this.#due) {
           lost++;
           why = `the state is another at start ${start}`;
         }
-        await runtime.close();
-        if (start === 2 && loaded === 0) why ??= 'nothing was stored at the first start';
-        await store.close();
-      } catch (error) {
-        why = error instanceof Error ? error.message : String(error);
+        if (start === 2 && reply.loaded === 0) why ??= 'nothing was stored at the first start';
       }
     }
-    return { whileDown: true, repaired: why === undefined, lost, why };
+    return { whileDown: true, repaired: why === undefined, lost, why, deaths };
+  }
+
+  #start(log: WordsLog): Promise<StartReply | undefined> {
+    return this.#process.start({ directory: this.#directory.path, incarnation: ++this.#incarnation, log });
   }
 
   get #state(): string {
     return this.#directory.join('state');
   }
 
-  #open(): Promise<StateStore> {
-    const incarnation = ++this.#incarnation;
-    const directory = this.#directory.path;
-    return openState({ disk: new NodeDisk(), directory, incarnation, openStateStore: openLevelStore, log: silentLogger });
-  }
-
-  /** As a process does that starts: what the store has, and then what the log has above. */
-  async #load(store: StateStore): Promise<{ readonly runtime: Runtime; readonly loaded: number }> {
-    const replica = this.#group.member(++this.#broker);
-    let failure: Error | undefined;
-    const runtime: Runtime = await StateMachineRuntime.load({
-      name: 'words',
-      machine: words,
-      store,
-      environment: new ManualEnvironment(),
-      logger: silentLogger,
-      checksum: crc32,
-      notLeader: 'NOT_CONTROLLER',
-      observer: {
-        applied: () => {},
-        restored: () => {},
-        activeChanged: () => {},
-        failed: (error) => {
-          failure = error;
-        },
-      },
-    });
-    const loaded = runtime.appliedIndex;
-    replica.owner = runtime.attach(replica);
-    this.#group.elect(replica);
-    await settled();
-    if (failure !== undefined) throw failure;
-    return { runtime, loaded };
+  get #log(): WordsLog {
+    const { term, log } = this.#group;
+    return { term, entries: log.entries, firstReplicableIndex: log.firstReplicableIndex, snapshot: log.snapshot };
   }
 
   /** A process that takes operations and writes checkpoints. `drops`: in the end its log begins behind a snapshot. */
   async #live(drops: boolean): Promise<void> {
-    const store = await this.#open();
-    const { runtime } = await this.#load(store);
+    const { runtime, close } = await startOn(this.#directory.path, ++this.#incarnation, this.#group);
     for (let i = 0; i < CHECKPOINTS; i++) {
       for (let j = 0; j < OPERATIONS; j++) {
         const word = `${runtime.state.length} `.padEnd(1 + this.#draw(MAX_WORD_CHARS), String(this.#draw(1_000_000)));
@@ -169,8 +120,7 @@ export class StateTrials implements Disposable {
       log.firstReplicableIndex = runtime.appliedIndex + 1;
     }
     this.#due = JSON.stringify(runtime.state);
-    await runtime.close();
-    await store.close();
+    await close();
   }
 
   #damageFile(pattern: RegExp, kind: Kind): boolean {

@@ -4,7 +4,7 @@
  * acknowledged may be missing, on any of them. A replica that says that it is to be replaced loses all that it has, and copies it from the others.
  */
 import { must } from '../../../src/base/assert.ts';
-import { FlotillaError } from '../../../src/base/errors.ts';
+import { FlotillaError, messageOf } from '../../../src/base/errors.ts';
 import type { BrokerId } from '../../../src/base/ids.ts';
 import { crc32 } from '../../../src/platform/crc32.ts';
 import { EntryKind } from '../../../src/raft/core/entry.ts';
@@ -17,6 +17,7 @@ import { StoredCluster } from '../../raft/host/stored-cluster.ts';
 import type { SimDisk } from '../../sim/disk.ts';
 import { batchesIn, batchPayload, cleanBy, fateOf, hex, seeded } from '../fixture.ts';
 import { damage, KINDS, type Kind, type Outcome } from './damage.ts';
+import { StateProcess } from './state-process.ts';
 import { isStateClass, STATE_CLASSES, StateTrials } from './state-trials.ts';
 
 export const CLASSES = {
@@ -64,7 +65,11 @@ export class Trials {
     const whileDown = this.#draw(2) === 0;
     await this.#load();
     if (this.#draw(2) === 0) await this.#flush();
-    if (file === 'cleaned' || this.#draw(4) === 0) await this.#clean(victim);
+    try {
+      if (file === 'cleaned' || this.#draw(4) === 0) await this.#clean(victim);
+    } catch (error) {
+      return { whileDown: false, repaired: false, lost: 0, why: `not cleaned: ${messageOf(error)}` };
+    }
     if (whileDown) {
       cluster.kill(victim);
       await this.#load();
@@ -88,7 +93,7 @@ export class Trials {
       if (unreadable !== undefined) throw unreadable;
       if (cluster.fatal.length > 0) why = String(cluster.fatal[0]);
     } catch (error) {
-      why = error instanceof Error ? error.message : String(error);
+      why = messageOf(error);
     }
     if (!changed && why === undefined) return undefined;
     return { whileDown, repaired: why === undefined, lost, why };
@@ -112,18 +117,13 @@ export class Trials {
     }
   }
 
-  /** Compacts some of what the broker's segments hold. */
+  /** Compacts some of what the broker's segments hold. What the trials before damaged is whole again, so nothing may keep it from that. */
   async #clean(broker: BrokerId): Promise<void> {
     const { log } = this.#cluster.replica(broker);
     await this.#cluster.settle(log.flush());
     const cleanable = log.cleanable();
     const through = cleanable[this.#draw(Math.max(1, cleanable.length))]?.lastIndex ?? 0;
-    const clean = () => this.#cluster.settle(log.clean(through, cleanBy(fateOf), new AbortController().signal));
-    // As the cleaner does: of a snapshot that it can't read the log knows afterwards that there is none.
-    await clean().catch((error: unknown) => {
-      if (error instanceof FlotillaError && error.code === 'STORAGE_ERROR') return clean();
-      throw error;
-    });
+    await this.#cluster.settle(log.clean(through, cleanBy(fateOf), new AbortController().signal));
   }
 
   /**
@@ -223,6 +223,8 @@ export interface TrialsResult {
   readonly rows: Map<string, Tally>;
   readonly failures: string[];
   readonly total: Tally;
+  /** Processes that died over what they read, and were started again. */
+  deaths: number;
 }
 
 /** Trials of one cluster, one after the other; a cluster that could not be repaired is left. */
@@ -231,16 +233,18 @@ const TRIALS_A_CLUSTER = 20;
 /** So many trials, from a seed on. `told` after each cluster. */
 export async function runTrials(count: number, seed: number, told: (result: TrialsResult) => void = () => {}): Promise<TrialsResult> {
   const rows = new Map<string, Tally>();
-  const result: TrialsResult = { rows, failures: [], total: { trials: 0, repaired: 0, lost: 0 } };
+  const result: TrialsResult = { rows, failures: [], total: { trials: 0, repaired: 0, lost: 0 }, deaths: 0 };
+  using process = new StateProcess();
   for (let at = seed; result.total.trials < count; at++) {
     const trials = await Trials.begin(at);
-    using state = await StateTrials.begin(at);
+    using state = await StateTrials.begin(at, process);
     const random = seeded(at + 1_000_000);
     for (let i = 0; i < TRIALS_A_CLUSTER && result.total.trials < count; i++) {
       const file = must(FILE_CLASSES[random.uint32() % FILE_CLASSES.length], 'a class');
       const kind = KINDS[random.uint32() % KINDS.length] as Kind;
       const outcome = await (isStateClass(file) ? state.run(file, kind) : trials.run(file as FileClass, kind));
       if (outcome === undefined) continue;
+      result.deaths += outcome.deaths ?? 0;
       for (const tally of [result.total, tallyOf(rows, `${file} ${kind}`)]) {
         tally.trials++;
         tally.lost += outcome.lost;
