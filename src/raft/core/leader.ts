@@ -316,7 +316,7 @@ export class Leader {
   #replicate(progress: Progress): void {
     const log = this.#log;
     while (!progress.blocked && (progress.state === 'probe' || progress.nextIndex <= log.lastIndex)) {
-      if (progress.nextIndex < log.firstWindowIndex) {
+      if (progress.nextIndex < log.firstSendableIndex) {
         this.#wantEntries(progress);
         return;
       }

@@ -66,6 +66,11 @@ export class RaftLog {
   get lastTerm(): number {
     return this.#last.term;
   }
+  /** The first index that is sent from memory. What compaction or retention took is in it for a while: sent as it was, it would bring back what all others have forgotten. */
+  get firstSendableIndex(): number {
+    return Math.max(this.firstWindowIndex, this.#firstReplicableIndex);
+  }
+
   get firstWindowIndex(): number {
     return this.#base.index + 1;
   }

@@ -59,7 +59,7 @@ export class Pull {
   serve({ from, prevIndex, prevTerm }: PullRequest, term: number): void {
     const log = this.#log;
     if (log.termAt(prevIndex) !== prevTerm || prevIndex >= log.lastIndex) return;
-    if (prevIndex + 1 >= log.firstWindowIndex) this.#send(from, term, prevIndex, log.from(prevIndex + 1, this.#options.maxAppendBytes));
+    if (prevIndex + 1 >= log.firstSendableIndex) this.#send(from, term, prevIndex, log.from(prevIndex + 1, this.#options.maxAppendBytes));
     else if (prevIndex + 1 >= log.firstReplicableIndex) {
       this.#readers ??= new Map();
       this.#readers.set(from, prevIndex);

@@ -15,7 +15,7 @@
  *   members ID voters=1,2,3 learners=4                      begins a change of members
  *   crash ID               restart ID
  *   lose ID N              ID restarts with nothing but its term, on probation N
- *   start ID I             the log of ID starts at I from now on: what is below is in a snapshot
+ *   start ID I [kept]      the log of ID starts at I from now on: what is below is in a snapshot, and with kept in memory as well
  *   install ID FROM I      ID gets the snapshot of FROM up to I in place of its log
  *   snapshot ID TO I|failed      tells ID that TO has a snapshot up to I, or that it could not get one
  *   append FROM TO term=T prev=I/T commit=C log=2,2         a hand-made append, into the network
@@ -138,7 +138,7 @@ class World {
     else if (command === 'read') core.readIndex(second);
     else if (command === 'transfer') this.output.push(String(core.transferLeadership(second as ReplicaId)));
     else if (command === 'start') {
-      core.release(second - 1, second);
+      core.release(words.includes('kept') ? 0 : second - 1, second);
     } else if (command === 'ready') this.#ready(node, true);
     else if (command === 'persist') this.#persist(node, count ?? Number.POSITIVE_INFINITY, true);
     else if (command === 'persisted') core.persisted(second);
