@@ -188,29 +188,30 @@ export class Segment {
   async readBatches(offset: number, bytes: number, room: (length: number) => Uint8Array | undefined): Promise<StoredBatches | undefined> {
     const block = (await this.#loaded()).blockOfOffset(offset);
     if (block === undefined) return undefined;
-    const rows = await this.#block(block);
-    const place = rows.findIndex((candidate) => candidate.nextOffset > offset);
-    const row = must(rows[place], 'a row of the block holds the offset', offset);
+    const rows = (await this.#block(block)).filter((row) => isInLog(row) && row.nextOffset > offset);
+    const row = rows[0];
     // The last entry of a cleaned segment, whose records are gone.
-    if (row.file === PayloadFile.gone) return undefined;
+    if (row === undefined) return undefined;
     const end = await this.#logEnd();
     const wanted = Math.min(Math.max(bytes, row.length), end - row.position);
     const stored = await this.#files.read('log', row.position, wanted, room(wanted));
     // A batch's own CRC32C, which its reader checks, does not cover the offset that the leader stamped.
     if (!isOfRow(row, stored, 0, this.#checksums.crc32)) throw this.#corrupt(`entry ${row.index}`);
-    if (!this.cleaned) return { bytes: stored, rows: undefined };
-    return { bytes: stored, rows: await this.#rowsUntil(row.position + wanted, rows.slice(place), (block + 1) * BLOCK_ROWS) };
+    return { bytes: stored, rows: await this.#rowsUntil(row.position + wanted, rows, (block + 1) * BLOCK_ROWS) };
   }
 
-  /** The rows at hand, and those behind them whose payloads begin before a position, or some more. `at`: the place of the next. */
+  /** The rows at hand, and those behind them of batches that begin before a position, or some more, as far as they are intact. `at`: the place of the next. */
   async #rowsUntil(position: number, rows: IndexRow[], at: number): Promise<readonly IndexRow[]> {
     const start = must(rows[0], 'rows are at hand').position;
     for (let next = at; next < this.#rowCount; ) {
       const last = must(rows.at(-1), 'rows are at hand');
       const end = last.position + last.length;
       if (end >= position) break;
-      const wanted = Math.min(READ_ROWS, Math.ceil(((position - end) * rows.length) / (end - start)));
-      rows.push(...(await this.#rows(next, wanted)));
+      const likely = Math.ceil(((position - end) * rows.length) / (end - start));
+      const wanted = Math.min(READ_ROWS, likely, this.#rowCount - next);
+      const found = await this.#intactRows(next, wanted);
+      rows.push(...found.filter(isInLog));
+      if (found.length < wanted) break;
       next += wanted;
     }
     return rows;
@@ -225,7 +226,7 @@ export class Segment {
     for (let at = (block ?? Number.POSITIVE_INFINITY) * BLOCK_ROWS; at < this.#rowCount; at += READ_ROWS) {
       const rows = await this.#rows(at, READ_ROWS);
       if ((rows[0]?.nextOffset ?? untilOffset) > untilOffset) return true;
-      const batches = rows.filter((row) => row.file === PayloadFile.log && row.nextOffset > fromOffset && row.nextOffset <= untilOffset);
+      const batches = rows.filter((row) => isInLog(row) && row.nextOffset > fromOffset && row.nextOffset <= untilOffset);
       for (const run of headerRuns(batches)) if (!(await this.#visitRun(run, visit))) return false;
     }
     return true;
@@ -270,7 +271,7 @@ export class Segment {
     let bytes = 0;
     for (let place = 0; place < this.#rowCount; place += READ_ROWS) {
       for (const row of await this.#rows(place, READ_ROWS)) {
-        if (row.file !== PayloadFile.log) continue;
+        if (!isInLog(row)) continue;
         if (run.length > 0 && bytes + row.length > maxBytes) {
           yield await this.#batchRows(run);
           run = [];
@@ -374,11 +375,18 @@ export class Segment {
 
   async #rows(from: number, count: number): Promise<IndexRow[]> {
     const wanted = Math.min(count, this.#rowCount - from);
-    const bytes = await this.#files.read('entries', from * INDEX_ROW_BYTES, wanted * INDEX_ROW_BYTES);
+    const rows = await this.#intactRows(from, wanted);
+    if (rows.length < wanted) throw this.#corruptRow(from + rows.length);
+    return rows;
+  }
+
+  /** Up to the first that is damaged. */
+  async #intactRows(from: number, count: number): Promise<IndexRow[]> {
+    const bytes = await this.#files.read('entries', from * INDEX_ROW_BYTES, count * INDEX_ROW_BYTES);
     const rows: IndexRow[] = [];
-    for (let i = 0; i < wanted; i++) {
+    for (let i = 0; i < count; i++) {
       const row = readIndexRow(bytes, i * INDEX_ROW_BYTES, this.#checksums.crc32);
-      if (row === undefined || !this.#isInPlace(row, from + i, rows.at(-1))) throw this.#corruptRow(from + i);
+      if (row === undefined || !this.#isInPlace(row, from + i, rows.at(-1))) break;
       rows.push(row);
     }
     return rows;
@@ -448,6 +456,10 @@ export class Segment {
       `${this.#files.pathOf('entries')}: ${what} is damaged; read it from another replica and check this disk`,
     );
   }
+}
+
+function isInLog({ file }: IndexRow): boolean {
+  return file === PayloadFile.log;
 }
 
 /** Rows whose headers are read at once. */

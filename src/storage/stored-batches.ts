@@ -6,8 +6,8 @@ import type { Crc32 } from './wal-frame.ts';
 /** Bytes of a segment from the start of a batch on; the last batch may be cut short. */
 export interface StoredBatches {
   readonly bytes: Uint8Array;
-  /** Of a cleaned segment: the rows of these batches. Any number are missing between two, so nothing else says which one is next. */
-  readonly rows: readonly IndexRow[] | undefined;
+  /** Of these batches, as far as they are intact. What the leader stamped no checksum of the batch covers, and in a cleaned segment nothing else says which is next. */
+  readonly rows: readonly IndexRow[];
 }
 
 /** The whole batches up to an offset, or to the first that is not as it was written. */
@@ -20,12 +20,13 @@ export function wholeBatches(
   let at = 0;
   let nextOffset = fromOffset;
   for (let place = 0; ; place++) {
+    const row = rows[place];
+    if (row === undefined) return { bytes: at, nextOffset, damaged: false };
     const length = batchLengthAt(bytes, at);
     // The look-up knows the first batch's length, so only a batch that its own header states otherwise is cut short: damage.
     if (length === undefined || at + length > bytes.length) return { bytes: at, nextOffset, damaged: at === 0 };
     const next = batchNextOffsetAt(bytes, at);
-    const follows = rows === undefined ? at === 0 || batchBaseOffsetAt(bytes, at) === nextOffset : isOfRow(rows[place], bytes, at, crc32);
-    if (!follows || !batchIntactAt(bytes, at, length, crc32c)) return { bytes: at, nextOffset, damaged: true };
+    if (!isOfRow(row, bytes, at, crc32) || !batchIntactAt(bytes, at, length, crc32c)) return { bytes: at, nextOffset, damaged: true };
     if (next > untilOffset) return { bytes: at, nextOffset, damaged: false };
     at += length;
     nextOffset = next;
@@ -33,8 +34,8 @@ export function wholeBatches(
 }
 
 /** Whether the header of the row's batch stands there, as the leader stamped it. Its offsets alone would be those of zeros at the start of a log. */
-export function isOfRow(row: IndexRow | undefined, bytes: Uint8Array, at: number, crc32: Crc32): boolean {
-  if (row === undefined || batchLengthAt(bytes, at) === undefined) return false;
+export function isOfRow(row: IndexRow, bytes: Uint8Array, at: number, crc32: Crc32): boolean {
+  if (batchLengthAt(bytes, at) === undefined) return false;
   if (batchBaseOffsetAt(bytes, at) !== row.nextOffset - row.recordCount || batchNextOffsetAt(bytes, at) !== row.nextOffset) return false;
   return headChecksumOf(bytes.subarray(at, at + BATCH_HEADER_BYTES), crc32) === row.headChecksum;
 }

@@ -192,6 +192,39 @@ describe('segments under damage', () => {
     await expect(log.scanBatchHeaders(0, () => {})).rejects.toThrow('damaged');
   });
 
+  // A batch's own checksum begins at byte 21: its leader stamps what is before that.
+  it.each([0, 7, 8, 12, 15, 16, 20, 21, 60])('serve no batch behind another one of whose header byte %i rotted (B23)', async (byte) => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, { segmentBytes: 1e6 }, REPLICA);
+    // More than one look-up has rows of.
+    const entries = chainOf(200, { bytes: 300 });
+    await storage.wal.append([write(entries)]);
+    log.append(entries);
+    await log.flush();
+    const path = fixture.disk.files().find((name) => name.endsWith('.log')) ?? '';
+    for (const batch of [1, 150]) {
+      fixture.disk.corrupt(path, 300 * batch + byte);
+      expect((await log.read(0, 200, 1e6)).nextOffset).toBe(batch);
+      await expect(log.read(batch, 200, 1e6)).rejects.toThrow('damaged');
+      fixture.disk.corrupt(path, 300 * batch + byte);
+    }
+    expect((await log.read(0, 200, 1e6)).nextOffset).toBe(200);
+  });
+
+  it('serve what is before a damaged row, however far a read goes (B23)', async () => {
+    const fixture = new Fixture();
+    const storage = await fixture.open();
+    const { log } = await storage.openLog(A, { segmentBytes: 1e6 }, REPLICA);
+    const entries = chainOf(200, { bytes: 300 });
+    await storage.wal.append([write(entries)]);
+    log.append(entries);
+    await log.flush();
+    fixture.disk.corrupt(fixture.disk.files().find((name) => name.endsWith('.entries')) ?? '', 72 * 150);
+    expect((await log.read(0, 200, 1e6)).nextOffset).toBe(150);
+    await expect(log.read(150, 200, 1e6)).rejects.toThrow('damaged');
+  });
+
   it('are not whole when a row is lost that recovery needs: the terms behind it are not known (B22)', async () => {
     const fixture = new Fixture();
     const storage = await fixture.open();
