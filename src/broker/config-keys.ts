@@ -256,7 +256,7 @@ export const brokerKeys = [
     min: 1024,
     max: 64 * GIB,
     dynamic: false,
-    doc: 'What cleaning reads and writes, over all logs: the rest of the disk is for producers.',
+    doc: 'What cleaning reads and writes, over all logs, at most: while this broker writes for producers it works an eighth of the time.',
   },
   {
     key: 'log.cleaner.backoff.ms',
